@@ -1,7 +1,7 @@
 """Virtual NVIDIA GPUs under real nvidia-ml-py: compiles fake_nvml.c and writes the state file that it plays.
 
-Power is a list of eras, each a list of linear segments on CLOCK_MONOTONIC, so `energy_mj` is the exact truth of any interval.
-It starts no process except where `run` is asked to. It is not a CUDA device: nothing can compute on it.
+Power is a list of eras, each a list of linear segments on CLOCK_MONOTONIC, so `energy_mj` is the exact truth of any
+interval. It starts no process except where `run` is asked to. It is not a CUDA device: nothing can compute on it.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Era:
 
 @dataclass(frozen=True)
 class FakeProcess:
-    """A process on the GPU. `memory_mib` None: not available. `kind`: compute, graphic or mps. Times: CLOCK_MONOTONIC."""
+    """A process on the GPU. `memory_mib` None: not available; `kind`: compute, graphic or mps; times: CLOCK_MONOTONIC."""
 
     pid: int
     memory_mib: float | None = 512.0
@@ -215,7 +215,7 @@ class FakeNvml:
     def play(
         self, segments: Sequence[Segment], *, repeat: bool = False, gpu: int = 0, start_ns: int | None = None
     ) -> int:
-        """Plays the segments from `start_ns` (default: now) on; the counter goes on from its value. Returns the start."""
+        """Plays the segments from `start_ns` (default: now) on; the counter goes on from its value. Returns start_ns."""
         start_ns = time.monotonic_ns() if start_ns is None else start_ns
         device = self.gpus[gpu]
         era = Era(start_ns, device.energy_mj(start_ns), tuple(segments), repeat)
