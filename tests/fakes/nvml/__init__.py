@@ -101,7 +101,7 @@ class Era:
 
 @dataclass(frozen=True)
 class FakeProcess:
-    """A process on the GPU. `memory_mib` None: not available; `kind`: compute, graphic or mps; times: CLOCK_MONOTONIC."""
+    """A process on the GPU. `memory_mib` None: not available; `kind`: compute, graphic or mps; CLOCK_MONOTONIC."""
 
     pid: int
     memory_mib: float | None = 512.0
@@ -215,7 +215,7 @@ class FakeNvml:
     def play(
         self, segments: Sequence[Segment], *, repeat: bool = False, gpu: int = 0, start_ns: int | None = None
     ) -> int:
-        """Plays the segments from `start_ns` (default: now) on; the counter goes on from its value. Returns start_ns."""
+        """Plays the segments from `start_ns` (default: now) on; the counter goes on from its value. Returns it."""
         start_ns = time.monotonic_ns() if start_ns is None else start_ns
         device = self.gpus[gpu]
         era = Era(start_ns, device.energy_mj(start_ns), tuple(segments), repeat)
