@@ -1,0 +1,384 @@
+"""The command line's grammar: every command and option, declared once. Parses only; runs nothing and prints only help.
+
+`docs/cli.md` is made from it. Importing this module imports nothing heavy, so that ``profiler --help`` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from profiler._version import __version__
+from profiler.errors import UsageError
+
+DESCRIPTION = """\
+Trains deep-learning models many times with mutated hyper-parameters, alone or co-located
+on one GPU, and records energy, performance and conditions of every run."""
+
+EXAMPLES = """\
+examples:
+  profiler doctor                                           what can be measured on this machine
+  profiler list                                             models and their hyper-parameters
+  profiler plan configs/quickstart.yaml                     what would run; starts nothing
+  profiler run configs/quickstart.yaml                      run it
+  profiler run -r examples -m mnist_cnn -mt learning_rate,epochs -n 3 -s 7
+  profiler show results/run_20260101_000000                 the results
+  profiler measure -- python train.py                       measure any command
+
+exit codes:
+  0    every planned run has a valid final attempt
+  1    some run has not
+  2    the config or the command line is wrong; nothing was started
+  3    this machine or cluster cannot do it
+  130  interrupted; everything is stopped and the session can be resumed"""
+
+
+@dataclass(frozen=True)
+class CommandSpec:
+    """One command: its `name` (also its module in `profiler.cli`), one-line `summary`, examples for the help page."""
+
+    name: str
+    summary: str
+    examples: tuple[str, ...]
+
+
+COMMANDS: tuple[CommandSpec, ...] = (
+    CommandSpec(
+        "run",
+        "run a campaign, from a config file or from options",
+        (
+            "profiler run configs/quickstart.yaml",
+            "profiler run configs/default.yaml --set runs_per_config=2 --dry-run",
+            "profiler run -r examples -m mnist_cnn -mt all -n 5 -s 7",
+            "profiler run configs/all.yaml --address 10.0.0.1:6379",
+        ),
+    ),
+    CommandSpec(
+        "plan",
+        "show every run that a config would do; starts nothing",
+        ("profiler plan configs/default.yaml", "profiler plan settings/old.json --json"),
+    ),
+    CommandSpec(
+        "list",
+        "repositories, models and hyper-parameters",
+        ("profiler list", "profiler list --json"),
+    ),
+    CommandSpec(
+        "doctor",
+        "what can be measured here, what not, why, and the line that fixes it",
+        ("profiler doctor", "profiler doctor --json"),
+    ),
+    CommandSpec(
+        "measure",
+        "run any command contained and measured",
+        ("profiler measure -- python train.py --epochs 3", "profiler measure --json -- sleep 2"),
+    ),
+    CommandSpec(
+        "show",
+        "results of a session, one row per planned run",
+        ("profiler show results/run_20260101_000000", "profiler show results/run_20260101_000000 --safe --json"),
+    ),
+    CommandSpec(
+        "export",
+        "results of a session as CSV in the old column names",
+        ("profiler export results/run_20260101_000000 --csv all.csv --safe",),
+    ),
+    CommandSpec(
+        "resume",
+        "finish an interrupted campaign; never repeats a finished run",
+        ("profiler resume results/run_20260101_000000",),
+    ),
+    CommandSpec(
+        "status",
+        "what of this tool runs now on this machine",
+        ("profiler status", "profiler status results/run_20260101_000000"),
+    ),
+    CommandSpec(
+        "reap",
+        "end leftovers of this tool; a live session's processes are left alone",
+        ("profiler reap",),
+    ),
+)
+
+Target = argparse._ActionsContainer  # a parser or one of its groups
+
+GOVERNORS = ("performance", "powersave", "ondemand")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises UsageError instead of ending the program."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}\nsee: {self.prog} --help")
+
+    def option_strings(self) -> list[str]:
+        return [option for action in self._actions for option in action.option_strings]
+
+
+def positive_int(text: str) -> int:
+    """A whole number >= 1."""
+    return _int_from(text, 1)
+
+
+def natural_int(text: str) -> int:
+    """A whole number >= 0."""
+    return _int_from(text, 0)
+
+
+def _int_from(text: str, lowest: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = lowest - 1
+    if value < lowest:
+        raise argparse.ArgumentTypeError(f"expected a whole number >= {lowest}, got {text!r}")
+    return value
+
+
+def whole_int(text: str) -> int:
+    """Any whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}") from None
+
+
+def key_value(text: str) -> str:
+    """KEY=VALUE, as typed."""
+    key, equals, _value = text.partition("=")
+    if not equals or not key.strip():
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
+    return text
+
+
+def name_list(text: str) -> tuple[str, ...]:
+    """A comma-separated list of names, or `all`."""
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"expected names separated by commas, or all; got {text!r}")
+    return names
+
+
+def build_parser() -> Parser:
+    """The whole grammar."""
+    parser = Parser(
+        prog="profiler", description=DESCRIPTION, epilog=EXAMPLES, usage="profiler [-h] [--version] COMMAND ..."
+    )
+    parser.add_argument("--version", action="version", version=f"profiler {__version__}")
+    parser.add_argument("-l", "--list", dest="list_models", action="store_true", help="the same as `profiler list`")
+    subparsers = parser.add_subparsers(
+        dest="command", metavar="COMMAND", title="commands", prog="profiler", parser_class=Parser
+    )
+    for spec in COMMANDS:
+        epilog = "\n".join(["examples:", *(f"  {line}" for line in spec.examples)])
+        subparser = subparsers.add_parser(
+            spec.name, help=spec.summary, description=spec.summary[0].upper() + spec.summary[1:] + ".", epilog=epilog
+        )
+        _ADD_OPTIONS[spec.name](subparser)
+    return parser
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The parsed command line; `command` is None for a bare ``profiler``.
+
+    What follows the first ``--`` is never read as an option: it is the COMMAND of ``measure``.
+    Raises UsageError with the nearest known option or command.
+    """
+    head, tail = _split_at_dashes(arguments)
+    parser = build_parser()
+    _refuse_unknown_command(parser, head)
+    options, unknown = parser.parse_known_args(head)
+    if unknown:
+        raise UsageError(_unknown_message(parser, options.command, unknown))
+    if options.command == "measure":
+        options.argv = [*options.argv, *(tail or [])]
+        if not options.argv:
+            raise UsageError("measure: which command?\nexample: profiler measure -- python train.py")
+    elif tail is not None:
+        raise UsageError(f"`--` is only for `profiler measure -- COMMAND`, seen before {' '.join(tail)!r}")
+    return options
+
+
+def _split_at_dashes(arguments: Sequence[str]) -> tuple[list[str], list[str] | None]:
+    arguments = list(arguments)
+    if "--" not in arguments:
+        return arguments, None
+    position = arguments.index("--")
+    return arguments[:position], arguments[position + 1 :]
+
+
+def subparsers_of(parser: Parser) -> dict[str, Parser]:
+    """The command's parsers by name, in declared order."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return dict(action.choices)
+    return {}
+
+
+def _refuse_unknown_command(parser: Parser, arguments: Sequence[str]) -> None:
+    first = next((word for word in arguments if not word.startswith("-")), None)
+    known = list(subparsers_of(parser))
+    if first is None or first in known:
+        return
+    if arguments and arguments[0].startswith("-") and arguments[0] in subparsers_of(parser)["run"].option_strings():
+        raise UsageError(f"{arguments[0]} is an option of a command\ntry: profiler run {' '.join(arguments)}")
+    raise UsageError(f"unknown command {first!r}{_nearest(first, known)}\ncommands: {', '.join(known)}")
+
+
+def _unknown_message(parser: Parser, command: str | None, unknown: Sequence[str]) -> str:
+    subparsers = subparsers_of(parser)
+    owner = subparsers[command] if command else parser
+    word = unknown[0].partition("=")[0]
+    kind = "option" if word.startswith("-") else "argument"
+    if command is None and word in subparsers["run"].option_strings():
+        return f"{word} is an option of a command\ntry: profiler run {' '.join(unknown)}"
+    return f"unknown {kind} {word!r}{_nearest(word, owner.option_strings())}\nsee: {owner.prog} --help"
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    matches = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""
+
+
+def _json(parser: Target, what: str) -> None:
+    parser.add_argument("--json", action="store_true", help=f"{what} as one JSON document on stdout, and nothing else")
+
+
+def _set(parser: Target) -> None:
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="KEY=VALUE",
+        type=key_value,
+        action="append",
+        default=[],
+        help="override a config key (repeatable), for example --set seed=7",
+    )
+
+
+def _session(parser: Parser) -> None:
+    parser.add_argument("session", metavar="SESSION", help="session folder, for example results/run_20260101_000000")
+
+
+def _address(parser: Target) -> None:
+    parser.add_argument("--address", metavar="ADDR", help="a running Ray cluster (default: Ray inside this process)")
+
+
+def _run(parser: Parser) -> None:
+    parser.usage = "profiler run CONFIG [options]\n       profiler run -r REPO -m MODEL -mt PARAMS [options]"
+    config = parser.add_argument_group("from a config file")
+    config.add_argument("config", metavar="CONFIG", nargs="?", help="YAML config, or an old JSON settings file")
+    config.add_argument("-ec", "--experiment-config", metavar="FILE", help="the same as CONFIG")
+    _set(config)
+    direct = parser.add_argument_group("from options")
+    direct.add_argument("-r", "--repo", metavar="REPO", help="repository")
+    direct.add_argument("-m", "--model", metavar="MODEL", help="model")
+    direct.add_argument(
+        "-mt", "--mutate", metavar="PARAMS", type=name_list, help="hyper-parameters to mutate, comma-separated, or all"
+    )
+    direct.add_argument("-n", "--runs", metavar="N", type=positive_int, help="number of mutated runs (default 1)")
+    direct.add_argument("-g", "--governor", choices=GOVERNORS, help="CPU frequency governor during the campaign")
+    direct.add_argument(
+        "-mr", "--max-retries", metavar="N", type=natural_int, help="further attempts after a failed one (default 2)"
+    )
+    direct.add_argument(
+        "-s", "--seed", metavar="SEED", type=whole_int, help="seed of the plan (default: drawn, recorded)"
+    )
+    direct.add_argument("-l", "--list", dest="list_models", action="store_true", help="the same as `profiler list`")
+    common = parser.add_argument_group("common")
+    common.add_argument(
+        "--results", metavar="DIR", default="results", help="where sessions are kept (default: results)"
+    )
+    _address(common)
+    common.add_argument("--dry-run", action="store_true", help="show the plan and start nothing")
+    common.add_argument(
+        "--governor-optional", action="store_true", help="go on where the governor cannot be set, instead of refusing"
+    )
+    common.add_argument(
+        "--allow-uncontained",
+        action="store_true",
+        help="go on where processes cannot be contained; such runs are never safe",
+    )
+    _json(common, "the results")
+
+
+def _plan(parser: Parser) -> None:
+    parser.add_argument("config", metavar="CONFIG", help="YAML config, or an old JSON settings file")
+    _set(parser)
+    _json(parser, "the plan")
+
+
+def _list(parser: Parser) -> None:
+    _json(parser, "the catalog")
+
+
+def _doctor(parser: Parser) -> None:
+    parser.add_argument(
+        "--results", metavar="DIR", default="results", help="folder whose disk is checked (default: results)"
+    )
+    _json(parser, "the findings")
+
+
+def _measure(parser: Parser) -> None:
+    parser.usage = "profiler measure [--json] [--allow-uncontained] -- COMMAND ..."
+    _json(parser, "the measurement")
+    parser.add_argument(
+        "--allow-uncontained",
+        action="store_true",
+        help="measure even where the command's processes cannot be contained",
+    )
+    parser.add_argument("argv", metavar="COMMAND", nargs=argparse.REMAINDER, help="the command and its arguments")
+
+
+def _show(parser: Parser) -> None:
+    _session(parser)
+    parser.add_argument("--safe", action="store_true", help="only runs that are valid and uncontaminated")
+    _json(parser, "the runs")
+
+
+def _export(parser: Parser) -> None:
+    _session(parser)
+    parser.add_argument("--csv", metavar="FILE", required=True, help="the file to write")
+    parser.add_argument("--safe", action="store_true", help="only runs that are valid and uncontaminated")
+
+
+def _resume(parser: Parser) -> None:
+    _session(parser)
+    _address(parser)
+    parser.add_argument("--retry-failed", action="store_true", help="also try again the runs that ended as failed")
+    parser.add_argument(
+        "--allow-changed",
+        action="store_true",
+        help="go on although the config or the manifests changed since the start",
+    )
+    _json(parser, "the results")
+
+
+def _status(parser: Parser) -> None:
+    parser.add_argument("session", metavar="SESSION", nargs="?", help="only this session (default: everything)")
+    _json(parser, "the processes")
+
+
+def _reap(parser: Parser) -> None:
+    _json(parser, "what was ended")
+
+
+_ADD_OPTIONS = {
+    "run": _run,
+    "plan": _plan,
+    "list": _list,
+    "doctor": _doctor,
+    "measure": _measure,
+    "show": _show,
+    "export": _export,
+    "resume": _resume,
+    "status": _status,
+    "reap": _reap,
+}
