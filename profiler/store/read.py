@@ -1,0 +1,270 @@
+"""Reads a session: rows of its runs, its plan, traces. It changes nothing and may run while a driver writes.
+
+pandas is imported only by the methods that return a DataFrame.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from profiler.errors import SessionError
+from profiler.store.layout import SessionFolder
+from profiler.store.ledger import LedgerText, read_ledger
+from profiler.store.rows import from_arrow, not_run, to_json
+from profiler.store.schema import PLAN, PROCESSES, RUNS, SAMPLES, Column, Table, arrow_schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_READ_TRIES = 5
+
+
+def open_session(path: str | Path) -> Session:
+    """The session in folder `path`. SessionError when there is none, or when a file of it is damaged."""
+    root = Path(path)
+    if not root.exists():
+        raise SessionError(f"no session at {root}: there is nothing of that name; look into your results folder")
+    if not (root / "dataset").is_dir():
+        raise SessionError(f"{root} is not a session: it has no dataset/ folder{_hint(root)}")
+    session = Session(root)
+    session.rows()
+    return session
+
+
+def _hint(root: Path) -> str:
+    sessions = sorted(path.name for path in root.glob("run_*") if (path / "dataset").is_dir()) if root.is_dir() else []
+    if not sessions:
+        return "; name a folder such as results/run_20260101_000000"
+    return f"; it holds sessions, name one of them, for example {root / sessions[-1]}"
+
+
+class Session:
+    """One session folder. Every call reads what is on disk now; a row is a dict with all columns of `runs`."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.folder = SessionFolder(Path(root).resolve())
+
+    def __repr__(self) -> str:
+        return f"Session({str(self.folder.root)!r})"
+
+    @property
+    def session_id(self) -> str:
+        return self.folder.session_id
+
+    @property
+    def root(self) -> Path:
+        return self.folder.root
+
+    def planned(self) -> list[dict[str, Any]]:
+        """The planned runs as the plan wrote them (PlannedRun.to_json()), in plan order."""
+        return [json.loads(row["planned"]) for row in self._plan_rows()]
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """Every attempt's row, in plan order and then by attempt."""
+        return sorted(read_rows(self.folder.dataset("runs"), RUNS), key=_order)
+
+    def final_rows(self) -> list[dict[str, Any]]:
+        """The final attempt of each run that has one, in plan order."""
+        return final_rows(self.attempts())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a planned run: its final attempt, else its last attempt, else the planned fields with nulls that say
+        `not_run`. Attempts of runs that the plan does not know follow at the end."""
+        attempts = latest_rows(self.attempts())
+        planned = {row["run_id"]: row for row in self._plan_rows()}
+        rows = [attempts.get(run_id) or not_run(row) for run_id, row in planned.items()]
+        unplanned = [row for run_id, row in attempts.items() if run_id not in planned]
+        return rows + sorted(unplanned, key=_order)
+
+    def row(self, run_id: str) -> dict[str, Any]:
+        """The row of one run, by its run_id or experiment_id; SessionError when there is none."""
+        for row in self.rows():
+            if run_id in (row["run_id"], row["experiment_id"]):
+                return row
+        raise SessionError(f"no run {run_id!r} in {self.root}; `profiler show {self.root}` lists them")
+
+    def to_json(self) -> dict[str, Any]:
+        """{"session_id", "runs": [...]} with times as text: what `show --json` prints."""
+        return {"session_id": self.session_id, "runs": to_json(self.rows())}
+
+    def counts(self) -> dict[str, int]:
+        """How many runs are planned, valid, safe, contaminated, failed, and without a final attempt."""
+        rows = self.rows()
+        verdicts = Counter(row["verdict"] for row in rows if row["is_final"])
+        return {
+            "planned": len(rows),
+            "valid": sum(1 for row in rows if row["is_final"] and row["valid"]),
+            "safe": verdicts["valid"],
+            "contaminated": verdicts["contaminated"],
+            "failed": verdicts["failed"],
+            "not_final": sum(1 for row in rows if not row["is_final"]),
+        }
+
+    def ledger(self) -> LedgerText:
+        return read_ledger(self.folder.ledger)
+
+    def runs(self, safe: bool = False, flat: bool = False) -> pd.DataFrame:
+        """One row a planned run. `safe`: only runs that are valid and uncontaminated. `flat`: also a column hp_<name>
+        for each effective hyperparameter and metric_<name> for each metric. Null is NaN, NaT, <NA> or None."""
+        rows = [row for row in self.rows() if row["safe"] or not safe]
+        frame = _frame(RUNS, rows)
+        return _flatten(frame, rows) if flat else frame
+
+    def plan(self) -> pd.DataFrame:
+        """One row a planned run, columns of `plan`."""
+        return _frame(PLAN, self._plan_rows())
+
+    def processes(self) -> pd.DataFrame:
+        """Who was on which GPU when, columns of `processes`."""
+        return _frame(PROCESSES, read_rows(self.folder.dataset("processes"), PROCESSES))
+
+    def samples(self, run_id: str, attempt: int | None = None) -> pd.DataFrame:
+        """The trace of a run's attempt (default: the one that `row` gives): rows of its node and boot within its
+        window, by time. Empty when the attempt has no window. SessionError when there is no such run or attempt."""
+        return _arrow_frame(self.sample_table(run_id, attempt))
+
+    def sample_table(self, run_id: str, attempt: int | None = None) -> pa.Table:
+        """As `samples`, as an Arrow table."""
+        row = self.row(run_id) if attempt is None else self._attempt(run_id, attempt)
+        if None in (row["node_id"], row["boot_id"], row["window_start_ns"], row["window_end_ns"]):
+            return arrow_schema(SAMPLES).empty_table()
+        filters = [
+            ("boot_id", "==", row["boot_id"]),
+            ("t_mono_ns", ">=", row["window_start_ns"]),
+            ("t_mono_ns", "<=", row["window_end_ns"]),
+        ]
+        tables = read_tables(self.folder.samples_of(row["node_id"]), SAMPLES, filters)
+        table = pa.concat_tables(tables, promote_options="default") if tables else arrow_schema(SAMPLES).empty_table()
+        return table.sort_by([("t_mono_ns", "ascending")])
+
+    def _attempt(self, run_id: str, attempt: int) -> dict[str, Any]:
+        for row in self.attempts():
+            if run_id in (row["run_id"], row["experiment_id"]) and row["attempt"] == attempt:
+                return row
+        raise SessionError(f"no attempt {attempt} of run {run_id!r} in {self.root}")
+
+    def _plan_rows(self) -> list[dict[str, Any]]:
+        return sorted(read_rows(self.folder.dataset("plan"), PLAN), key=_order)
+
+
+def _order(row: Mapping[str, Any]) -> tuple[int, int, str, int]:
+    """Plan order. Rows without an index sort by the number that ends their run_id."""
+    index = row.get("index")
+    number = str(row["run_id"]).rpartition("-")[2]
+    place = index if index is not None else int(number) if number.isdigit() else 0
+    return place, len(row["run_id"]), row["run_id"], row.get("attempt") or 0
+
+
+def latest_rows(attempts: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """run_id -> the row that speaks for the run: its latest final attempt, else its latest attempt."""
+    chosen: dict[str, dict[str, Any]] = {}
+    for row in attempts:
+        other = chosen.get(row["run_id"])
+        if other is None or (row["is_final"], row["attempt"]) > (other["is_final"], other["attempt"]):
+            chosen[row["run_id"]] = dict(row)
+    return chosen
+
+
+def final_rows(attempts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The final attempt of each run that has one, in plan order."""
+    return sorted((row for row in latest_rows(attempts).values() if row["is_final"]), key=_order)
+
+
+def read_rows(folder: Path, table: Table) -> list[dict[str, Any]]:
+    """All rows of a dataset folder, typed. A missing folder has none; SessionError names a damaged file."""
+    return [row for data in read_tables(folder, table) for row in from_arrow(table, data)]
+
+
+def read_tables(folder: Path, table: Table, filters: Sequence[tuple[str, str, Any]] | None = None) -> list[pa.Table]:
+    """The Parquet files below `folder`, one Arrow table each. Files whose name starts with '.' are not there yet."""
+    for last in [False] * (_READ_TRIES - 1) + [True]:
+        try:
+            return [_read_file(path, table, filters) for path in parquet_files(folder)]
+        except FileNotFoundError as error:
+            # Compaction put one file in the place of several between our listing and our reading.
+            if last:
+                raise SessionError(f"{folder} keeps changing while it is read ({error}); try again") from error
+    raise AssertionError("the loop returns or raises")
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    return sorted(
+        p for p in folder.rglob("*.parquet") if not any(part.startswith(".") for part in p.relative_to(folder).parts)
+    )
+
+
+def _read_file(path: Path, table: Table, filters: Sequence[tuple[str, str, Any]] | None) -> pa.Table:
+    try:
+        return pq.read_table(path, filters=list(filters) if filters else None, partitioning=None)
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        raise SessionError(
+            f"damaged file {path}: {error}; move it out of {path.parent} and look at it: "
+            f"without it the rest of the {table.name} opens, and `profiler resume` does its runs again"
+        ) from error
+
+
+def _frame(table: Table, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame({column.name: _series(column, [row[column.name] for row in rows]) for column in table})
+
+
+def _series(column: Column, values: list[Any]) -> pd.Series[Any]:
+    """Integers and truth values that may be null get pandas' nullable types: as floats, large times lose digits."""
+    import pandas as pd
+
+    if pa.types.is_integer(column.type):
+        return pd.Series(values, dtype="Int64")
+    if pa.types.is_boolean(column.type):
+        return pd.Series(values, dtype="boolean")
+    if pa.types.is_floating(column.type):
+        return pd.Series(values, dtype="float64")
+    if pa.types.is_timestamp(column.type):
+        return pd.Series(pd.to_datetime(pd.Series(values, dtype="object"), utc=True)).astype("datetime64[us, UTC]")
+    if pa.types.is_string(column.type):
+        return pd.Series(values, dtype="string")
+    return pd.Series(values, dtype="object")
+
+
+def _arrow_frame(data: pa.Table) -> pd.DataFrame:
+    """As `_frame`, without the way over Python objects: traces are long."""
+    import pandas as pd
+
+    types = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype(), pa.string(): pd.StringDtype()}
+    frame: pd.DataFrame = data.to_pandas(types_mapper=types.get)
+    return frame
+
+
+def _flatten(frame: pd.DataFrame, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    flat: dict[str, list[Any]] = {}
+    for prefix, column in (("hp_", "hyperparameters"), ("metric_", "metrics")):
+        for name in dict.fromkeys(name for row in rows for name in row[column] or {}):
+            flat[prefix + name] = [(row[column] or {}).get(name) for row in rows]
+    return pd.concat(
+        [frame, pd.DataFrame({name: _values(values) for name, values in flat.items()}, index=frame.index)], axis=1
+    )
+
+
+def _values(values: list[Any]) -> pd.Series[Any]:
+    """The narrowest column type that keeps each value what it is."""
+    import pandas as pd
+
+    kinds = {type(value) for value in values if value is not None}
+    narrow = {
+        frozenset({int}): "Int64",
+        frozenset({float}): "float64",
+        frozenset({bool}): "boolean",
+        frozenset({str}): "string",
+    }
+    return pd.Series(values, dtype=narrow.get(frozenset(kinds), "object"))

@@ -1,0 +1,406 @@
+"""Declares every column of the dataset once: name, type, unit, meaning, reasons for null. It reads and writes nothing.
+
+The Parquet schemas, the data dictionary inside each file, `docs/dataset.md` and the typed rows that readers get are all
+derived from the tables below, so a column that is not declared here does not exist.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import pyarrow as pa
+
+from profiler._version import __version__
+
+SCHEMA_VERSION = 1
+
+TEXT = pa.string()
+INT = pa.int64()
+FLOAT = pa.float64()
+BOOL = pa.bool_()
+UTC = pa.timestamp("us", tz="UTC")
+TEXTS = pa.list_(pa.string())
+INTS = pa.list_(pa.int64())
+TEXT_MAP = pa.map_(pa.string(), pa.string())
+NUMBER_MAP = pa.map_(pa.string(), pa.float64())
+TIME_MAP = pa.map_(pa.string(), UTC)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: `type` is its Arrow type, `unit` is "" where there is none, `null_reasons` are the usual words for
+    why it is null (empty: the column is never null, or its meaning says what null stands for)."""
+
+    name: str
+    type: pa.DataType
+    unit: str
+    meaning: str
+    null_reasons: tuple[str, ...] = ()
+    json_values: bool = False
+    """For map<string,string>: each value is JSON text, decoded to its own type by the reader."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One dataset of the session folder, in column order."""
+
+    name: str
+    meaning: str
+    columns: tuple[Column, ...]
+
+    def __iter__(self) -> Iterator[Column]:
+        return iter(self.columns)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns)
+
+    def column(self, name: str) -> Column:
+        """The column of that name; KeyError when the table has none."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(name)
+
+
+NOT_STARTED = ("not_run", "not_started", "interrupted")
+NO_CPU = (
+    *NOT_STARTED,
+    "no_energy_source",
+    "permission_denied",
+    "counter_not_advancing",
+    "wrap_ambiguous",
+    "read_failed",
+)
+NO_GPU = (*NOT_STARTED, "no_gpu", "no_energy_source", "counter_not_advancing", "not_supported", "read_failed")
+NO_TRACE = (*NOT_STARTED, "no_gpu", "no_energy_source", "not_supported", "too_short")
+NO_SPLIT = (*NOT_STARTED, "no_gpu", "no_energy_source", "shares_not_separated")
+SOLO = ("not_run", "no_background")
+UNSET = ("not_run", "not_set")
+NOT_RECORDED = (*NOT_STARTED, "not_recorded")
+
+
+def _identity() -> tuple[Column, ...]:
+    return (
+        Column("run_id", TEXT, "", "`<session_id>-<NNN>`: one planned run, unique for ever; joins runs, plan and logs"),
+        Column("session_id", TEXT, "", "name of the session folder"),
+        Column("index", INT, "", "place of the run in the plan, from 1"),
+        Column("experiment_id", TEXT, "", "name of the run's folder: `<repo>_<model>_<NNN>[_parallel]`"),
+    )
+
+
+def _setup() -> tuple[Column, ...]:
+    return (
+        Column("repo", TEXT, "", "repository of the (foreground) model, canonical name"),
+        Column("model", TEXT, "", "the (foreground) model, canonical name"),
+        Column("mode", TEXT, "", "default, mutation or parallel"),
+        Column("foreground_mode", TEXT, "", "default or mutation: how the foreground's values were chosen"),
+    )
+
+
+def _asked() -> tuple[Column, ...]:
+    return (
+        Column(
+            "requested_hyperparameters",
+            TEXT_MAP,
+            "",
+            "complete vector the plan asks for; each value is JSON text with round-trip precision",
+            json_values=True,
+        ),
+        Column("mutated", TEXTS, "", "names that were mutated in this run; empty for a default run"),
+    )
+
+
+def _grants() -> tuple[Column, ...]:
+    return (
+        Column("max_retries", INT, "", "retries the plan allows after the first attempt", UNSET),
+        Column("timeout_seconds", FLOAT, "s", "time after which the whole process tree is ended", UNSET),
+        Column(
+            "fraction", FLOAT, "", "share of the GPU reserved for the foreground (bookkeeping, no isolation)", UNSET
+        ),
+        Column("cpus", FLOAT, "CPUs", "CPU grant of the trainer; its threads follow", UNSET),
+        Column("memory_mib", FLOAT, "MiB", "GPU memory estimate the plan was checked with", UNSET),
+        Column("size", TEXT, "", "full or reduced workload", UNSET),
+    )
+
+
+RUNS = Table(
+    "runs",
+    "One row an attempt, written when the attempt has ended; the file's appearance is the commit.",
+    (
+        *_identity(),
+        Column("attempt", INT, "", "1 for the first execution of the run, 2 for its first retry, ..."),
+        Column("is_final", BOOL, "", "no further attempt of this run was due when this one was written"),
+        *_setup(),
+        Column("started_at", UTC, "UTC", "trainer's start, wall clock", NOT_STARTED),
+        Column("ended_at", UTC, "UTC", "trainer's end, wall clock", NOT_STARTED),
+        Column("window_start_ns", INT, "ns", "trainer's start, CLOCK_MONOTONIC of the node", NOT_STARTED),
+        Column("window_end_ns", INT, "ns", "trainer's end, CLOCK_MONOTONIC of the node", NOT_STARTED),
+        Column("duration_s", FLOAT, "s", "(window_end_ns - window_start_ns) / 1e9", NOT_STARTED),
+        Column("boundary_start_ns", INT, "ns", "when the counters were read before the trainer's start", NOT_RECORDED),
+        Column("boundary_end_ns", INT, "ns", "when the counters were read after the trainer's end", NOT_RECORDED),
+        Column(
+            "utc_anchor_ns", INT, "ns", "wall clock since the epoch, read together with mono_anchor_ns", NOT_RECORDED
+        ),
+        Column("mono_anchor_ns", INT, "ns", "CLOCK_MONOTONIC, read together with utc_anchor_ns", NOT_RECORDED),
+        Column("node_id", TEXT, "", "node that executed the attempt; the `node=` folder of its samples", NOT_RECORDED),
+        Column("host", TEXT, "", "host name of that node", NOT_RECORDED),
+        Column("boot_id", TEXT, "", "kernel's boot id: CLOCK_MONOTONIC compares only within one", NOT_RECORDED),
+        Column("ray_node_id", TEXT, "", "Ray's id of the node", NOT_RECORDED),
+        Column("gpu_uuid", TEXT, "", "GPU of the attempt", ("not_run", "no_gpu", "interrupted")),
+        Column("gpu_name", TEXT, "", "product name of that GPU", ("not_run", "no_gpu", "interrupted")),
+        Column("seed", INT, "", "campaign's seed: the same seed gives the same plan", UNSET),
+        Column("plan_digest", TEXT, "", "SHA-256 of the plan the run belongs to", NOT_RECORDED),
+        Column(
+            "hyperparameters",
+            TEXT_MAP,
+            "",
+            "EFFECTIVE values, as the trainer reported them; each value is JSON text with round-trip precision",
+            (*NOT_STARTED, "not_reported_by_trainer"),
+            json_values=True,
+        ),
+        *_asked(),
+        Column(
+            "effective_source",
+            TEXT,
+            "",
+            "where the effective values come from: event (the trainer said so), log (pattern), argv (trusted), none",
+            NOT_STARTED,
+        ),
+        *_grants(),
+        Column("argv", TEXTS, "", "exact command of the trainer", NOT_RECORDED),
+        Column("exit_code", INT, "", "trainer's exit code", (*NOT_STARTED, "ended_by_signal", "start_failed")),
+        Column("signal", INT, "", "signal that ended the trainer", (*NOT_STARTED, "not_signalled")),
+        Column("end_cause", TEXT, "", "exited, stopped, timeout, lease_closed, owner_gone, start_failed", NOT_RECORDED),
+        Column("error_message", TEXT, "", 'what went wrong, for people; "" when nothing did', ("not_run",)),
+        Column("problems", TEXTS, "", "oddities found in events and log that changed no verdict", NOT_RECORDED),
+        Column(
+            "metrics",
+            NUMBER_MAP,
+            "as the manifest says",
+            "finite values by name; one that is not finite is left out and named in null_reasons as metrics.<name>",
+            NOT_STARTED,
+        ),
+        Column("primary_metric", TEXT, "", "name of the metric that decides success", NOT_RECORDED),
+        Column(
+            "primary_metric_value", FLOAT, "as the manifest says", "its value", (*NOT_STARTED, "missing", "not_finite")
+        ),
+        Column("epochs_done", INT, "epochs", "epochs the trainer says it finished", (*NOT_STARTED, "not_reported")),
+        Column("ready_s", FLOAT, "s", "trainer's start to its first optimiser step", (*NOT_STARTED, "not_reported")),
+        Column(
+            "cpu_package_energy_j",
+            FLOAT,
+            "J",
+            "all CPU packages of the NODE (not of the process), from counters",
+            NO_CPU,
+        ),
+        Column("dram_energy_j", FLOAT, "J", "all DRAM domains of the node, from counters", NO_CPU),
+        Column("cpu_energy_total_j", FLOAT, "J", "cpu_package_energy_j + dram_energy_j, where both are known", NO_CPU),
+        Column("gpu_energy_j", FLOAT, "J", "whole GPU, hardware counter at the end minus at the start", NO_GPU),
+        Column(
+            "gpu_energy_integral_j",
+            FLOAT,
+            "J",
+            "whole GPU, trapezoid of the power trace over real time stamps",
+            NO_TRACE,
+        ),
+        Column(
+            "gpu_counter_integral_gap_percent",
+            FLOAT,
+            "%",
+            "100 * (integral - counter) / counter: two independent paths to one figure",
+            NO_TRACE,
+        ),
+        Column("gpu_energy_foreground_j", FLOAT, "J", "part attributed to the foreground", NO_SPLIT),
+        Column("gpu_energy_background_j", FLOAT, "J", "part attributed to the background", NO_SPLIT),
+        Column("gpu_energy_idle_j", FLOAT, "J", "part the idle GPU would have used", NO_SPLIT),
+        Column("gpu_energy_other_j", FLOAT, "J", "part attributed to strangers", NO_SPLIT),
+        Column("energy_sources", TEXT_MAP, "", "energy column -> source and scope of its figure", NOT_RECORDED),
+        Column("energy_uncertainty_j", NUMBER_MAP, "J", "energy column -> +- at the window's edges", NOT_RECORDED),
+        Column("gpu_power_mean_w", FLOAT, "W", "time-weighted mean of the power trace", NO_TRACE),
+        Column("gpu_power_min_w", FLOAT, "W", "lowest sample", NO_TRACE),
+        Column("gpu_power_max_w", FLOAT, "W", "highest sample", NO_TRACE),
+        Column("gpu_temp_mean_c", FLOAT, "deg C", "mean of the samples", NO_TRACE),
+        Column("gpu_temp_max_c", FLOAT, "deg C", "highest sample", NO_TRACE),
+        Column(
+            "gpu_util_mean_percent", FLOAT, "%", "mean of the samples (share of time with a kernel running)", NO_TRACE
+        ),
+        Column("gpu_util_max_percent", FLOAT, "%", "highest sample", NO_TRACE),
+        Column("gpu_memory_peak_mib", FLOAT, "MiB", "highest sample of the device's used memory", NO_TRACE),
+        Column("cpu_s", FLOAT, "s", "CPU seconds of the trainer's whole process tree", NOT_RECORDED),
+        Column("max_rss_mib", FLOAT, "MiB", "largest resident set of one process of the tree", NOT_RECORDED),
+        Column(
+            "left_behind",
+            INT,
+            "processes",
+            "processes still alive when the trainer ended (they were killed)",
+            NOT_RECORDED,
+        ),
+        Column("samples", INT, "rows", "trace rows of this attempt's window", NOT_RECORDED),
+        Column("samples_missed", INT, "rows", "ticks of the window without a reading", NOT_RECORDED),
+        Column("sampling_rate_hz", FLOAT, "Hz", "rate the sampler was asked for", NOT_RECORDED),
+        Column("background_repo", TEXT, "", "repository of the background", SOLO),
+        Column("background_model", TEXT, "", "model of the background", SOLO),
+        Column(
+            "background_hyperparameters",
+            TEXT_MAP,
+            "",
+            "complete vector of the background; each value is JSON text",
+            SOLO,
+            json_values=True,
+        ),
+        Column("background_mode", TEXT, "", "loop or reuse", SOLO),
+        Column("background_started_at", UTC, "UTC", "first background trainer's start", (*SOLO, *NOT_RECORDED)),
+        Column("background_ended_at", UTC, "UTC", "last background trainer's end", (*SOLO, *NOT_RECORDED)),
+        Column("background_gpu_uuid", TEXT, "", "GPU the background ran on", (*SOLO, "no_gpu")),
+        Column(
+            "background_busy_share",
+            FLOAT,
+            "0..1",
+            "share of the window in which the background worked",
+            (*SOLO, "not_measured"),
+        ),
+        Column("background_starts", INT, "", "how often the background's trainer was started", (*SOLO, *NOT_RECORDED)),
+        Column("background_exit_codes", INTS, "", "exit codes in order; -n for signal n", (*SOLO, *NOT_RECORDED)),
+        Column(
+            "background_log_directory",
+            TEXT,
+            "",
+            "folder of the background's logs, in the session",
+            (*SOLO, *NOT_RECORDED),
+        ),
+        Column("steps", NUMBER_MAP, "s", "step of the attempt -> how long it took", NOT_RECORDED),
+        Column("steps_at", TIME_MAP, "UTC", "step of the attempt -> when it began", NOT_RECORDED),
+        Column("cooling_s", FLOAT, "s", "cooling right before the trainer's start", NOT_RECORDED),
+        Column(
+            "cooling_idle_proven",
+            BOOL,
+            "",
+            "cooling ended because the device was measured idle",
+            (*NOT_RECORDED, "no_gpu"),
+        ),
+        Column("gate_wait_s", FLOAT, "s", "wait until the gate was open", NOT_RECORDED),
+        Column("containment", TEXT, "", "pid_namespace, cgroup, subreaper or none", NOT_RECORDED),
+        Column("data_source", TEXT, "", "data set the trainer used, as it says", (*NOT_STARTED, "not_reported")),
+        Column("data_hash", TEXT, "", "hash of that data, as the trainer says", (*NOT_STARTED, "not_reported")),
+        Column("verdict", TEXT, "", "valid, contaminated or failed", ("not_run",)),
+        Column("reasons", TEXTS, "", "names of the reasons that hold, worst level first", ("not_run",)),
+        Column("evidence", TEXT_MAP, "", "reason -> what was seen", ("not_run",)),
+        Column("valid", BOOL, "", "the attempt did not fail", ("not_run",)),
+        Column("safe", BOOL, "", "valid and uncontaminated", ("not_run",)),
+        Column("retry_decision", TEXT, "", "whether another attempt followed, and why (not)", NOT_RECORDED),
+        Column("tool_version", TEXT, "", "version of this tool that wrote the row", NOT_RECORDED),
+        Column(
+            "extra",
+            TEXT_MAP,
+            "",
+            "fields of the attempt that have no column; each value is JSON text",
+            json_values=True,
+        ),
+        Column("null_reasons", TEXT_MAP, "", "column that is null -> why"),
+    ),
+)
+
+PLAN = Table(
+    "plan",
+    "One row a planned run, written before the first run starts and never changed.",
+    (
+        *_identity(),
+        *_setup(),
+        *_asked(),
+        Column("background_repo", TEXT, "", "repository of the background", SOLO),
+        Column("background_model", TEXT, "", "model of the background", SOLO),
+        Column(
+            "background_hyperparameters",
+            TEXT_MAP,
+            "",
+            "complete vector of the background; each value is JSON text",
+            SOLO,
+            json_values=True,
+        ),
+        Column("background_mode", TEXT, "", "loop or reuse", SOLO),
+        *_grants(),
+        Column("seed", INT, "", "campaign's seed", UNSET),
+        Column("plan_digest", TEXT, "", "SHA-256 of the plan", UNSET),
+        Column("estimated_seconds", FLOAT, "s", "expected duration, from the manifest or past runs", UNSET),
+        Column("estimated_gpu_energy_j", FLOAT, "J", "expected GPU energy, from past runs", UNSET),
+        Column("planned", TEXT, "", "the whole planned run as JSON text, with all that has no column"),
+    ),
+)
+
+_NO_READING = ("tick_missed", "not_supported", "permission_denied", "counter_not_advancing", "read_failed")
+
+SAMPLES = Table(
+    "samples",
+    "The trace: one row a tick and device. A run's rows are those of its node and boot within its window.",
+    (
+        Column("t_mono_ns", INT, "ns", "when the device was read, CLOCK_MONOTONIC of the node"),
+        Column("t_utc_ns", INT, "ns", "the same instant on the wall clock, since the epoch"),
+        Column("node_id", TEXT, "", "node that was sampled"),
+        Column("boot_id", TEXT, "", "kernel's boot id: CLOCK_MONOTONIC compares only within one"),
+        Column("tick", INT, "", "number of the tick since the sampler's start"),
+        Column("lateness_ns", INT, "ns", "how long after its deadline the tick was read", ("tick_missed",)),
+        Column("missed", BOOL, "", "the tick passed without a reading; the row says so"),
+        Column("source", TEXT, "", "powercap, perf or nvml", ("tick_missed",)),
+        Column("device", TEXT, "", "package-0, dram-0, ... or the GPU's UUID", ("tick_missed",)),
+        Column(
+            "scope", TEXT, "", "what the counter covers: cpu_package, dram, gpu, psys, core, uncore", ("tick_missed",)
+        ),
+        Column("energy_j", FLOAT, "J", "unwrapped energy since the sampler's start", _NO_READING),
+        Column("counter_units", INT, "counter units", "raw value of the hardware counter", _NO_READING),
+        Column("power_w", FLOAT, "W", "power as the device reports it", _NO_READING),
+        Column("power_kind", TEXT, "", "instant or average (NVML's one-second mean)", _NO_READING),
+        Column("temp_c", FLOAT, "deg C", "GPU temperature", _NO_READING),
+        Column("util_percent", FLOAT, "%", "share of time with a kernel running", _NO_READING),
+        Column("memory_util_percent", FLOAT, "%", "share of time with memory traffic", _NO_READING),
+        Column("memory_mib", FLOAT, "MiB", "used GPU memory", _NO_READING),
+        Column("clock_mhz", FLOAT, "MHz", "SM clock", _NO_READING),
+        Column("throttle_reasons", INT, "bit mask", "NVML's clock event reasons", _NO_READING),
+        Column("null_reason", TEXT, "", "why the row lacks what its source would give", ("nothing_is_missing",)),
+    ),
+)
+
+PROCESSES = Table(
+    "processes",
+    "Who was on which GPU, and when: the campaign's own trainers and strangers. One row an uninterrupted presence.",
+    (
+        Column("node_id", TEXT, "", "node of the GPU"),
+        Column("boot_id", TEXT, "", "kernel's boot id: the times compare only within one"),
+        Column("gpu_uuid", TEXT, "", "the GPU"),
+        Column("pid", INT, "", "process id as NVML shows it"),
+        Column("pid_namespace", INT, "", "inode of its PID namespace; null when it could not be read"),
+        Column("command", TEXT, "", "command line; empty when it could not be read"),
+        Column("user_id", INT, "", "numeric owner; null when it could not be read"),
+        Column("memory_mib", FLOAT, "MiB", "largest GPU memory seen; null when the driver does not tell"),
+        Column("first_seen_ns", INT, "ns", "first sighting, CLOCK_MONOTONIC of the node"),
+        Column("last_seen_ns", INT, "ns", "last sighting, CLOCK_MONOTONIC of the node"),
+        Column("run_id", TEXT, "", "run during which it was seen; null when between runs"),
+        Column("attempt", INT, "", "attempt of that run"),
+        Column("own", BOOL, "", "it belonged to that attempt; false: a stranger"),
+        Column("extra", TEXT_MAP, "", "fields that have no column; each value is JSON text", json_values=True),
+    ),
+)
+
+TABLES: tuple[Table, ...] = (RUNS, PLAN, SAMPLES, PROCESSES)
+
+
+def dictionary(table: Table) -> dict[str, str]:
+    """Column -> "unit; meaning", as it stands in each Parquet file."""
+    return {c.name: f"{c.unit}; {c.meaning}" if c.unit else c.meaning for c in table.columns}
+
+
+@cache
+def arrow_schema(table: Table) -> pa.Schema:
+    """The Arrow schema of a table, with version and data dictionary as metadata."""
+    return pa.schema(
+        [pa.field(column.name, column.type) for column in table.columns],
+        metadata={
+            "profiler.table": table.name,
+            "profiler.schema_version": str(SCHEMA_VERSION),
+            "profiler.tool_version": __version__,
+            "profiler.dictionary": json.dumps(dictionary(table), ensure_ascii=False),
+        },
+    )

@@ -1,0 +1,180 @@
+"""Writes a session's files. There is one writer, the driver; every file appears whole under its name or not at all.
+
+A finished attempt is recorded in this order: experiment.json, the Parquet row (this is the commit), the ledger, the
+summaries. What comes after the commit can be made again from what is before it. Readers never wait for the writer.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from profiler.store import files, ledger
+from profiler.store.export import experiment_json, summary_csv
+from profiler.store.layout import SessionFolder
+from profiler.store.read import final_rows, read_rows
+from profiler.store.rows import complete_run, to_arrow
+from profiler.store.schema import PLAN, PROCESSES, RUNS, SAMPLES, Table
+
+
+class ToJson(Protocol):
+    """A plan, or anything else that turns itself into JSON values."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
+def write_campaign(folder: SessionFolder, yaml_text: str) -> None:
+    """campaign.yaml: the resolved config."""
+    files.write_whole(folder.campaign_yaml, yaml_text.encode())
+
+
+def write_plan(folder: SessionFolder, plan: ToJson | Mapping[str, Any]) -> None:
+    """Every planned run. `plan` is a Plan or its JSON form {"seed", "runs": [...]}, with "digest" where it has one."""
+    document = plan if isinstance(plan, Mapping) else plan.to_json()
+    digest = document.get("digest") or getattr(plan, "digest", None)
+    rows = [_plan_row(folder, run, document.get("seed"), digest) for run in document["runs"]]
+    _write_table(folder.dataset("plan") / "plan.parquet", PLAN, rows)
+
+
+def _plan_row(folder: SessionFolder, run: Mapping[str, Any], seed: int | None, digest: str | None) -> dict[str, Any]:
+    background = run.get("background") or {}
+    return {
+        **{name: run.get(name) for name in PLAN.names},
+        "run_id": folder.run_id(run["index"]),
+        "session_id": folder.session_id,
+        "requested_hyperparameters": run["hyperparameters"],
+        "foreground_mode": run.get("foreground_mode") or run["mode"],
+        "background_repo": background.get("repo"),
+        "background_model": background.get("model"),
+        "background_hyperparameters": background.get("hyperparameters"),
+        "background_mode": background.get("mode"),
+        "seed": seed,
+        "plan_digest": digest,
+        "planned": json.dumps(run, ensure_ascii=False, default=str),
+    }
+
+
+def write_run(folder: SessionFolder, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Commit one attempt's row; the same run_id and attempt again replaces it. Returns the row as it was stored."""
+    whole = complete_run(row)
+    _write_table(folder.run_file(whole["run_id"], whole["attempt"]), RUNS, [whole])
+    return whole
+
+
+def write_experiment_json(folder: SessionFolder, row: Mapping[str, Any]) -> None:
+    """experiment.json of the attempt in its run's folder."""
+    whole = complete_run(row)
+    files.write_whole(folder.experiment_json(whole["experiment_id"]), experiment_json(whole))
+
+
+def write_samples(folder: SessionFolder, node_id: str, rows: Sequence[Any]) -> Path | None:
+    """One batch of a node's trace (dicts, named tuples or dataclasses), in one file named after its span, so that the
+    same batch again replaces itself. Batches must not overlap. Returns the file, None for an empty batch."""
+    if not rows:
+        return None
+    batch = [{"node_id": node_id, **_as_dict(row)} for row in rows]
+    times = [row["t_mono_ns"] for row in batch]
+    name = f"{batch[0]['boot_id'][:8]}-{min(times):018d}-{max(times):018d}-{len(batch)}.parquet"
+    path = folder.samples_of(node_id) / name
+    _write_table(path, SAMPLES, batch)
+    return path
+
+
+def write_processes(folder: SessionFolder, name: str, rows: Sequence[Any]) -> Path | None:
+    """Sightings of GPU processes in one file `name`.parquet, replaced as a whole (one attempt: <run_id>-<attempt>)."""
+    if not rows:
+        return None
+    known = set(PROCESSES.names)
+    batch = [_as_dict(row) for row in rows]
+    whole = [{**row, "extra": {k: v for k, v in row.items() if k not in known}} for row in batch]
+    path = folder.dataset("processes") / f"{name}.parquet"
+    _write_table(path, PROCESSES, whole)
+    return path
+
+
+def _as_dict(row: Any) -> dict[str, Any]:
+    if isinstance(row, Mapping):
+        return dict(row)
+    if is_dataclass(row) and not isinstance(row, type):
+        return asdict(row)
+    named: dict[str, Any] = row._asdict()
+    return named
+
+
+def refresh_summaries(folder: SessionFolder, rows: Sequence[Mapping[str, Any]] | None = None) -> None:
+    """summary.csv and summary_safe.csv from the final rows: those given, else those on disk."""
+    finals = final_rows(read_rows(folder.dataset("runs"), RUNS) if rows is None else rows)
+    files.write_whole(folder.summary_csv, summary_csv(finals))
+    files.write_whole(folder.summary_safe_csv, summary_csv([row for row in finals if row["safe"]]))
+
+
+class Recorder:
+    """Records attempts in the order that survives a crash. Keeps the rows, so that a summary costs no re-reading."""
+
+    def __init__(self, folder: SessionFolder, diary: ledger.Ledger) -> None:
+        self._folder = folder
+        self._diary = diary
+        self._rows = {_key(row): row for row in read_rows(folder.dataset("runs"), RUNS)}
+
+    def record(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Put one ended attempt on disk; the row as it was stored. CannotRunError when the disk refuses."""
+        write_experiment_json(self._folder, row)
+        whole = write_run(self._folder, row)
+        self._rows[_key(whole)] = whole
+        event = ledger.ATTEMPT_FINISHED if ledger.INTERRUPTED not in whole["reasons"] else ledger.INTERRUPTED
+        names = ("run_id", "attempt", "node_id", "boot_id", "is_final", "verdict")
+        self._diary.append({"event": event, **{name: whole[name] for name in names}})
+        refresh_summaries(self._folder, list(self._rows.values()))
+        return whole
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, int]:
+    return row["run_id"], row["attempt"]
+
+
+def archive_attempt(folder: SessionFolder, experiment_id: str, attempt: int) -> Path | None:
+    """Before the next attempt of a run: move what `attempt` left in the run's folder to `attempts/<attempt>/`, so that
+    every attempt keeps its own log and record. None when it left nothing; what is there already is not replaced."""
+    source, target = folder.run_folder(experiment_id), folder.attempt_folder(experiment_id, attempt)
+    if not source.is_dir():
+        return None
+    left = [path for path in source.iterdir() if path.name != "attempts" and not path.name.startswith(".")]
+    if not left or target.exists():
+        return None
+    target.mkdir(parents=True)
+    for path in left:
+        path.rename(target / path.name)
+    files.sync_folder(source)
+    return target
+
+
+def clean_temporary(folder: SessionFolder) -> list[Path]:
+    """Remove half-written files of a writer that was killed; the removed paths."""
+    return files.remove_temporary(folder.root)
+
+
+def _write_table(path: Path, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    files.write_whole(path, parquet_bytes(table, to_arrow(table, rows)))
+
+
+def parquet_bytes(table: Table, data: pa.Table) -> bytes:
+    """Parquet in memory: so every error of the disk comes from our own write, with its errno."""
+    buffer = io.BytesIO()
+    pq.write_table(data, buffer, **parquet_options(table))
+    return buffer.getvalue()
+
+
+def parquet_options(table: Table) -> dict[str, Any]:
+    """Writer options: zstd, and for the trace the encodings that suit slowly changing counters and clocks."""
+    if table is not SAMPLES:
+        return {"compression": "zstd"}
+    delta = dict.fromkeys(("t_mono_ns", "t_utc_ns", "tick", "lateness_ns", "counter_units"), "DELTA_BINARY_PACKED")
+    texts = [column.name for column in SAMPLES if pa.types.is_string(column.type)]
+    return {"compression": "zstd", "compression_level": 6, "use_dictionary": texts, "column_encoding": delta}
