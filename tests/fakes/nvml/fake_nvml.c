@@ -413,14 +413,18 @@ static int lives(const Gpu *gpu, const Process *p, int64_t t_ns) {
     return !gpu->reap || !kill((pid_t)p->pid, 0) || errno != ESRCH;
 }
 
+static int repeated(const Gpu *gpu, int i) { /* in two lists (compute, graphics), but one process */
+    for (int k = 0; k < i; k++)
+        if (gpu->processes[k].pid == gpu->processes[i].pid) return 1;
+    return 0;
+}
+
 static double used_mib(const Gpu *gpu) {
     double sum = gpu->idle_mib;
     if (gpu->used_mib >= 0) return gpu->used_mib;
     for (int i = 0; i < gpu->n_processes; i++) {
-        int repeated = 0; /* a process in the compute and the graphics list has its memory once */
-        for (int k = 0; k < i; k++) repeated |= gpu->processes[k].pid == gpu->processes[i].pid;
-        if (!repeated && gpu->processes[i].mib > 0 && lives(gpu, &gpu->processes[i], clock_ns(CLOCK_MONOTONIC)))
-            sum += gpu->processes[i].mib;
+        const Process *p = &gpu->processes[i];
+        if (p->mib > 0 && !repeated(gpu, i) && lives(gpu, p, clock_ns(CLOCK_MONOTONIC))) sum += p->mib;
     }
     return sum;
 }
@@ -461,7 +465,7 @@ static unsigned util_samples(const Gpu *gpu, unsigned long long last_us, UtilSam
     for (int64_t at = (wall / period - 15) * period; at <= wall; at += period)
         for (int i = 0; i < gpu->n_processes && found < MAX_UTIL; i++) {
             const Process *p = &gpu->processes[i];
-            if ((unsigned long long)at / 1000 <= last_us || !lives(gpu, p, at - offset)) continue;
+            if ((unsigned long long)at / 1000 <= last_us || repeated(gpu, i) || !lives(gpu, p, at - offset)) continue;
             to[found++] = (UtilSample){p->pid, (unsigned long long)at / 1000, p->sm, p->memory, 0, 0};
         }
     return found;

@@ -1,0 +1,283 @@
+"""One NVIDIA GPU: its energy counter, power, cheap indicators and processes, through an open nvidia-ml-py.
+
+Power comes from the first of these that the driver supports; which one is part of every reading (`power_kind`):
+    1. field POWER_INSTANT                     instant
+    2. field POWER_AVERAGE                     average (over 1 s)
+    3. nvmlDeviceGetPowerUsage                 average; instant on GA100 and older, where NVML documents it so
+It adds up nothing (counters, account), keeps no rhythm (sampler) and sets nothing on the device.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any, Final, Generic, TypeVar
+
+from profiler.energy.counters import Clock, CounterInfo, EnergyCounter, Reading, Unavailable
+from profiler.energy.nvml_values import (
+    FIXES,
+    FOREVER,
+    GPU_LOST,
+    NOTHING_NEW,
+    GpuProcess,
+    GpuReading,
+    NvmlReadError,
+    PowerSample,
+    ProcessUtilization,
+    reason_of,
+)
+
+T = TypeVar("T")
+
+MIB: Final = 1 << 20
+COUNTER_PERIOD_S: Final = 0.1  # measured on an H100; older boards are not slower
+DEFAULT_MAX_POWER_W: Final = 2000.0
+GA100: Final = (8, 0)  # up to this compute capability nvmlDeviceGetPowerUsage is not averaged
+
+
+class _FirstSupported(Generic[T]):
+    """Several ways to one value, best first. A way that the driver refuses for good is not asked again."""
+
+    def __init__(self, error: type[Any], ways: Sequence[tuple[str, Callable[[], T]]]) -> None:
+        self._error = error
+        self._ways = list(ways)
+
+    def __call__(self) -> tuple[T, str]:
+        while True:
+            kind, way = self._ways[0]
+            try:
+                return way(), kind
+            except self._error as error:
+                if error.value not in FOREVER or len(self._ways) == 1:
+                    raise
+            if self._ways[0][1] is way:  # two threads may meet here; one of them moves on
+                self._ways = self._ways[1:]
+
+
+class NvmlEnergyCounter:
+    """The board's energy since the driver was loaded, in mJ. A call takes about 3 ms on an H100, 18 ms at most."""
+
+    def __init__(self, device: NvmlDevice, read_mj: Callable[[], int], max_power_w: float) -> None:
+        self._device = device
+        self._read_mj = read_mj
+        self._info = CounterInfo(
+            name=f"gpu-{device.index}",
+            source="nvml",
+            device=device.uuid,
+            scope="gpu",
+            joules_per_unit=Fraction(1, 1000),
+            wrap_units=None,
+            max_power_w=max_power_w,
+            update_period_s=COUNTER_PERIOD_S,
+            unit="mJ",
+        )
+
+    @property
+    def info(self) -> CounterInfo:
+        return self._info
+
+    def read(self, clock_ns: Clock = time.monotonic_ns) -> Reading:
+        """The counter, stamped with the middle of the call."""
+        before_ns = clock_ns()
+        try:
+            units = self._read_mj()
+        except self._device.error as error:
+            return Reading(clock_ns(), None, reason_of(error.value))
+        return Reading((before_ns + clock_ns()) // 2, units)
+
+    def close(self) -> None:
+        """Nothing to do: the library is closed by `Nvml.close`."""
+
+
+class NvmlDevice:
+    """One GPU. `mig_enabled`: the board is cut into MIG instances, and every reading is of the whole board."""
+
+    def __init__(self, nvml: Any, handle: Any, index: int) -> None:
+        self._nvml = nvml
+        self._handle = handle
+        self.error: type[Any] = nvml.NVMLError
+        self.index = index
+        self.uuid: str = text(nvml.nvmlDeviceGetUUID(handle))
+        self.name: str = text(nvml.nvmlDeviceGetName(handle))
+        self.mig_enabled = self._try(lambda: bool(nvml.nvmlDeviceGetMigMode(handle)[0]), False)
+        self.power_limit_w: float | None = self._try(self._read_power_limit_w, None)
+        self._power = _FirstSupported(self.error, self._power_ways())
+        self._temperature = self._first(
+            lambda: nvml.nvmlDeviceGetTemperatureV(handle, nvml.NVML_TEMPERATURE_GPU),
+            lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
+        )
+        self._memory = self._first(
+            lambda: nvml.nvmlDeviceGetMemoryInfo(handle, nvml.nvmlMemory_v2).used,
+            lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used,
+        )
+        self._throttle = self._first(
+            lambda: nvml.nvmlDeviceGetCurrentClocksEventReasons(handle),
+            lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle),
+        )
+        self._energy = self._first(
+            lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle),
+            lambda: int(self._field(nvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION)),
+        )
+
+    def read(self, clock_ns: Clock = time.monotonic_ns) -> GpuReading:
+        """Power and the cheap indicators, about 50 us on an H100. Never raises; see `GpuReading` for what fails."""
+        nulls: dict[str, str] = {}
+        power = self._get("power_w", self._power, nulls)
+        t_ns = clock_ns()
+        if nulls.get("power_w") == GPU_LOST:  # the other calls could only wait for the same answer
+            names = ("temp_c", "util_percent", "memory_util_percent", "memory_mib", "clock_mhz", "throttle_reasons")
+            nulls |= dict.fromkeys(("power_w", "power_kind", *names), GPU_LOST)
+            return GpuReading(t_ns, None, None, None, None, None, None, None, None, nulls)
+        if power is None:
+            nulls["power_kind"] = nulls["power_w"]
+        utilization = self._get("util_percent", self._utilization, nulls)
+        if utilization is None:
+            nulls["memory_util_percent"] = nulls["util_percent"]
+        memory = self._get("memory_mib", self._memory, nulls)
+        temperature = self._get("temp_c", self._temperature, nulls)
+        throttle = self._get("throttle_reasons", self._throttle, nulls)
+        return GpuReading(
+            t_ns=t_ns,
+            power_w=power[0] if power else None,
+            power_kind=power[1] if power else None,
+            temp_c=float(temperature[0]) if temperature else None,
+            util_percent=float(utilization[0]) if utilization else None,
+            memory_util_percent=float(utilization[1]) if utilization else None,
+            memory_mib=memory[0] / MIB if memory else None,
+            clock_mhz=self._get("clock_mhz", self._clock, nulls),
+            throttle_reasons=int(throttle[0]) if throttle else None,
+            null_reasons=nulls,
+        )
+
+    def energy_counter(self) -> EnergyCounter:
+        """The board's energy counter; where there is none, each of its readings is null with the reason."""
+        limit_w = self.power_limit_w
+        max_power_w = 2 * limit_w if limit_w else DEFAULT_MAX_POWER_W  # transients pass the limit for milliseconds
+        return NvmlEnergyCounter(self, lambda: int(self._energy()[0]), max_power_w)
+
+    def energy_problem(self) -> Unavailable | None:
+        """Why this GPU has no usable energy counter, or None. Reads it once (3 ms)."""
+        reason = self.energy_counter().read().null_reason
+        if reason is None:
+            return None
+        fix = FIXES.get(reason, "energy counters came with Volta; power is sampled instead")
+        return Unavailable(f"gpu-{self.index} energy counter ({self.uuid})", reason, fix, scope="gpu", source="nvml")
+
+    def processes(self) -> tuple[GpuProcess, ...]:
+        """Processes on this GPU (compute, graphics, MPS clients), one entry a PID, by PID.
+
+        Raises NvmlReadError when the driver does not answer: "unknown" must not look like "nobody".
+        """
+        found: dict[int, float | None] = {}
+        for name in ("Compute", "Graphics", "MPSCompute"):
+            for pid, memory_mib in self._process_list(name, required=name == "Compute").items():
+                known = found.get(pid)
+                found[pid] = memory_mib if known is None else max(known, memory_mib or 0.0)
+        return tuple(GpuProcess(pid, found[pid]) for pid in sorted(found))
+
+    def process_utilization(self, after_us: int = 0) -> tuple[ProcessUtilization, ...]:
+        """Samples newer than `after_us` (the largest `stamp_us` seen), oldest first; about four a second and PID.
+
+        Samples of an impossible value are left out. Raises NvmlReadError, e.g. where it is not supported.
+        """
+        samples = self._new_samples(lambda: self._nvml.nvmlDeviceGetProcessUtilization(self._handle, after_us))
+        offset_ns = _wall_minus_monotonic_ns()
+        good = [s for s in samples if s.timeStamp > after_us and s.smUtil <= 100 and s.memUtil <= 100]
+        return tuple(
+            ProcessUtilization(s.pid, s.timeStamp * 1000 - offset_ns, s.timeStamp, s.smUtil, s.memUtil)
+            for s in sorted(good, key=lambda sample: (sample.timeStamp, sample.pid))
+        )
+
+    def power_samples(self, after_us: int = 0) -> tuple[PowerSample, ...]:
+        """The driver's power buffer after `after_us` (the last `stamp_us` seen), oldest first: on an H100 2.4 s of
+        samples 20 ms apart, for about 1 ms a call. Raises NvmlReadError, e.g. where it is not supported."""
+        kind = self._nvml.NVML_TOTAL_POWER_SAMPLES
+        answer = self._new_samples(lambda: self._nvml.nvmlDeviceGetSamples(self._handle, kind, after_us))
+        if not answer:
+            return ()
+        value_type, samples = answer
+        offset_ns = _wall_minus_monotonic_ns()
+        good = sorted((s for s in samples if s.timeStamp > after_us), key=lambda sample: sample.timeStamp)
+        return tuple(
+            PowerSample(s.timeStamp * 1000 - offset_ns, s.timeStamp, self._number(value_type, s.sampleValue) / 1000)
+            for s in good
+        )
+
+    def _first(self, *ways: Callable[[], Any]) -> _FirstSupported[Any]:
+        return _FirstSupported(self.error, [("", way) for way in ways])
+
+    def _power_ways(self) -> list[tuple[str, Callable[[], float]]]:
+        nvml, handle = self._nvml, self._handle
+        capability = self._try(lambda: tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle)), (99, 0))
+        return [
+            ("instant", lambda: self._field(nvml.NVML_FI_DEV_POWER_INSTANT) / 1000),
+            ("average", lambda: self._field(nvml.NVML_FI_DEV_POWER_AVERAGE) / 1000),
+            ("instant" if capability <= GA100 else "average", lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000),
+        ]
+
+    def _utilization(self) -> tuple[int, int]:
+        rates = self._nvml.nvmlDeviceGetUtilizationRates(self._handle)
+        return rates.gpu, rates.memory
+
+    def _clock(self) -> float:
+        return float(self._nvml.nvmlDeviceGetClockInfo(self._handle, self._nvml.NVML_CLOCK_SM))
+
+    def _read_power_limit_w(self) -> float:
+        return float(self._nvml.nvmlDeviceGetPowerManagementLimitConstraints(self._handle)[1]) / 1000
+
+    def _field(self, field_id: int) -> float:
+        """One field value; raises NVMLError with the field's own return code."""
+        field = self._nvml.nvmlDeviceGetFieldValues(self._handle, [field_id])[0]
+        if field.nvmlReturn:
+            raise self.error(field.nvmlReturn)
+        return self._number(field.valueType, field.value)
+
+    def _number(self, value_type: int, value: Any) -> float:
+        """The member of NVML's value union that `value_type` names."""
+        return float(getattr(value, ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")[value_type]))
+
+    def _get(self, name: str, read: Callable[[], T], nulls: dict[str, str]) -> T | None:
+        try:
+            return read()
+        except self.error as error:
+            nulls[name] = reason_of(error.value)
+            return None
+
+    def _try(self, read: Callable[[], T], otherwise: T) -> T:
+        try:
+            return read()
+        except self.error:
+            return otherwise
+
+    def _new_samples(self, read: Callable[[], Any]) -> Any:
+        try:
+            return read()
+        except self.error as error:
+            if error.value in NOTHING_NEW:
+                return ()
+            raise NvmlReadError(reason_of(error.value)) from error
+
+    def _process_list(self, name: str, *, required: bool) -> dict[int, float | None]:
+        """MiB by PID. A PID is listed twice where it holds several MIG instances: those add up."""
+        try:
+            listed = getattr(self._nvml, f"nvmlDeviceGet{name}RunningProcesses_v3")(self._handle)
+        except self.error as error:
+            if not required and error.value in FOREVER:
+                return {}
+            raise NvmlReadError(reason_of(error.value)) from error
+        found: dict[int, float | None] = {}
+        for process in listed:
+            used, before = process.usedGpuMemory, found.get(process.pid)
+            found[process.pid] = before if used is None else used / MIB + (before or 0.0)
+        return found
+
+
+def text(value: str | bytes) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _wall_minus_monotonic_ns() -> int:
+    """What to take from the driver's wall-clock stamps; read at the time of the call, so a step of the clock shows only
+    in stamps from before it."""
+    return time.time_ns() - time.monotonic_ns()
