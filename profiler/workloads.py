@@ -1,0 +1,394 @@
+"""Workload manifests: what each repository can train, with which hyperparameters, and what it reports.
+
+Reads `<root>/<repo>/workload.yaml` files into frozen models. It starts nothing and looks at no data.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from profiler.documents import DocumentError, nearest, read_document, reportable, show
+from profiler.errors import ConfigError, ConfigIssue
+from profiler.hyperparameters import BUILT_IN_PLACEHOLDERS, Frozen, HyperparameterSpec, argument_text
+from profiler.mutation import Scalar
+
+MANIFEST_NAME = "workload.yaml"
+_PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
+
+
+class MetricSpec(Frozen):
+    """One figure a trainer reports. Outside `minimum`..`maximum` it is an error, not a result."""
+
+    name: str
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    direction: Literal["maximize", "minimize"]
+    pattern: str | None = None
+    select: Literal["last", "max", "min"] = "last"
+    description: str = ""
+
+    @field_validator("pattern")
+    @classmethod
+    def _has_a_group(cls, pattern: str | None) -> str | None:
+        return _check_pattern(pattern, groups=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MetricSpec:
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"minimum {self.minimum:g} is above maximum {self.maximum:g}")
+        return self
+
+
+class DataNeed(Frozen):
+    """A data set that a model reads: its layout under the data root, and where to get it."""
+
+    name: str
+    layout: str
+    source: str
+    optional: bool = False
+
+
+class ModelSpec(Frozen):
+    """One model of one repository, as its manifest declares it.
+
+    `memory_mib`: GPU memory at full size, an estimate. `seconds_per_epoch` and `mean_gpu_power_w`: estimates at full
+    size for planning only; None where nobody measured.
+    """
+
+    repo: str
+    name: str
+    aliases: tuple[str, ...] = ()
+    description: str = ""
+    command: tuple[str, ...] | None = None
+    hyperparameters: dict[str, HyperparameterSpec]
+    hyperparameter_aliases: dict[str, str] = Field(default_factory=dict)
+    metrics: dict[str, MetricSpec]
+    primary_metric: str
+    memory_mib: float = Field(default=0.0, ge=0)
+    uses_gpu: bool = True
+    seconds_per_epoch: float | None = Field(default=None, gt=0)
+    mean_gpu_power_w: float | None = Field(default=None, gt=0)
+    data: tuple[DataNeed, ...] = ()
+    ready_pattern: str | None = None
+    completion_pattern: str | None = None
+    effective_patterns: dict[str, str] = Field(default_factory=dict)
+    trust_argv: bool = False
+    folder: Path
+
+    @field_validator("ready_pattern", "completion_pattern")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        return _check_pattern(pattern, groups=0)
+
+    @field_validator("effective_patterns")
+    @classmethod
+    def _compile(cls, patterns: dict[str, str]) -> dict[str, str]:
+        for pattern in patterns.values():
+            _check_pattern(pattern, groups=1)
+        return patterns
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelSpec:
+        for name in (self.repo, self.name, *self.aliases):
+            if not _NAME.match(name):
+                raise ValueError(f"{name!r} cannot be a name: letters, digits and . _ + - only")
+        if self.primary_metric not in self.metrics:
+            raise ValueError(f"primary_metric {self.primary_metric!r} is not among the metrics {list(self.metrics)}")
+        for alias, target in self.hyperparameter_aliases.items():
+            if target not in self.hyperparameters or alias in self.hyperparameters:
+                raise ValueError(f"hyperparameter_aliases: {alias!r} must stand for an existing hyperparameter")
+        for name in self.effective_patterns:
+            if name not in self.hyperparameters:
+                raise ValueError(f"effective_patterns: {name!r} is no hyperparameter")
+        if self.command is not None:
+            self._check_command(self.command)
+        return self
+
+    def _check_command(self, command: tuple[str, ...]) -> None:
+        if not command or not command[0]:
+            raise ValueError("command must name a program")
+        placed = set(_PLACEHOLDER.findall(" ".join(command)))
+        unknown = placed - {*BUILT_IN_PLACEHOLDERS, *self.hyperparameters}
+        if unknown:
+            raise ValueError(f"command: unknown placeholder {{{sorted(unknown)[0]}}}")
+        if any("{hyperparameters}" in part and part != "{hyperparameters}" for part in command):
+            raise ValueError("command: {hyperparameters} must be an element of its own")
+        for spec in self.hyperparameters.values():
+            if spec.name in placed and (spec.type == "bool" or spec.default is None):
+                raise ValueError(
+                    f"command: {{{spec.name}}} may be absent, so give it a flag and use {{hyperparameters}}"
+                )
+            if spec.name not in placed and (spec.flag is None or "hyperparameters" not in placed):
+                raise ValueError(f"command: the hyperparameter {spec.name!r} would never reach the trainer")
+
+    @property
+    def epochs_parameter(self) -> str | None:
+        """The hyperparameter that counts epochs (`epochs`, or what that is an alias of), or None."""
+        name = self.hyperparameter_aliases.get("epochs", "epochs")
+        return name if name in self.hyperparameters else None
+
+    def defaults(self) -> dict[str, Scalar | None]:
+        """The complete default vector, in declared order."""
+        return {name: spec.default for name, spec in self.hyperparameters.items()}
+
+    def argv(self, hyperparameters: Mapping[str, Scalar | None], *, python: str) -> tuple[str, ...]:
+        """The command line of a training with these values. Floats keep every bit (`repr`); a None is left out.
+
+        `python` is the interpreter for `{python}`. Raises ValueError where there is no command, a value is missing,
+        or a name is unknown.
+        """
+        if self.command is None:
+            raise ValueError(f"{self.repo} / {self.name} has no trainer yet")
+        unknown = [name for name in hyperparameters if name not in self.hyperparameters]
+        if unknown:
+            raise ValueError(f"{self.repo} / {self.name} has no hyperparameter {unknown[0]!r}")
+        texts = {name: argument_text(value) for name, value in hyperparameters.items() if value is not None}
+        known = {**texts, "python": python, "folder": str(self.folder), "model": self.name}
+        placed = set(_PLACEHOLDER.findall(" ".join(self.command)))
+        out: list[str] = []
+        for part in self.command:
+            if part == "{hyperparameters}":
+                out.extend(self._flags(hyperparameters, placed))
+            else:
+                out.append(_PLACEHOLDER.sub(lambda match: _lookup(known, match.group(1)), part))
+        return tuple(out)
+
+    def _flags(self, values: Mapping[str, Scalar | None], placed: set[str]) -> Iterator[str]:
+        for name, spec in self.hyperparameters.items():
+            value = values.get(name)
+            if value is None or name in placed or spec.flag is None:
+                continue
+            if spec.type != "bool":
+                yield from (spec.flag, argument_text(value))
+            elif value:
+                yield spec.flag
+
+
+def _lookup(known: Mapping[str, str], name: str) -> str:
+    if name not in known:
+        raise ValueError(f"the command needs a value for {{{name}}}")
+    return known[name]
+
+
+def _check_pattern(pattern: str | None, *, groups: int) -> str | None:
+    if pattern is None:
+        return None
+    try:
+        compiled = re.compile(pattern, re.MULTILINE)
+    except re.error as error:
+        raise ValueError(f"is not a regular expression: {error}") from error
+    if compiled.groups < groups:
+        raise ValueError("needs a group around the number")
+    return pattern
+
+
+@dataclass(frozen=True)
+class RepoSpec:
+    """One repository: its models in declared order, and the folder of its manifest."""
+
+    name: str
+    folder: Path
+    models: Mapping[str, ModelSpec]
+    description: str = ""
+    origin: str = ""
+
+
+class UnknownWorkloadError(LookupError):
+    """No such repository or model. `what` ("repo" or "model"), `value`, `allowed` and the nearest `suggestion`."""
+
+    def __init__(self, what: Literal["repo", "model"], value: Any, allowed: Sequence[str], place: str = "") -> None:
+        self.what: Literal["repo", "model"] = what
+        self.value = value
+        self.allowed = tuple(allowed)
+        self.suggestion = nearest(value, allowed)
+        super().__init__(f"unknown {what} {show(value)}{place}; known: {', '.join(allowed)}")
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All repositories known here, in order of the manifests' folders."""
+
+    repos: Mapping[str, RepoSpec] = field(default_factory=dict)
+
+    def resolve(self, repo: str, model: str) -> ModelSpec:
+        """The model by its name or alias. Raises UnknownWorkloadError."""
+        if repo not in self.repos:
+            raise UnknownWorkloadError("repo", repo, list(self.repos))
+        models = self.repos[repo].models
+        if model in models:
+            return models[model]
+        for spec in models.values():
+            if model in spec.aliases:
+                return spec
+        known = [name for spec in models.values() for name in (spec.name, *spec.aliases)]
+        raise UnknownWorkloadError("model", model, known, f" of {repo}")
+
+    def models(self) -> Iterator[ModelSpec]:
+        for repo in self.repos.values():
+            yield from repo.models.values()
+
+
+def manifest_roots(extra: Sequence[Path] = ()) -> list[Path]:
+    """The folders that hold repositories, in order; what comes later replaces an earlier one of the same name.
+
+    The project's own, then `repos` of the current directory, then those in PROFILER_REPOS (separated like PATH).
+    """
+    package = Path(__file__).resolve().parent
+    source = package.parent / "repos"
+    own = source if (package.parent / "pyproject.toml").is_file() and source.is_dir() else package / "_data" / "repos"
+    named = [Path(part) for part in os.environ.get("PROFILER_REPOS", "").split(os.pathsep) if part]
+    roots: list[Path] = []
+    for root in (own, Path("repos"), *named, *extra):
+        resolved = root.expanduser().resolve()
+        if resolved not in roots:
+            roots.append(resolved)
+    return roots
+
+
+def load_catalog(extra: Sequence[Path] = ()) -> Catalog:
+    """Every repository that has a manifest here. Raises ConfigError with the faults of all bad manifests."""
+    repos: dict[str, RepoSpec] = {}
+    issues: list[ConfigIssue] = []
+    for root in manifest_roots(extra):
+        for manifest in _manifests(root):
+            try:
+                repo = load_manifest(manifest)
+            except ConfigError as error:
+                issues.extend(error.issues)
+            else:
+                repos[repo.name] = repo
+    if issues:
+        raise ConfigError(issues)
+    return Catalog(repos)
+
+
+def _manifests(root: Path) -> list[Path]:
+    if (root / MANIFEST_NAME).is_file():
+        return [root / MANIFEST_NAME]
+    return sorted(root.glob(f"*/{MANIFEST_NAME}"), key=lambda path: path.parent.name.lower())
+
+
+def load_manifest(path: Path) -> RepoSpec:
+    """The repository that the manifest at `path` declares. Raises ConfigError with all its faults."""
+    try:
+        raw = read_document(path, "manifest")
+    except DocumentError as error:
+        raise ConfigError(error.issues) from error
+    return _ManifestReader(path, raw).read()
+
+
+_REPO_KEYS = ("repo", "description", "origin", "models")
+_MODEL_KEYS = tuple(name for name in ModelSpec.model_fields if name not in {"repo", "name", "folder"})
+_SHARED_KEYS = tuple(name for name in _MODEL_KEYS if name not in {"aliases", "description"})
+
+
+class _ManifestReader:
+    """Merges what a manifest says for all models with what it says for each, and checks the result."""
+
+    def __init__(self, path: Path, raw: Mapping[Any, Any]) -> None:
+        self.path, self.raw = path, raw
+        self.issues: list[ConfigIssue] = []
+
+    def read(self) -> RepoSpec:
+        name = self.raw.get("repo", self.path.parent.name)
+        if not isinstance(name, str) or not _NAME.match(name):
+            self._issue("repo", name, "must be a name of letters, digits and . _ + -")
+        self._check_keys(self.raw, (*_REPO_KEYS, *_SHARED_KEYS), "")
+        models = self.raw.get("models")
+        if not isinstance(models, Mapping) or not models:
+            self._issue("models", models, "must be a mapping of at least one model")
+            models = {}
+        specs = {str(model): self._model(name, str(model), own) for model, own in models.items()}
+        self._check_aliases(specs)
+        if self.issues:
+            raise ConfigError(self.issues)
+        return RepoSpec(
+            name=str(name),
+            folder=self.path.parent,
+            models={model: spec for model, spec in specs.items() if spec is not None},
+            description=str(self.raw.get("description", "")),
+            origin=str(self.raw.get("origin", "")),
+        )
+
+    def _model(self, repo: Any, model: str, own: Any) -> ModelSpec | None:
+        own = {} if own is None else own
+        if not isinstance(own, Mapping):
+            self._issue(f"models.{model}", own, "must be a mapping")
+            return None
+        self._check_keys(own, _MODEL_KEYS, f"models.{model}.")
+        merged: dict[str, Any] = {key: self.raw[key] for key in _SHARED_KEYS if key in self.raw}
+        merged.update({key: value for key, value in own.items() if key in _MODEL_KEYS})
+        for key in ("hyperparameters", "metrics"):
+            merged[key] = self._merge_named(key, own)
+        merged.update(repo=str(repo), name=model, folder=self.path.parent)
+        try:
+            return ModelSpec.model_validate(merged)
+        except ValidationError as error:
+            self._add(model, own, error)
+            return None
+
+    def _merge_named(self, key: str, own: Mapping[Any, Any]) -> Any:
+        """Per name: what is said for all models, overlaid by what this model says; null takes a name away."""
+        shared, mine = self.raw.get(key, {}), own.get(key, {})
+        if not isinstance(shared, Mapping) or not isinstance(mine, Mapping):
+            return shared if not isinstance(shared, Mapping) else mine
+        out: dict[str, Any] = {}
+        for name in (*shared, *(name for name in mine if name not in shared)):
+            if name in mine and mine[name] is None:
+                continue
+            parts = [part[name] for part in (shared, mine) if name in part]
+            if all(isinstance(part, Mapping) for part in parts):
+                out[str(name)] = {**{k: v for part in parts for k, v in part.items()}, "name": str(name)}
+            else:
+                out[str(name)] = parts[-1]
+        return out
+
+    def _add(self, model: str, own: Mapping[Any, Any], error: ValidationError) -> None:
+        for detail in error.errors(include_url=False):
+            where = [str(part) for part in detail["loc"]]
+            mine = bool(where) and _reaches(own, where[:2])
+            prefix = f"models.{model}." if mine or not where or not _reaches(self.raw, where[:1]) else ""
+            message = detail["msg"].removeprefix("Value error, ")
+            unknown = detail["type"] == "extra_forbidden"
+            known = HyperparameterSpec.model_fields if where[:1] == ["hyperparameters"] else MetricSpec.model_fields
+            self._issue(
+                (prefix + ".".join(where)).rstrip("."),
+                detail["input"] if where else None,
+                "unknown key" if unknown else message,
+                nearest(where[-1], known) if unknown else None,
+            )
+
+    def _check_keys(self, mapping: Mapping[Any, Any], known: Sequence[str], prefix: str) -> None:
+        for key, value in mapping.items():
+            if key not in known:
+                self._issue(f"{prefix}{key}", value, f"unknown key; known: {', '.join(known)}", nearest(key, known))
+
+    def _check_aliases(self, specs: Mapping[str, ModelSpec | None]) -> None:
+        seen: dict[str, str] = {name: name for name in specs}
+        for spec in specs.values():
+            for alias in spec.aliases if spec else ():
+                if alias in seen:
+                    self._issue("models", alias, f"the name {alias!r} stands for two models")
+                seen[alias] = alias
+
+    def _issue(self, path: str, value: Any, message: str, suggestion: str | None = None) -> None:
+        issue = ConfigIssue(str(self.path), path, reportable(value), message, suggestion)
+        if issue not in self.issues:  # a fault in what all models share is found once for each of them
+            self.issues.append(issue)
+
+
+def _reaches(mapping: Any, keys: Sequence[str]) -> bool:
+    for key in keys:
+        if not isinstance(mapping, Mapping) or key not in mapping:
+            return False
+        mapping = mapping[key]
+    return True
