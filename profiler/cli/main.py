@@ -7,18 +7,15 @@ Exit codes: 0 all well, 1 some run has no valid final attempt, 2 bad config or u
 from __future__ import annotations
 
 import importlib
-import signal
 import sys
-import threading
 from argparse import Namespace
 from collections.abc import Sequence
-from types import FrameType
 
 from profiler.cli import output
 from profiler.cli.parser import build_parser, parse
+from profiler.cli.signals import INTERRUPTED, stop_on_signals
 from profiler.errors import ProfilerError
 
-INTERRUPTED = 130
 CANNOT = 3
 
 
@@ -56,19 +53,6 @@ def _dispatch(options: Namespace) -> int:
         return 0
     command = importlib.import_module(f"profiler.cli.{options.command}")
     return int(command.execute(options))
-
-
-def stop_on_signals() -> None:
-    """Lets SIGTERM and SIGHUP do what Ctrl-C does. A signal that the caller ignores (nohup) stays ignored."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def os_error_text(error: OSError) -> str:

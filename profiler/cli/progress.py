@@ -21,6 +21,10 @@ class CurrentStep:
     seconds: float | None
     since_s: float
 
+    def is_over(self, now_s: float) -> bool:
+        """Cooling comes last and nothing tells its end: it is over when its time has passed."""
+        return self.step == "cooling" and self.seconds is not None and now_s - self.since_s >= self.seconds
+
     def text(self, now_s: float) -> str:
         """For example ``cooling 12/60 s`` or ``training 48 s``."""
         spent = max(0.0, now_s - self.since_s)
@@ -71,6 +75,10 @@ class Progress:
         self.finished += 1
         self.last_finished_s = now_s
         self.verdicts[str(row.get("verdict"))] += 1
+
+    def steps(self, now_s: float) -> list[CurrentStep]:
+        """What is going on now, oldest run first."""
+        return [step for step in self.current.values() if not step.is_over(now_s)]
 
     def eta_s(self, now_s: float) -> float | None:
         """Expected seconds to the end, from the mean pace so far; None before the first run has ended."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from profiler.cli import output
-from profiler.cli.progress import Event, Progress, attempt_text, duration_text
+from profiler.cli.progress import CurrentStep, Event, Progress, attempt_text, duration_text
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -146,17 +146,19 @@ class LiveView:
             Text(f"{duration_text(now_s - progress.started_s)} gone, {eta} left"),
         )
         parts: list[Any] = [head]
-        if progress.current:
-            parts.append(self._steps_table(now_s))
+        steps = progress.steps(now_s)
+        if steps:
+            parts.append(_steps_table(steps, now_s))
         known = {device: watts for device, watts in progress.watts.items() if watts is not None}
         if known:
             parts.append(Text("power  " + "  ".join(f"{device} {watts:.1f} W" for device, watts in known.items())))
         return parts
 
-    def _steps_table(self, now_s: float) -> Table:
-        from rich.table import Table
 
-        table = Table.grid(padding=(0, 2))
-        for step in self.progress.current.values():
-            table.add_row(step.experiment_id, f"attempt {step.attempt}", step.text(now_s))
-        return table
+def _steps_table(steps: Sequence[CurrentStep], now_s: float) -> Table:
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for step in steps:
+        table.add_row(step.experiment_id, f"attempt {step.attempt}", step.text(now_s))
+    return table

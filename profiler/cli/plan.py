@@ -1,0 +1,90 @@
+"""``profiler plan``: shows every run that a config would do, and starts nothing."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from profiler.cli import output
+from profiler.cli.progress import duration_text, energy_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from profiler.config import Campaign
+    from profiler.planner import Plan, PlannedRun
+
+
+def execute(options: Namespace) -> int:
+    """Plans the config and prints the plan. Always 0 when the config is sound."""
+    from profiler import config
+
+    return print_plan(config.load(Path(options.config), options.overrides), as_json=options.json)
+
+
+def print_plan(campaign: Campaign, *, as_json: bool) -> int:
+    """Prints the campaign's plan to stdout; keys that only later versions obey are named on stderr."""
+    from profiler.planner import make_plan
+
+    plan = make_plan(campaign)
+    for later in campaign.later:
+        output.say(f"warning: {later}: planned, but `profiler run` refuses it")
+    if as_json:
+        output.print_json(plan.to_json())
+        return 0
+    output.print_table(_table(plan))
+    output.print_result(_totals(campaign, plan))
+    return 0
+
+
+def _table(plan: Plan) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("#", justify="right")
+    table.add_column("run", overflow="fold")
+    table.add_column("mode")
+    table.add_column("values", overflow="fold")
+    table.add_column("background", overflow="fold")
+    for heading in ("MiB", "time", "GPU energy"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for run in plan:
+        table.add_row(*_cells(run))
+    return table
+
+
+def _cells(run: PlannedRun) -> tuple[str, ...]:
+    background = "-"
+    if run.background is not None:
+        background = f"{run.background.repo}/{run.background.model} {_values(run.background.hyperparameters)}"
+    return (
+        str(run.index),
+        run.experiment_id,
+        run.mode if run.mode != "parallel" else f"parallel ({run.foreground_mode})",
+        _values(run.hyperparameters, run.mutated),
+        background,
+        f"{run.memory_mib:.0f}" if run.memory_mib is not None else "-",
+        duration_text(run.estimated_seconds),
+        energy_text(run.estimated_gpu_energy_j),
+    )
+
+
+def _values(hyperparameters: Mapping[str, Any], mutated: tuple[str, ...] = ()) -> str:
+    """``name=value`` pairs; a mutated one carries a star. Floats are shortened for people; --json has every digit."""
+    pairs = []
+    for name, value in hyperparameters.items():
+        shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+        pairs.append(f"{name}={shown}{'*' if name in mutated else ''}")
+    return " ".join(pairs)
+
+
+def _totals(campaign: Campaign, plan: Plan) -> str:
+    times = [run.estimated_seconds for run in plan]
+    known = [seconds for seconds in times if seconds is not None]
+    total = f"about {duration_text(sum(known))} of training" if known else "training time not known"
+    if known and len(known) < len(times):
+        total += f" in {len(known)} of them"
+    return f"{campaign.name}: {len(plan)} runs, {total}, seed {plan.seed}   (* = mutated)"

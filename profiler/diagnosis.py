@@ -1,0 +1,205 @@
+"""What this machine can measure and contain, what it cannot, why, and the line that would change it.
+
+It looks only: it starts no Ray, imports no Ray and no torch, changes nothing, and prints nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from profiler.energy.counters import CounterInfo, EnergyCounter, Reading, Unavailable, accumulate
+from profiler.energy.nvml import NvmlDevice
+from profiler.energy.sources import Sources, discover
+from profiler.process.contained import Tier, best_tier, probe
+
+OLDEST_PYTHON = (3, 11)
+LOOK_S = 0.6  # how long a counter is watched for movement: several update periods of the slowest one
+LOOKS = 7
+DISK_LOW_GIB = 1.0
+
+
+@dataclass(frozen=True)
+class SourceState:
+    """One energy source: whether it gives figures here, and if not, the reason and the exact line that fixes it."""
+
+    name: str
+    available: bool
+    reason: str | None
+    fix: str | None
+    scope: str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class GpuState:
+    """One GPU now: power in W, temperature in deg C, memory in MiB; None where it does not say."""
+
+    index: int
+    uuid: str
+    name: str
+    power_w: float | None
+    temp_c: float | None
+    memory_mib: float | None
+
+
+@dataclass(frozen=True)
+class Component:
+    """A part the tool needs or uses: Python, Ray, the disk of the results."""
+
+    name: str
+    ok: bool
+    detail: str
+    fix: str | None = None
+
+
+@dataclass(frozen=True)
+class SamplerState:
+    """With which priority the 10 Hz sampler can run here."""
+
+    sched_fifo: bool
+    negative_nice: bool
+    fix: str | None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Everything that `doctor` says. `containment` is the best tier's name, None where there is none."""
+
+    containment: str | None
+    tiers: tuple[Tier, ...]
+    sources: tuple[SourceState, ...]
+    gpus: tuple[GpuState, ...]
+    python: Component
+    ray: Component
+    disk: Component
+    sampler: SamplerState
+
+    @property
+    def ok(self) -> bool:
+        """Campaigns can run here. A machine without energy sources can run them too; its figures are null."""
+        return self.containment is not None and self.python.ok and self.ray.ok and self.disk.ok
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON of ``doctor --json``: every field, and `ok`."""
+        return {"ok": self.ok, **vars(self)}
+
+
+def diagnose(results: Path) -> Diagnosis:
+    """Looks at this machine; takes about a second. `results` is the folder whose disk is checked; need not exist."""
+    tiers = tuple(probe())
+    best = best_tier()
+    with closing(discover()) as sources:
+        states = source_states(sources)
+        gpus = tuple(gpu_state(device) for device in sources.gpus)
+    return Diagnosis(
+        containment=best.name if best is not None else None,
+        tiers=tiers,
+        sources=states,
+        gpus=gpus,
+        python=python_state(),
+        ray=ray_state(),
+        disk=disk_state(results),
+        sampler=sampler_state(),
+    )
+
+
+def source_states(sources: Sources) -> tuple[SourceState, ...]:
+    """All sources: the open ones watched for movement, then those that cannot be used."""
+    moving = _watch(sources.counters)
+    open_ones = [
+        _open_state(counter.info, readings) for counter, readings in zip(sources.counters, moving, strict=True)
+    ]
+    return (*open_ones, *(_closed_state(missing) for missing in sources.unavailable))
+
+
+def _watch(counters: Sequence[EnergyCounter]) -> list[list[Reading]]:
+    readings: list[list[Reading]] = [[] for _ in counters]
+    for look in range(LOOKS if counters else 0):
+        if look:
+            time.sleep(LOOK_S / (LOOKS - 1))
+        for counter, seen in zip(counters, readings, strict=True):
+            seen.append(counter.read())
+    return readings
+
+
+def _open_state(info: CounterInfo, readings: Sequence[Reading]) -> SourceState:
+    reason = accumulate(info, readings).null_reason
+    return SourceState(info.name, reason is None, reason, None, info.scope, info.source)
+
+
+def _closed_state(missing: Unavailable) -> SourceState:
+    return SourceState(missing.name, False, missing.reason, missing.fix or None, missing.scope, missing.source)
+
+
+def gpu_state(device: NvmlDevice) -> GpuState:
+    now = device.read()
+    return GpuState(device.index, device.uuid, device.name, now.power_w, now.temp_c, now.memory_mib)
+
+
+def python_state() -> Component:
+    version = platform.python_version()
+    ok = sys.version_info[:2] >= OLDEST_PYTHON
+    fix = None if ok else f"install Python {OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]} or newer"
+    return Component("python", ok, f"{version} ({sys.executable})", fix)
+
+
+def ray_state() -> Component:
+    """Whether Ray is installed; found without importing it."""
+    try:
+        return Component("ray", True, metadata.version("ray"))
+    except metadata.PackageNotFoundError:
+        return Component("ray", False, "not installed", f"{sys.executable} -m pip install ray")
+
+
+def disk_state(results: Path) -> Component:
+    """Free space where the results will lie, and whether they may be written there."""
+    place = results.absolute()
+    while not place.exists():
+        place = place.parent
+    free_gib = shutil.disk_usage(place).free / 2**30
+    detail = f"{free_gib:.1f} GiB free in {place}"
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        return Component("disk", False, f"{place} cannot be written", "choose another folder with --results DIR")
+    if free_gib < DISK_LOW_GIB:
+        return Component(
+            "disk", False, detail, f"free at least {DISK_LOW_GIB:.0f} GiB, or choose another --results DIR"
+        )
+    return Component("disk", True, detail)
+
+
+def sampler_state() -> SamplerState:
+    """Tries both priorities in a thread of its own, which ends at once and takes them with it."""
+    fifo = _permitted(lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)))
+    nice = _permitted(lambda: os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -10))
+    fix = None
+    if not fifo:
+        user = os.environ.get("USER", "$USER")
+        fix = f"echo '{user} - rtprio 10' | sudo tee /etc/security/limits.d/90-profiler.conf  # then log in again"
+    return SamplerState(fifo, nice, fix)
+
+
+def _permitted(change: Any) -> bool:
+    allowed: list[bool] = []
+
+    def attempt() -> None:
+        try:
+            change()
+        except OSError:
+            return
+        allowed.append(True)
+
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    thread.join()
+    return bool(allowed)
