@@ -31,6 +31,7 @@ _ZONE = re.compile(r"^(?P<control>intel-rapl(?:-[a-z]+)?):(?P<numbers>\d+(?::\d+
 _PACKAGE = re.compile(r"^package-(?P<package>\d+)(?:-die-(?P<die>\d+))?$")
 _HARDWARE_STEPS: Final = 2**32
 _READ_BYTES: Final = 64
+_MIRROR_SLACK_UJ: Final = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Zone:
 
 
 class PowercapCounter:
-    """`energy_uj` of one zone, read with pread on a descriptor that stays open (3 us, against 36 us for open + read)."""
+    """`energy_uj` of one zone, read with pread on a descriptor that stays open: 3 us, against 36 us for open + read."""
 
     def __init__(self, info: CounterInfo, descriptor: int, path: Path) -> None:
         self._info = info
@@ -95,8 +96,8 @@ def fault_of(error: OSError) -> str:
 def modulus_uj(range_uj: int) -> int:
     """Where `energy_uj` starts again at 0: the largest value plus one hardware unit, in uJ.
 
-    The kernel shows floor(raw * unit_nj / 1000) of a 32-bit `raw`, so a range of that form gives the unit away (61.035 uJ
-    on most Intel parts, 15.258 uJ on AMD, 15.3 uJ on server DRAM). Any other range is taken to count in single uJ."""
+    The kernel shows floor(raw * unit_nj / 1000) of a 32-bit `raw`, so a range of that form gives the unit away (61.035
+    uJ on most Intel parts, 15.258 uJ on AMD, 15.3 uJ on server DRAM). Any other range is taken to count in uJ."""
     unit_nj = -(-range_uj * 1000 // (_HARDWARE_STEPS - 1))
     if unit_nj >= 1000 and (_HARDWARE_STEPS - 1) * unit_nj // 1000 == range_uj:
         return _HARDWARE_STEPS * unit_nj // 1000
@@ -189,7 +190,7 @@ def describe(zones: Sequence[Zone]) -> list[tuple[Zone, CounterInfo]]:
 
 
 def _scope_and_device(zone: Zone, parent: str) -> tuple[str, str]:
-    """The scope and a device name that is unique on the node. `parent` is the label of the zone above, "" at the top."""
+    """The scope and a device name. `parent` is the label of the zone above, "" at the top."""
     if _PACKAGE.match(zone.label):
         return "cpu_package", zone.label
     if zone.label in ("psys", "platform"):
@@ -239,8 +240,8 @@ def _unavailable(info: CounterInfo, path: Path, reason: str) -> Unavailable:
 def _mark_mirrored_dies(opened: Sequence[PowercapCounter]) -> Iterable[PowercapCounter]:
     """Dies of one package that show the same counter: the first is the package, the others are mirrors of it.
 
-    Two counters that have run apart since the boot do not agree within what a socket draws in the time between two
-    reads; so values that agree, and are not 0, are one counter seen twice."""
+    Two counters that have run apart since the boot do not agree to `_MIRROR_SLACK_UJ`; so values that agree, and are
+    not 0, are one counter seen twice."""
     first: dict[str, PowercapCounter] = {}
     for counter in opened:
         place = _PACKAGE.match(counter.info.device.partition("@")[0])
@@ -255,9 +256,8 @@ def _mark_mirrored_dies(opened: Sequence[PowercapCounter]) -> Iterable[PowercapC
 
 
 def _same_counter(a: PowercapCounter, b: PowercapCounter) -> bool:
-    """Reads a, b, a: b lies between the two reads of a, give or take 10 ms of the largest power."""
+    """Reads a, b, a: b lies between the two reads of a, give or take one update."""
     before, middle, after = (counters.settled_read(counter) for counter in (a, b, a))
     if before.units is None or middle.units is None or after.units is None or middle.units == 0:
         return False
-    slack = a.info.max_units(after.t_ns - before.t_ns)
-    return before.units - slack <= middle.units <= after.units + slack
+    return before.units - _MIRROR_SLACK_UJ <= middle.units <= after.units + _MIRROR_SLACK_UJ

@@ -1,0 +1,236 @@
+"""The sampler: looks at every source on an absolute grid, from threads of its own, and keeps the rows.
+
+One thread reads the node and the CPU counters; every GPU has its own, so that a blocked driver call delays nothing
+else. It decides nothing about energy (account) and stores nothing on disk (store).
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from profiler.energy import grid, priority
+from profiler.energy.grid import SECOND_NS, Grid
+from profiler.energy.probes import CounterProbe, GpuProbe, Identity, NodeProbe, Probe
+from profiler.energy.retention import KEEP_S, Retention
+from profiler.energy.sample import TICK_MISSED, Sample
+from profiler.energy.sources import Sources
+
+__all__ = ["Sample", "Sampler", "SystemTime", "Time"]
+
+_log = logging.getLogger(__name__)
+
+COUNTER_PERIOD_S: Final = 1.0
+FIRST_TICK_TIMEOUT_S: Final = 5.0
+STOP_TIMEOUT_S: Final = 2.0
+# A process stopped for hours would otherwise write millions of rows when it goes on; the gap shows all the same.
+MAX_MISSED_ROWS: Final = 36_000
+
+
+class Time(Protocol):
+    """The clocks of the sampler, in ns."""
+
+    def monotonic_ns(self) -> int: ...
+
+    def utc_ns(self) -> int: ...
+
+    def wait_until(self, t_ns: int, stop: threading.Event) -> bool:
+        """Returns True at `t_ns`, or False as soon as `stop` is set."""
+
+
+class SystemTime:
+    """The kernel's clocks."""
+
+    def monotonic_ns(self) -> int:
+        return time.monotonic_ns()
+
+    def utc_ns(self) -> int:
+        return time.time_ns()
+
+    def wait_until(self, t_ns: int, stop: threading.Event) -> bool:
+        while (left_ns := t_ns - time.monotonic_ns()) > 0:
+            if stop.wait(left_ns / SECOND_NS):
+                return False
+        return not stop.is_set()
+
+
+class _Lane:
+    """Some probes on one thread, and the next tick they are due for."""
+
+    def __init__(self, name: str, probes: Sequence[Probe], sampler: Sampler) -> None:
+        self.name = name
+        self.probes = probes
+        self.next_tick = 0
+        self.priority: priority.Priority = "normal"
+        self.ticked = threading.Event()
+        self._sampler = sampler
+
+    def run(self) -> None:
+        """The thread: tick until the sampler stops."""
+        self.priority = priority.raise_own()
+        sampler = self._sampler
+        while sampler.time.wait_until(sampler.grid.due_ns(self.next_tick), sampler.stopping):
+            self.tick()
+            self.ticked.set()
+
+    def tick(self) -> None:
+        """Reads every probe for the tick that is current, after a row for each tick that passed unread."""
+        sampler = self._sampler
+        now_ns = sampler.time.monotonic_ns()
+        current = max(self.next_tick, sampler.grid.tick_at(now_ns))
+        for tick in range(max(self.next_tick, current - MAX_MISSED_ROWS), current):
+            for probe in self.probes:
+                sampler.record_missed(probe.identity, tick, now_ns)
+        self.next_tick = current + 1
+        for probe in self.probes:
+            sampler.record_look(probe, current)
+
+
+class Sampler:
+    """Samples `sources` at `rate_hz`; start and stop it as often as needed, or use it as a context manager.
+
+    `priority` is "fifo", "nice" or "normal" once started. Times are CLOCK_MONOTONIC in ns. The rows of the last
+    `keep_s` seconds stay in memory, longer while held."""
+
+    def __init__(
+        self,
+        sources: Sources,
+        rate_hz: float = 10.0,
+        node_id: str = "",
+        boot_id: str = "",
+        *,
+        time: Time | None = None,
+        keep_s: float = KEEP_S,
+        node_probe: Probe | None = None,
+    ) -> None:
+        self.time: Time = time or SystemTime()
+        self.node_id = node_id
+        self.boot_id = boot_id
+        self.rate_hz = rate_hz
+        self.stopping = threading.Event()
+        self._retention = Retention(keep_s)
+        self._latest: dict[str, Sample] = {}
+        self._threads: list[threading.Thread] = []
+        self._rate = grid.rate(rate_hz)
+        self.grid = Grid(self.time.monotonic_ns(), self._rate)
+        self._utc_offset_ns = self.time.utc_ns() - self.grid.start_ns
+        cpu: list[Probe] = [node_probe or NodeProbe(), *(CounterProbe(counter) for counter in sources.counters)]
+        every = max(1, round(rate_hz * COUNTER_PERIOD_S))
+        self._lanes = [_Lane("cpu", cpu, self)]
+        for gpu in sources.gpus:
+            probe = GpuProbe(gpu, sources.gpu_counters.get(gpu.uuid), every)
+            self._lanes.append(_Lane(f"gpu-{gpu.index}", [probe], self))
+
+    def __enter__(self) -> Sampler:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    @property
+    def priority(self) -> priority.Priority:
+        return self._lanes[0].priority
+
+    @property
+    def running(self) -> bool:
+        return any(thread.is_alive() for thread in self._threads)
+
+    def start(self) -> None:
+        """Starts the threads and returns after the first tick. After a `stop` the same grid goes on."""
+        if self.running:
+            return
+        self.stopping.clear()
+        now_ns = self.time.monotonic_ns()
+        first = self.grid.tick_at(now_ns) + 1 if self._threads else 0
+        if not self._threads:
+            self.grid = Grid(now_ns, self._rate)
+            self._utc_offset_ns = self.time.utc_ns() - now_ns
+        for lane in self._lanes:
+            lane.next_tick = first
+            lane.ticked.clear()
+        self._threads = [
+            threading.Thread(target=lane.run, name=f"sampler-{lane.name}", daemon=True) for lane in self._lanes
+        ]
+        for thread in self._threads:
+            thread.start()
+        self._lanes[0].ticked.wait(FIRST_TICK_TIMEOUT_S)
+
+    def stop(self) -> None:
+        """Ends the threads; one that hangs in a driver call is left behind after 2 s (it is a daemon thread)."""
+        self.stopping.set()
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def drive(self, until_ns: int) -> None:
+        """Runs every lane on the calling thread up to `until_ns`: for a `time` that the caller moves, as in tests."""
+        queue = [(self.grid.due_ns(lane.next_tick), number) for number, lane in enumerate(self._lanes)]
+        heapq.heapify(queue)
+        while queue and queue[0][0] <= until_ns:
+            due_ns, number = heapq.heappop(queue)
+            if not self.time.wait_until(due_ns, self.stopping):
+                return
+            lane = self._lanes[number]
+            lane.tick()
+            heapq.heappush(queue, (self.grid.due_ns(lane.next_tick), number))
+
+    def latest(self) -> dict[str, Sample]:
+        """The last row of each device: "node", a counter's device, a GPU's UUID."""
+        return dict(self._latest)
+
+    def rows(self, since_seq: int) -> tuple[list[Sample], int]:
+        """Rows since number `since_seq` (0 at first) in the order they came, and the number for the next call."""
+        return self._retention.rows(since_seq)
+
+    def window(self, t0_ns: int, t1_ns: int, margin_ticks: int = 1) -> list[Sample]:
+        """Rows of [t0_ns, t1_ns] by time, and `margin_ticks` more on each side, which edges are interpolated from."""
+        margin_ns = margin_ticks * self.grid.period_ns
+        return self._retention.window(t0_ns - margin_ns, t1_ns + margin_ns)
+
+    def hold(self, t0_ns: int) -> int:
+        """Keeps every row from `t0_ns` on, however old, until `release(token)`."""
+        return self._retention.hold(t0_ns)
+
+    def release(self, token: int) -> None:
+        self._retention.release(token)
+
+    def record_missed(self, identity: Identity, tick: int, noticed_ns: int) -> None:
+        due_ns = self.grid.due_ns(tick)
+        self._record(self._row(identity, tick, due_ns, noticed_ns - due_ns, missed=True, null_reason=TICK_MISSED))
+
+    def record_look(self, probe: Probe, tick: int) -> None:
+        due_ns = self.grid.due_ns(tick)
+        try:
+            look = probe.look(tick, self.time.monotonic_ns)
+        except Exception as error:  # noqa: BLE001 - a border: one broken device must not end the trace of the others
+            _log.warning("sampling %s failed: %r", probe.identity.device, error)
+            now_ns = self.time.monotonic_ns()
+            reason = f"sampler_error_{type(error).__name__}"
+            self._record(self._row(probe.identity, tick, now_ns, now_ns - due_ns, missed=False, null_reason=reason))
+            return
+        self._record(self._row(probe.identity, tick, look.t_ns, look.t_ns - due_ns, missed=False, **look.columns))
+
+    def _row(
+        self, identity: Identity, tick: int, t_ns: int, lateness_ns: int, *, missed: bool, **columns: object
+    ) -> Sample:
+        return Sample(
+            t_mono_ns=t_ns,
+            t_utc_ns=t_ns + self._utc_offset_ns,
+            boot_id=self.boot_id,
+            tick=tick,
+            lateness_ns=lateness_ns,
+            missed=missed,
+            source=identity.source,
+            device=identity.device,
+            scope=identity.scope,
+            **columns,  # type: ignore[arg-type]
+        )
+
+    def _record(self, row: Sample) -> None:
+        self._latest[row.device] = row
+        self._retention.append(row)

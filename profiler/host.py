@@ -1,0 +1,80 @@
+"""Facts of the machine that do not depend on Ray: boot, clocks, CPUs, names. Pure readers; paths come in as arguments.
+
+It measures no energy and keeps no state.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+
+
+def boot_id(proc: Path = PROC) -> str:
+    """The kernel's random id of this boot; "" where the kernel does not tell."""
+    try:
+        return (proc / "sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def hostname() -> str:
+    return os.uname().nodename
+
+
+def kernel() -> str:
+    return os.uname().release
+
+
+def cpu_count() -> int:
+    """CPUs that this process may use (its scheduling affinity), not those that the machine has."""
+    return len(os.sched_getaffinity(0))
+
+
+def cpu_model(proc: Path = PROC) -> str:
+    """The processor's name, "" where /proc/cpuinfo has none (as on most ARM machines)."""
+    try:
+        lines = (proc / "cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """The three clocks at one moment, in ns. CLOCK_MONOTONIC carries every duration; CLOCK_BOOTTIME also counts the
+    time spent suspended; UTC can be stepped by whoever sets the clock."""
+
+    monotonic_ns: int
+    utc_ns: int
+    boottime_ns: int
+
+    @property
+    def utc_offset_ns(self) -> int:
+        """Add it to CLOCK_MONOTONIC to get UTC."""
+        return self.utc_ns - self.monotonic_ns
+
+
+def anchor() -> Anchor:
+    """The clocks now, read within some microseconds of each other."""
+    before_ns = time.monotonic_ns()
+    utc_ns, boottime_ns = time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    return Anchor((before_ns + time.monotonic_ns()) // 2, utc_ns, boottime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class ClockShift:
+    """What happened to the clocks between two anchors: seconds suspended, and seconds that UTC was stepped by."""
+
+    suspended_s: float
+    stepped_s: float
+
+
+def shift(before: Anchor, after: Anchor) -> ClockShift:
+    elapsed_ns = after.monotonic_ns - before.monotonic_ns
+    slept_ns = (after.boottime_ns - before.boottime_ns) - elapsed_ns
+    stepped_ns = (after.utc_ns - before.utc_ns) - elapsed_ns - slept_ns
+    return ClockShift(slept_ns / 1e9, stepped_ns / 1e9)
