@@ -317,7 +317,7 @@ def _start_in(command: Command, watch_pids: Sequence[int], tier: str) -> Contain
             "timeout_s": command.timeout_s, "grace_s": command.grace_s,
         }  # fmt: skip
         keeper = subprocess.Popen(
-            keeper_argv(command.labels),
+            keeper_argv(command.labels, tier),
             stdin=_memory_file(ours, marshal.dumps(spec)),
             stdout=subprocess.DEVNULL,
             stderr=report_write,
@@ -331,9 +331,9 @@ def _start_in(command: Command, watch_pids: Sequence[int], tier: str) -> Contain
     return process
 
 
-def keeper_argv(labels: Mapping[str, str]) -> list[str]:
+def keeper_argv(labels: Mapping[str, str], tier: str) -> list[str]:
     """The keeper's command line: found again by `find.py` through the script's name and these labels."""
-    shown = {**labels, "owner": f"{os.getpid()}:{start_time(os.getpid())}"}
+    shown = {**labels, "tier": tier, "owner": f"{os.getpid()}:{start_time(os.getpid())}"}
     return [sys.executable, "-I", "-S", str(KEEPER), *(f"{name}={value}" for name, value in shown.items())]
 
 
@@ -346,9 +346,12 @@ def start_time(pid: int) -> int | None:
 
 
 def _check(command: Command) -> None:
-    texts = [*command.argv, *command.env, *command.env.values(), str(command.cwd)]
-    if not command.argv or any("\0" in str(text) for text in texts):
-        raise CannotRunError(f"not a command that can be started: {command.argv!r} (empty, or a NUL in it or its env)")
+    texts = [*command.argv, *command.env, *command.env.values(), *command.labels.values(), command.cwd]
+    if not command.argv or any("\0" in str(text) for text in texts) or any("=" in name for name in command.env):
+        raise CannotRunError(
+            f"not a command that can be started: {command.argv!r} (it is empty, it or its environment holds a NUL, "
+            "or a variable's name holds a '=')"
+        )
 
 
 def _pidfd(ours: ExitStack, pid: int) -> int:

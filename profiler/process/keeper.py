@@ -1,4 +1,4 @@
-"""The keeper: holds one run's processes so that the kernel ends them with it. Started by contained.py, never imported.
+"""The keeper: holds one run's processes so that the kernel ends them with it. A program that contained.py starts.
 
     owner ──lease pipe──► waiting half ─► guard (PID 1 of a new PID + mount namespace) ─► trainer ─► anything
           ◄─report pipe──────────────────────┘
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 REPORT_FD = 2
+CGROUP_PREFIX = "profiler-keeper-"
 SETTLE_NS = 50_000_000  # helpers that end by themselves right after the trainer are not "left behind"
 
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000
@@ -129,13 +130,32 @@ def write_text(path: str, text: str) -> None:
         file.write(text)
 
 
+def stat_fields(pid: str) -> list[str]:
+    """/proc/PID/stat from the state on (field 3 of its manual page is item 0 here)."""
+    return text_of(f"/proc/{pid}/stat").rpartition(")")[2].split()
+
+
+def cgroup_root() -> str | None:
+    for line in text_of("/proc/self/mounts").splitlines():
+        fields = line.split()
+        if fields[2] == "cgroup2":
+            return fields[1]
+    return None
+
+
+def remove_cgroup(folder: str) -> None:
+    """Removes an empty cgroup and those that a run may have made below it."""
+    for path, _, _ in os.walk(folder, topdown=False):
+        os.rmdir(path)
+
+
 def parents() -> dict[int, int]:
     """pid -> parent pid of every process in sight. Zombies are left out, unless threads of theirs live on."""
     found = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                fields = text_of(f"/proc/{name}/stat").rpartition(")")[2].split()
+                fields = stat_fields(name)
             except OSError:  # it ended meanwhile
                 continue
             state, parent, threads = fields[0], fields[1], fields[17]
@@ -240,12 +260,12 @@ class Cgroup(Subreaper):
 
     def isolate(self) -> None:
         super().isolate()
-        mounts = [line.split() for line in text_of("/proc/self/mounts").splitlines()]
-        points = [fields[1] for fields in mounts if fields[2] == "cgroup2"]
+        root = cgroup_root()
         own = [line[3:] for line in text_of("/proc/self/cgroup").splitlines() if line.startswith("0::")]
-        if not points or not own:
+        if root is None or not own:
             raise FileNotFoundError(2, "no cgroup v2 hierarchy is mounted")
-        folder = f"{points[0]}{own[0].rstrip('/')}/profiler-keeper-{os.getpid()}-{time.monotonic_ns()}"
+        namespace, started = os.stat("/proc/self/ns/pid").st_ino, stat_fields("self")[19]
+        folder = f"{root}{own[0].rstrip('/')}/{CGROUP_PREFIX}{namespace}-{os.getpid()}-{started}"
         os.mkdir(folder)
         self.folder = folder
         if not os.path.exists(f"{folder}/cgroup.kill"):
@@ -289,7 +309,7 @@ class Cgroup(Subreaper):
         while os.path.isdir(self.folder):
             try:
                 write_text(f"{self.folder}/cgroup.kill", "1")
-                os.rmdir(self.folder)
+                remove_cgroup(self.folder)
             except OSError:  # still populated
                 time.sleep(0.005)
 
@@ -454,6 +474,7 @@ class Guard:
             self.start_trainer()
             self.watch()
         left_behind = self.end_all()
+        self.tier.clean()
         if self.started >= 0:
             self.learn_start()
         self.report(left_behind)
@@ -484,8 +505,8 @@ class Guard:
             os.chdir(self.spec.cwd)
             step = f"start {self.spec.argv[0]!r}"
             os.execvpe(self.spec.argv[0], self.spec.argv, self.spec.env)
-        except (OSError, ValueError) as error:
-            os.write(started_write, f"cannot {step}: {error}".encode(errors="replace"))
+        except OSError as error:
+            os.write(started_write, f"cannot {step}: {error.strerror}".encode(errors="replace"))
         finally:
             os._exit(127)
 
