@@ -1,0 +1,38 @@
+"""Reads hyperparameters back from the objects that use them (needs torch), for the `config` event.
+
+What is reported is what trains, not what was asked for: a value that a preset overrode shows up here.
+"""
+
+import torch
+from torch import nn
+
+
+def learning_rate(optimizer: torch.optim.Optimizer) -> float:
+    """The learning rate that all parameter groups share, read before the first scheduler step."""
+    return _shared(optimizer, "lr")
+
+
+def weight_decay(optimizer: torch.optim.Optimizer) -> float:
+    """The weight decay that all parameter groups share."""
+    return _shared(optimizer, "weight_decay")
+
+
+def dropout(model: nn.Module) -> float:
+    """The probability that all dropout modules of the model share."""
+    kinds = (nn.Dropout, nn.Dropout1d, nn.Dropout2d)
+    return _one({module.p for module in model.modules() if isinstance(module, kinds)}, "dropout")
+
+
+def parameter_count(model: nn.Module, trainable: bool = False) -> int:
+    """The number of parameters; only those that train if `trainable`."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable)
+
+
+def _shared(optimizer: torch.optim.Optimizer, key: str) -> float:
+    return _one({group[key] for group in optimizer.param_groups}, key)
+
+
+def _one(values: set[float], name: str) -> float:
+    if len(values) != 1:
+        raise ValueError(f"{name} has not one value in this model: {sorted(values)}")
+    return values.pop()
