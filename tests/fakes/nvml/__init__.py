@@ -293,6 +293,8 @@ class FakeNvml:
         try:
             yield self
         finally:
+            while pynvml.nvmlLib.nvmlShutdown() == 0:
+                pass  # whatever the test left open
             pynvml.nvmlLib = before[0]
             pynvml._nvmlGetFunctionPointer_cache.clear()
             pynvml._nvmlGetFunctionPointer_cache.update(before[1])
