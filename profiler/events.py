@@ -1,0 +1,211 @@
+"""Reads the event file that a trainer writes (PROFILER_EVENTS). It is tolerant, and judges nothing.
+
+One JSON object a line, each with `t_ns` (CLOCK_MONOTONIC): config, ready, epoch, done, error. A trainer may be killed
+at any moment and anyone may write such a file, so a torn last line is passed over, and every other oddity becomes a
+line of `problems` instead of an exception.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+MAX_LINE_BYTES = 1 << 20
+MAX_PROBLEMS = 20
+
+OUT_OF_MEMORY = "oom"
+DATA_MISSING = "data_missing"
+
+
+@dataclass(frozen=True)
+class EpochEvent:
+    """One finished epoch (counted from 1), when (CLOCK_MONOTONIC ns), and its metrics; these may be NaN or infinite."""
+
+    epoch: int
+    t_ns: int | None
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class DoneEvent:
+    """The trainer says it finished: `epochs` it did (None: it did not say), final metrics, when."""
+
+    metrics: Mapping[str, float]
+    epochs: int | None
+    t_ns: int | None
+
+
+@dataclass(frozen=True)
+class TrainerEvents:
+    """All a trainer said. `effective` are the values it really used, None if it never told; `error_kind` and
+    `error_text` are what it named as the cause of its failure (`oom`, `data_missing`, ...)."""
+
+    effective: Mapping[str, Any] | None = None
+    ready_t_ns: int | None = None
+    epochs: tuple[EpochEvent, ...] = ()
+    done: DoneEvent | None = None
+    data_source: str | None = None
+    data_hash: str | None = None
+    error_kind: str | None = None
+    error_text: str = ""
+    problems: tuple[str, ...] = ()
+
+    @property
+    def oom(self) -> bool:
+        """The trainer ran out of (GPU) memory and said so."""
+        return self.error_kind == OUT_OF_MEMORY
+
+
+def read_events(path: Path) -> TrainerEvents:
+    """The events of one training. A missing file is a trainer that said nothing."""
+    reader = _Reader()
+    for number, event in _lines(path, reader.complain):
+        reader.take(number, event)
+    return reader.result()
+
+
+def _lines(path: Path, complain: Callable[[str], None]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, object) of each whole line that holds a JSON object."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        complain(f"cannot read {path}: {error.strerror}")
+        return
+    with file:
+        number, skipping = 0, False
+        while line := file.readline(MAX_LINE_BYTES):
+            ended = line.endswith(b"\n")
+            if skipping or (len(line) >= MAX_LINE_BYTES and not ended):
+                if not skipping:
+                    number += 1
+                    complain(f"line {number} is longer than {MAX_LINE_BYTES} bytes")
+                skipping = not ended
+                continue
+            number += 1
+            event = _parse(line, number, ended, complain)
+            if event is not None:
+                yield number, event
+
+
+def _parse(line: bytes, number: int, ended: bool, complain: Callable[[str], None]) -> dict[str, Any] | None:
+    if not line.strip():
+        return None
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        if ended:
+            complain(f"line {number} is not JSON")
+        return None
+    if not isinstance(event, dict):
+        complain(f"line {number} is not an object")
+        return None
+    return event
+
+
+@dataclass
+class _Reader:
+    """Gathers events in file order. Of what should come once, the last one counts, and a change is a problem."""
+
+    effective: dict[str, Any] | None = None
+    ready_t_ns: int | None = None
+    epochs: list[EpochEvent] = field(default_factory=list)
+    done: DoneEvent | None = None
+    data_source: str | None = None
+    data_hash: str | None = None
+    error_kind: str | None = None
+    error_text: str = ""
+    problems: list[str] = field(default_factory=list)
+
+    def complain(self, text: str) -> None:
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(f"events: {text}")
+
+    def take(self, number: int, event: Mapping[str, Any]) -> None:
+        name = event.get("event")
+        place = f"line {number} ({name})"
+        t_ns = self._integer(event, "t_ns", place)
+        if name == "config":
+            self._config(event, place)
+        elif name == "ready":
+            self.ready_t_ns = t_ns if self.ready_t_ns is None else self.ready_t_ns
+        elif name == "epoch":
+            self._epoch(event, t_ns, place)
+        elif name == "done":
+            self._done(event, t_ns, place)
+        elif name == "error":
+            self.error_kind, self.error_text = str(event.get("kind", "error")), str(event.get("message", ""))
+        elif name == OUT_OF_MEMORY:
+            self.error_kind, self.error_text = OUT_OF_MEMORY, str(event.get("message", ""))
+        else:
+            self.complain(f"line {number}: unknown event {name!r}")
+
+    def _config(self, event: Mapping[str, Any], place: str) -> None:
+        values = event.get("hyperparameters")
+        if not isinstance(values, dict):
+            self.complain(f"{place} has no hyperparameters")
+        elif self.effective is None or values == self.effective:
+            self.effective = values
+        else:
+            self.complain(f"{place} differs from the one before; the last one counts")
+            self.effective = values
+        for name in ("data_source", "data_hash"):
+            if event.get(name) is not None:
+                setattr(self, name, str(event[name]))
+
+    def _epoch(self, event: Mapping[str, Any], t_ns: int | None, place: str) -> None:
+        epoch = self._integer(event, "epoch", place)
+        if epoch is not None:
+            self.epochs.append(EpochEvent(epoch, t_ns, self._metrics(event, place)))
+
+    def _done(self, event: Mapping[str, Any], t_ns: int | None, place: str) -> None:
+        if self.done is not None:
+            self.complain(f"{place} is not the first one; the last one counts")
+        self.done = DoneEvent(self._metrics(event, place), self._integer(event, "epochs", place), t_ns)
+
+    def _metrics(self, event: Mapping[str, Any], place: str) -> dict[str, float]:
+        metrics = event.get("metrics", {})
+        if not isinstance(metrics, dict):
+            self.complain(f"{place}: metrics is not an object")
+            return {}
+        for name, value in metrics.items():
+            if not _is_number(value):
+                self.complain(f"{place}: metric {name} is {value!r}, not a number")
+        return {name: _as_float(value) for name, value in metrics.items() if _is_number(value)}
+
+    def _integer(self, event: Mapping[str, Any], key: str, place: str) -> int | None:
+        value = event.get(key)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        self.complain(f"{place}: {key} is {value!r}, not an integer")
+        return None
+
+    def result(self) -> TrainerEvents:
+        return TrainerEvents(
+            effective=self.effective,
+            ready_t_ns=self.ready_t_ns,
+            epochs=tuple(self.epochs),
+            done=self.done,
+            data_source=self.data_source,
+            data_hash=self.data_hash,
+            error_kind=self.error_kind,
+            error_text=self.error_text,
+            problems=tuple(self.problems),
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _as_float(value: int | float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")

@@ -1,0 +1,225 @@
+"""Turns what a trainer said (events) and printed (log) into values used, metrics, and whether it finished.
+
+It does not judge: `profiler.verdict` does. It runs nothing, so stored logs and events can be looked at again later.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from profiler.events import TrainerEvents
+
+if TYPE_CHECKING:
+    from profiler.workloads import MetricSpec, ModelSpec
+
+EffectiveSource = Literal["event", "log", "argv", "none"]
+
+MAX_LINE_CHARACTERS = 65536
+_CHUNK_BYTES = 1 << 20
+_LINE_END = re.compile(r"[\r\n]")
+_TERMINAL_CODE = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training came to.
+
+    effective: values the trainer used, None if nobody said; effective_source: who said it.
+    metrics: finite values; not_finite: metrics whose deciding value was NaN or infinite.
+    primary_value: value of primary_metric, None if it is missing or not finite.
+    finished: the trainer said that it did every epoch; unfinished: why not, for people ("" when finished).
+    """
+
+    effective: Mapping[str, Any] | None
+    effective_source: EffectiveSource
+    metrics: Mapping[str, float]
+    primary_metric: str
+    primary_value: float | None
+    finished: bool
+    problems: tuple[str, ...] = ()
+    not_finite: tuple[str, ...] = ()
+    unfinished: str = ""
+
+    @property
+    def null_reasons(self) -> dict[str, str]:
+        """Why columns and metrics of a run's row are missing: column or metrics.<name> -> reason."""
+        reasons = {f"metrics.{name}": "not_finite" for name in self.not_finite}
+        if self.effective is None:
+            reasons["hyperparameters"] = "not_reported_by_trainer"
+        if self.primary_value is None:
+            reasons["primary_metric_value"] = "not_finite" if self.primary_metric in self.not_finite else "missing"
+        return reasons
+
+
+@dataclass(frozen=True)
+class LogFindings:
+    """What patterns found in a log: numbers of each metric in order, last text of each effective value."""
+
+    metrics: Mapping[str, tuple[float, ...]]
+    effective: Mapping[str, str]
+    completed: bool
+    problems: tuple[str, ...]
+
+
+def collect(model: ModelSpec, requested: Mapping[str, Any], events: TrainerEvents, log_path: Path) -> Outcome:
+    """Everything known about one training of `model` that was asked for `requested` values."""
+    log = scan_log(model, log_path)
+    effective, source, complaints = _effective(model, requested, events, log)
+    values = {name: _select(spec, _numbers(spec, events, log)) for name, spec in model.metrics.items()}
+    extra = {name: value for name, value in _reported(events).items() if name not in values}
+    seen = {name: value for name, value in {**values, **extra}.items() if value is not None}
+    metrics = {name: value for name, value in seen.items() if math.isfinite(value)}
+    unfinished = _unfinished(model, effective or requested, events, log)
+    return Outcome(
+        effective=effective,
+        effective_source=source,
+        metrics=metrics,
+        primary_metric=model.primary_metric,
+        primary_value=metrics.get(model.primary_metric),
+        finished=not unfinished,
+        problems=(*events.problems, *log.problems, *complaints),
+        not_finite=tuple(name for name in seen if name not in metrics),
+        unfinished=unfinished,
+    )
+
+
+def log_lines(path: Path) -> Iterator[str]:
+    """The lines of a log without terminal codes. A carriage return ends a line too, so text glued behind a progress
+    display is a line of its own. A missing file has none; longer lines are cut into pieces of 64 Ki characters."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        rest = b""
+        while chunk := file.read(_CHUNK_BYTES):
+            *lines, rest = re.split(rb"[\r\n]", rest + chunk)
+            for line in lines:
+                yield from _clean(line)
+            while len(rest) > MAX_LINE_CHARACTERS:
+                yield from _clean(rest[:MAX_LINE_CHARACTERS])
+                rest = rest[MAX_LINE_CHARACTERS:]
+        yield from _clean(rest)
+
+
+def _clean(line: bytes) -> Iterator[str]:
+    if line:
+        text = _TERMINAL_CODE.sub("", line.decode(errors="replace"))
+        yield from (text[i : i + MAX_LINE_CHARACTERS] for i in range(0, len(text), MAX_LINE_CHARACTERS))
+
+
+def scan_log(model: ModelSpec, path: Path) -> LogFindings:
+    """Look for the manifest's patterns, each in one line at a time; group 1 is the number or value."""
+    metrics = {name: re.compile(spec.pattern) for name, spec in model.metrics.items() if spec.pattern}
+    values = {name: re.compile(pattern) for name, pattern in model.effective_patterns.items()}
+    completion = re.compile(model.completion_pattern) if model.completion_pattern else None
+    if not metrics and not values and completion is None:
+        return LogFindings({}, {}, False, ())
+    numbers: dict[str, list[float]] = {name: [] for name in metrics}
+    effective: dict[str, str] = {}
+    problems: dict[str, None] = {}
+    completed = False
+    for line in log_lines(path):
+        for name, pattern in metrics.items():
+            for match in pattern.finditer(line):
+                number = parse_number(match.group(1))
+                if number is None:
+                    problems[f"log: {name}: {match.group(1)!r} is not a number"] = None
+                else:
+                    numbers[name].append(number)
+        for name, pattern in values.items():
+            for match in pattern.finditer(line):
+                effective[name] = match.group(1)
+        completed = completed or (completion is not None and completion.search(line) is not None)
+    return LogFindings(
+        {name: tuple(found) for name, found in numbers.items()}, effective, completed, tuple(problems)[:20]
+    )
+
+
+def parse_number(text: str | None) -> float | None:
+    """The number in `text`, None if it is none. A full stop that ends a sentence is not part of it."""
+    try:
+        return float((text or "").strip().rstrip("."))
+    except ValueError:
+        return None
+
+
+def _effective(
+    model: ModelSpec, requested: Mapping[str, Any], events: TrainerEvents, log: LogFindings
+) -> tuple[dict[str, Any] | None, EffectiveSource, tuple[str, ...]]:
+    """Values used, who said so, and what could not be understood."""
+    if events.effective is not None:
+        return _canonical(model, events.effective), "event", ()
+    asked = {name: value for name, value in requested.items() if value is not None} if model.trust_argv else {}
+    if log.effective:
+        found, problems = _typed(model, log.effective)
+        return asked | found, "log", problems
+    return (asked, "argv", ()) if model.trust_argv else (None, "none", ())
+
+
+def _canonical(model: ModelSpec, values: Mapping[str, Any]) -> dict[str, Any]:
+    aliases = {alias: name for alias, name in model.hyperparameter_aliases.items() if name not in values}
+    return {aliases.get(name, name): value for name, value in values.items()}
+
+
+def _typed(model: ModelSpec, texts: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Values from the log in their declared types. What does not parse stays text, so it never equals a number."""
+    values: dict[str, Any] = {}
+    problems = []
+    for name, text in texts.items():
+        try:
+            values[name] = model.hyperparameters[name].from_text(text)
+        except ValueError:
+            values[name] = text
+            problems.append(f"log: {name}: {text!r} is no {model.hyperparameters[name].type}")
+    return values, tuple(problems)
+
+
+def _numbers(spec: MetricSpec, events: TrainerEvents, log: LogFindings) -> tuple[float, ...]:
+    """Every value of one metric in order: from its pattern where it has one, else from the events, `done` last."""
+    if spec.pattern and log.metrics.get(spec.name):
+        return log.metrics[spec.name]
+    numbers = [epoch.metrics[spec.name] for epoch in events.epochs if spec.name in epoch.metrics]
+    if events.done is not None and spec.name in events.done.metrics:
+        numbers.append(events.done.metrics[spec.name])
+    return tuple(numbers)
+
+
+def _select(spec: MetricSpec, numbers: tuple[float, ...]) -> float | None:
+    """The value that counts. A NaN is no candidate for max and min unless there is nothing else."""
+    if not numbers:
+        return None
+    if spec.select == "last":
+        return numbers[-1]
+    finite = [number for number in numbers if math.isfinite(number)] or numbers[-1:]
+    return max(finite) if spec.select == "max" else min(finite)
+
+
+def _reported(events: TrainerEvents) -> Mapping[str, float]:
+    """Metrics of the last word of the trainer, declared or not."""
+    if events.done is not None:
+        return events.done.metrics
+    return events.epochs[-1].metrics if events.epochs else {}
+
+
+def _unfinished(model: ModelSpec, values: Mapping[str, Any], events: TrainerEvents, log: LogFindings) -> str:
+    """Why the training does not count as finished; "" if it does."""
+    if events.done is None:
+        if log.completed:
+            return ""
+        return "no done event" + (" and no completion line in the log" if model.completion_pattern else "")
+    name = model.epochs_parameter
+    expected = values.get(name) if name else None
+    did = events.done.epochs
+    if expected is None:
+        return ""
+    if did is None:
+        return f"the done event does not say how many epochs it did, {name} is {expected}"
+    # Under another name (max_iter) the value is an upper limit: such a trainer may stop early by its own rule.
+    enough = did == expected if name == "epochs" else 1 <= did <= expected
+    return "" if enough else f"done after {did} epochs, {name} is {expected}"

@@ -1,0 +1,313 @@
+"""Judges an attempt: the reasons there are, what each means, and what follows from those that hold. Pure functions.
+
+    fail    the attempt did not succeed                 -> verdict failed
+    unsafe  it succeeded, but conditions were not clean -> verdict contaminated
+    note    worth knowing, changes nothing              -> verdict valid
+
+Success = exit code 0, and the trainer said that it finished every epoch, and the primary metric is there, finite and
+in its range, and the values it used are those that were asked for. Nothing that it printed can outweigh one of these.
+"""
+
+from __future__ import annotations
+
+import math
+import signal as signals
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from profiler.events import DATA_MISSING, TrainerEvents
+from profiler.metrics import Outcome
+
+if TYPE_CHECKING:
+    from profiler.workloads import ModelSpec
+
+Level = Literal["fail", "unsafe", "note"]
+VerdictName = Literal["valid", "contaminated", "failed"]
+LEVELS: tuple[Level, ...] = ("fail", "unsafe", "note")
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One reason. `retry`: may another attempt of the same run end otherwise? `retry_because`: why (not)."""
+
+    name: str
+    level: Level
+    meaning: str
+    retry: bool = False
+    retry_because: str = ""
+
+
+def _fail(name: str, meaning: str, retry: bool, because: str) -> Reason:
+    return Reason(name, "fail", meaning, retry, because)
+
+
+_ALL = (
+    _fail("interrupted", "stopped from outside before it ended by itself", True, "the run had no chance to end"),
+    _fail("start_failed", "the trainer's program could not be started", False, "it is as absent the next time"),
+    _fail(
+        "exit",
+        "the trainer ended with an exit code other than 0",
+        True,
+        "a driver or a file system can fail once; codes 2, 126 and 127 (wrong arguments, cannot execute, not found) "
+        "are the same the next time and are not retried",
+    ),
+    _fail(
+        "signal",
+        "a signal ended the trainer",
+        True,
+        "who sent it may not send it again; an illegal instruction or a resource limit will come again",
+    ),
+    _fail("timeout", "it ran longer than timeout_seconds and was ended", False, "it would take as long again"),
+    _fail("oom", "it ran out of memory", False, "the same values need the same memory"),
+    _fail("data_missing", "the trainer did not find its data", False, "nobody puts it there between two attempts"),
+    _fail(
+        "not_finished", "exit code 0, but the trainer never said it did every epoch", False, "the program ends there"
+    ),
+    _fail("metric_missing", "the primary metric was never reported", False, "the program does not print it"),
+    _fail(
+        "metric_out_of_range", "a metric is not finite or outside its declared range", False, "same values, same result"
+    ),
+    _fail(
+        "parameter_not_applied",
+        "the trainer used another value than the one asked for",
+        False,
+        "the program ignores or changes it every time",
+    ),
+    _fail(
+        "background_failed", "the background did not start, or ended for good before the foreground", True, "see exit"
+    ),
+    Reason("foreign_gpu_process", "unsafe", "a process of somebody else was on the GPU during the run"),
+    Reason("memory_not_idle", "unsafe", "GPU memory was above its idle mark when the run began"),
+    Reason("background_idle", "unsafe", "the background worked for a smaller share of the run than it should"),
+    Reason("throttled", "unsafe", "the GPU lowered its clocks because of heat or power"),
+    Reason("cpu_contention", "unsafe", "processes of others used the CPUs of the run"),
+    Reason("sampler_gap", "unsafe", "a hole in the trace that the energy counter cannot bridge"),
+    Reason("node_rebooted", "unsafe", "the node was booted anew between two steps of the attempt"),
+    Reason("suspended", "unsafe", "the machine slept during the run"),
+    Reason("uncontained", "unsafe", "the run's processes could not be contained for certain"),
+    Reason(
+        "counter_integral_gap", "note", "energy counter and integrated power trace differ by more than the threshold"
+    ),
+    Reason("too_short", "note", "the run was too short for a good energy figure"),
+    Reason("clock_stepped", "note", "the wall clock was set during the run; durations are not affected"),
+    Reason("estimate_used", "note", "a figure is an estimate that the config asked for"),
+    Reason("no_energy_source", "note", "an energy source that could exist is not readable here; its columns are null"),
+    Reason("effective_unknown", "note", "nobody reported which hyperparameter values the trainer really used"),
+)
+
+REASONS: dict[str, Reason] = {reason.name: reason for reason in _ALL}
+"""Every reason, worst level first."""
+
+_HOPELESS_EXIT_CODES = {2: "wrong arguments", 126: "cannot be executed", 127: "not found"}
+_HOPELESS_SIGNALS = {signals.SIGILL, signals.SIGSYS, signals.SIGXCPU, signals.SIGXFSZ}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A reason that holds, and what was seen. `retry` overrides the reason's answer where the evidence knows more."""
+
+    reason: str
+    evidence: str
+    retry: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.reason not in REASONS:
+            raise ValueError(f"no reason {self.reason!r}; there are {', '.join(REASONS)}")
+
+    @property
+    def level(self) -> Level:
+        return REASONS[self.reason].level
+
+    @property
+    def retry_may_help(self) -> bool:
+        return REASONS[self.reason].retry if self.retry is None else self.retry
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What follows from the findings: `reasons` (worst first) and their `evidence`."""
+
+    verdict: VerdictName
+    valid: bool
+    safe: bool
+    reasons: tuple[str, ...]
+    evidence: Mapping[str, str]
+
+
+def judge(findings: Iterable[Finding]) -> Verdict:
+    """The verdict of an attempt: failed if any reason is a fail, contaminated if any is unsafe, else valid."""
+    evidence: dict[str, list[str]] = {}
+    for finding in findings:
+        evidence.setdefault(finding.reason, []).append(finding.evidence)
+    reasons = tuple(name for name in REASONS if name in evidence)
+    levels = {REASONS[name].level for name in reasons}
+    verdict: VerdictName = "failed" if "fail" in levels else "contaminated" if "unsafe" in levels else "valid"
+    texts = {name: "; ".join(dict.fromkeys(text for text in evidence[name] if text)) for name in reasons}
+    return Verdict(verdict, verdict != "failed", verdict == "valid", reasons, texts)
+
+
+def retry_may_help(findings: Iterable[Finding]) -> bool:
+    """Whether another attempt has a chance: it failed, and none of the failures is bound to come again."""
+    failures = [finding for finding in findings if finding.level == "fail"]
+    return bool(failures) and all(finding.retry_may_help for finding in failures)
+
+
+class Exit(Protocol):
+    """How a trainer ended, as its keeper reports it."""
+
+    @property
+    def exit_code(self) -> int | None: ...
+    @property
+    def signal(self) -> int | None: ...
+    @property
+    def why(self) -> str: ...
+    @property
+    def error(self) -> str | None: ...
+
+
+def judge_training(
+    report: Exit,
+    outcome: Outcome,
+    events: TrainerEvents,
+    requested: Mapping[str, Any],
+    model: ModelSpec,
+    *,
+    host_oom: str | None = None,
+) -> list[Finding]:
+    """Findings about the training itself. `host_oom`: evidence that the kernel killed it for memory, if there is any.
+
+    What follows from a bad end (no metric, not finished) is not a finding of its own.
+    """
+    ended = _end(report, events, host_oom)
+    applied = parameter_findings(outcome, requested, model)
+    if ended:
+        return [*ended, *applied]
+    return [*_finish(outcome, events), *metric_findings(outcome, model), *applied]
+
+
+def _end(report: Exit, events: TrainerEvents, host_oom: str | None) -> list[Finding]:
+    status = _status(report)
+    if report.why == "start_failed":
+        return [Finding("start_failed", report.error or "the program could not be started")]
+    if report.why == "timeout":
+        return [Finding("timeout", f"ended by the time-out; {status}")]
+    if report.why != "exited":
+        return [Finding("interrupted", f"{report.why.replace('_', ' ')}; {status}")]
+    if report.exit_code == 0 and events.done is not None:
+        return []
+    cause = _named_cause(events, host_oom)
+    if cause:
+        return [Finding(cause[0], f"{cause[1]}; {status}")]
+    if report.signal is not None:
+        return [Finding("signal", status, report.signal not in _HOPELESS_SIGNALS)]
+    if report.exit_code != 0:
+        return [Finding("exit", status, report.exit_code not in _HOPELESS_EXIT_CODES)]
+    return []
+
+
+def _named_cause(events: TrainerEvents, host_oom: str | None) -> tuple[str, str] | None:
+    if events.oom:
+        return "oom", f"the trainer says: {events.error_text or 'out of memory'}"
+    if host_oom:
+        return "oom", host_oom
+    if events.error_kind == DATA_MISSING:
+        return "data_missing", f"the trainer says: {events.error_text or 'data missing'}"
+    return None
+
+
+def _status(report: Exit) -> str:
+    if report.signal is not None:
+        return f"signal {report.signal} ({signal_name(report.signal)})"
+    if report.exit_code is None:
+        return report.error or "nobody saw its end"
+    meaning = _HOPELESS_EXIT_CODES.get(report.exit_code)
+    return f"exit code {report.exit_code}" + (f" ({meaning})" if meaning else "")
+
+
+def signal_name(number: int) -> str:
+    """SIGKILL for 9; the number itself for a signal without a name."""
+    try:
+        return signals.Signals(number).name
+    except ValueError:
+        return str(number)
+
+
+def _finish(outcome: Outcome, events: TrainerEvents) -> list[Finding]:
+    if outcome.finished:
+        return []
+    said = f"; the trainer says: {events.error_text}" if events.error_text else ""
+    return [Finding("not_finished", outcome.unfinished + said)]
+
+
+def metric_findings(outcome: Outcome, model: ModelSpec) -> list[Finding]:
+    """Primary metric absent or not finite; any declared metric outside its range."""
+    findings = []
+    primary = outcome.primary_metric
+    if primary in outcome.not_finite:
+        findings.append(Finding("metric_out_of_range", f"{primary} is not a finite number"))
+    elif outcome.primary_value is None:
+        findings.append(Finding("metric_missing", f"{primary} was not reported"))
+    for name, spec in model.metrics.items():
+        value = outcome.metrics.get(name)
+        if value is not None and not _within(value, spec.minimum, spec.maximum):
+            text = f"{name} = {value!r}, allowed {_bound(spec.minimum)} to {_bound(spec.maximum)}"
+            findings.append(Finding("metric_out_of_range", text))
+    return findings
+
+
+def _within(value: float, minimum: float | None, maximum: float | None) -> bool:
+    return (minimum is None or value >= minimum) and (maximum is None or value <= maximum)
+
+
+def _bound(bound: float | None) -> str:
+    return "any" if bound is None else f"{bound:g}"
+
+
+def parameter_findings(outcome: Outcome, requested: Mapping[str, Any], model: ModelSpec) -> list[Finding]:
+    """Each value that was asked for and is not the one used. A value asked for as None is the trainer's own choice."""
+    asked = {name: value for name, value in requested.items() if value is not None}
+    if outcome.effective is None:
+        text = "no config event" + ("; its log patterns found nothing" if model.effective_patterns else "")
+        return [Finding("effective_unknown", text)] if asked else []
+    unknown = [n for n in asked if n not in outcome.effective and _unobserved(n, outcome, model)]
+    findings = [
+        Finding("parameter_not_applied", text)
+        for name, value in asked.items()
+        if name not in unknown and (text := _difference(name, value, outcome.effective, model))
+    ]
+    if unknown:
+        findings.append(Finding("effective_unknown", f"no pattern shows {', '.join(unknown)}"))
+    return findings
+
+
+def _unobserved(name: str, outcome: Outcome, model: ModelSpec) -> bool:
+    """Values read from a log are known only where the manifest has a pattern for them."""
+    return outcome.effective_source == "log" and name not in model.effective_patterns
+
+
+def _difference(name: str, asked: Any, effective: Mapping[str, Any], model: ModelSpec) -> str:
+    if name not in effective:
+        return f"{name}: asked {asked!r}, the trainer does not report it"
+    spec = model.hyperparameters.get(name)
+    if same_value(asked, effective[name], spec.type if spec else None):
+        return ""
+    return f"{name}: asked {asked!r}, used {effective[name]!r}"
+
+
+def same_value(asked: Any, used: Any, kind: str | None = None) -> bool:
+    """Equal to the last bit and in type. An integer and a float are the same number only for a float parameter;
+    a truth value is never a number. `kind`: int, float, str, bool, or None for an undeclared parameter."""
+    if isinstance(asked, bool) or isinstance(used, bool):
+        return isinstance(asked, bool) and isinstance(used, bool) and asked is used
+    if kind == "float" and isinstance(asked, int | float) and isinstance(used, int | float):
+        return asked == used and math.copysign(1, asked) == math.copysign(1, used)
+    if type(asked) is not type(used):
+        return False
+    if isinstance(asked, float):
+        return bool(asked == used) and math.copysign(1, asked) == math.copysign(1, used)
+    return bool(asked == used)
+
+
+def reasons_at(level: Level) -> Sequence[Reason]:
+    return [reason for reason in REASONS.values() if reason.level == level]
