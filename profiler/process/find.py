@@ -80,7 +80,7 @@ def members(namespace: int | None) -> set[int]:
     """Every process in the PID namespace with this inode (`ContainedProcess.namespace_inode`), as seen from here."""
     if namespace is None:
         return set()
-    numbers = (int(name) for name in os.listdir("/proc") if name.isdigit())
+    numbers = (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit())
     return {pid for pid in numbers if _namespace_inode(pid) == namespace}
 
 
