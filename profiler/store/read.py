@@ -186,7 +186,7 @@ def read_tables(folder: Path, table: Table, filters: Sequence[tuple[str, str, An
     """The Parquet files below `folder`, one Arrow table each. Files whose name starts with '.' are not there yet."""
     for last in [False] * (_READ_TRIES - 1) + [True]:
         try:
-            return [_read_file(path, table, filters) for path in parquet_files(folder)]
+            return [read_file(path, table, filters) for path in parquet_files(folder)]
         except FileNotFoundError as error:
             # Compaction put one file in the place of several between our listing and our reading.
             if last:
@@ -200,7 +200,8 @@ def parquet_files(folder: Path) -> list[Path]:
     )
 
 
-def _read_file(path: Path, table: Table, filters: Sequence[tuple[str, str, Any]] | None) -> pa.Table:
+def read_file(path: Path, table: Table, filters: Sequence[tuple[str, str, Any]] | None = None) -> pa.Table:
+    """One Parquet file of a table. FileNotFoundError when it is gone, SessionError when it is damaged."""
     try:
         return pq.read_table(path, filters=list(filters) if filters else None, partitioning=None)
     except FileNotFoundError:

@@ -42,6 +42,8 @@ def complete_run(row: Mapping[str, Any]) -> dict[str, Any]:
         _drop_non_finite(whole, column, reasons)
     known = set(RUNS.names)
     whole["extra"] = {**(row.get("extra") or {}), **{k: v for k, v in row.items() if k not in known}}
+    if whole["error_message"] is None and whole["valid"]:
+        whole["error_message"] = ""
     whole["tool_version"] = whole["tool_version"] or __version__
     whole["index"] = whole["index"] or _index(row["run_id"])
     for name, value in whole.items():

@@ -6,22 +6,21 @@ summaries. What comes after the commit can be made again from what is before it.
 
 from __future__ import annotations
 
-import io
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from profiler.store import files, ledger
+from profiler.store.compact import HIDDEN_PREFIX, compact
 from profiler.store.export import experiment_json, summary_csv
 from profiler.store.layout import SessionFolder
-from profiler.store.read import final_rows, read_rows
+from profiler.store.parquet import parquet_bytes
+from profiler.store.read import final_rows, parquet_files, read_rows
 from profiler.store.rows import complete_run, to_arrow
-from profiler.store.schema import PLAN, PROCESSES, RUNS, SAMPLES, Table
+from profiler.store.schema import PLAN, PROCESSES, RUNS, SAMPLES, TABLES, Table
 
 
 class ToJson(Protocol):
@@ -156,25 +155,23 @@ def archive_attempt(folder: SessionFolder, experiment_id: str, attempt: int) -> 
 
 
 def clean_temporary(folder: SessionFolder) -> list[Path]:
-    """Remove half-written files of a writer that was killed; the removed paths."""
-    return files.remove_temporary(folder.root)
+    """Remove what a writer that was killed left half-written; the removed paths."""
+    folders = sorted(folder.root.glob(f"{HIDDEN_PREFIX}*"))
+    leftovers = files.remove_temporary(folder.root)
+    for path in folders:
+        shutil.rmtree(path)
+    return leftovers + folders
+
+
+def finish(folder: SessionFolder) -> None:
+    """At a campaign's end: merge the small files of traces and sightings, and give a dataset without any row a file with
+    its columns, so that every tool can open all four."""
+    compact(folder)
+    for table in TABLES:
+        path = folder.dataset(table.name)
+        if not parquet_files(path):
+            _write_table(path / "empty.parquet", table, [])
 
 
 def _write_table(path: Path, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     files.write_whole(path, parquet_bytes(table, to_arrow(table, rows)))
-
-
-def parquet_bytes(table: Table, data: pa.Table) -> bytes:
-    """Parquet in memory: so every error of the disk comes from our own write, with its errno."""
-    buffer = io.BytesIO()
-    pq.write_table(data, buffer, **parquet_options(table))
-    return buffer.getvalue()
-
-
-def parquet_options(table: Table) -> dict[str, Any]:
-    """Writer options: zstd, and for the trace the encodings that suit slowly changing counters and clocks."""
-    if table is not SAMPLES:
-        return {"compression": "zstd"}
-    delta = dict.fromkeys(("t_mono_ns", "t_utc_ns", "tick", "lateness_ns", "counter_units"), "DELTA_BINARY_PACKED")
-    texts = [column.name for column in SAMPLES if pa.types.is_string(column.type)]
-    return {"compression": "zstd", "compression_level": 6, "use_dictionary": texts, "column_encoding": delta}

@@ -1,0 +1,89 @@
+"""Puts many small Parquet files into one, with the same rows. It is called explicitly or at a campaign's end only.
+
+A folder's content is exchanged for the new one in a single step of the file system, so there is no moment at which a
+reader could see rows twice or not at all; where the file system cannot do that, everything stays as it is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from profiler.store.files import sync_folder, whole_file
+from profiler.store.layout import SessionFolder
+from profiler.store.parquet import parquet_writer
+from profiler.store.read import parquet_files, read_file
+from profiler.store.schema import TABLES, Table
+
+ROWS_AT_ONCE = 1 << 16
+HIDDEN_PREFIX = ".compact-"
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+_NOT_POSSIBLE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
+
+
+def compact(folder: SessionFolder, datasets: Sequence[str] = ("samples", "processes")) -> int:
+    """Merge the files of each dataset (of samples: of each node) into one; how many files there are less.
+
+    Rows of `runs` stay one file an attempt unless asked for: those files are what a resumed session leaves untouched.
+    """
+    tables = {table.name: table for table in TABLES}
+    return sum(_compact_folder(folder, tables[name], part) for name in datasets for part in _parts(folder, name))
+
+
+def _parts(folder: SessionFolder, name: str) -> list[Path]:
+    root = folder.dataset(name)
+    return sorted(path for path in root.glob("node=*") if path.is_dir()) if name == "samples" else [root]
+
+
+def _compact_folder(folder: SessionFolder, table: Table, part: Path) -> int:
+    paths = parquet_files(part)
+    if len(paths) < 2:
+        return 0
+    new = folder.root / f"{HIDDEN_PREFIX}{table.name}-{part.name}"
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        with (
+            whole_file(new / f"{paths[0].stem}+{len(paths) - 1}.parquet") as file,
+            parquet_writer(table, file) as writer,
+        ):
+            for data in _batches(paths, table):
+                writer.write_table(data)
+        exchanged = exchange(new, part)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return len(paths) - 1 if exchanged else 0
+
+
+def _batches(paths: Sequence[Path], table: Table) -> Iterator[pa.Table]:
+    """The files' rows in order, in pieces that are worth a row group."""
+    waiting: list[pa.Table] = []
+    for path in paths:
+        waiting.append(read_file(path, table))
+        if sum(data.num_rows for data in waiting) >= ROWS_AT_ONCE:
+            yield pa.concat_tables(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two folders change places in one step; False when the file system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        for parent in {one.parent, other.parent}:
+            sync_folder(parent)
+        return True
+    number = ctypes.get_errno()
+    if number in _NOT_POSSIBLE:
+        return False
+    raise OSError(number, os.strerror(number), str(other))
