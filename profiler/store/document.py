@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from profiler.store.export import EXPERIMENT_ENERGY, SUMMARY_BACKGROUND, SUMMARY_ENERGY, SUMMARY_HEAD, SUMMARY_TAIL
@@ -10,12 +12,12 @@ from profiler.verdict import LEVELS, Reason, reasons_at
 
 _INTRODUCTION = f"""# The dataset
 
-This page is made from `profiler/store/schema.py` and `profiler/verdict.py` (`make docs`). Schema version {SCHEMA_VERSION};
-each Parquet file carries the version and this data dictionary in its metadata (`profiler.schema_version`,
-`profiler.dictionary`).
+This page is made from `profiler/store/schema.py` and `profiler/verdict.py` (`make docs`). Schema version
+{SCHEMA_VERSION}; each Parquet file carries the version and this data dictionary in its metadata
+(`profiler.schema_version`, `profiler.dictionary`).
 
-A session folder holds four datasets, `dataset/plan`, `dataset/runs`, `dataset/samples`, `dataset/processes`. Each opens as
-one table in pyarrow, pandas, DuckDB and Polars:
+A session folder holds four datasets: `dataset/plan`, `dataset/runs`, `dataset/samples`, `dataset/processes`. Each opens
+as one table in pyarrow, pandas, DuckDB and Polars:
 
 ```python
 import profiler
@@ -24,15 +26,15 @@ session.runs(safe=True, flat=True)      # one row a planned run; hp_* and metric
 session.samples("run_20260101_000000-001")
 
 import duckdb
-duckdb.sql("select model, verdict, gpu_energy_j from 'results/run_20260101_000000/dataset/runs/*.parquet' where is_final")
+duckdb.sql("select model, gpu_energy_j from 'results/run_20260101_000000/dataset/runs/*.parquet' where is_final")
 ```
 
 Rules that hold for every row:
 
 * A value that was not measured is null, never 0, and `null_reasons` says why: column -> reason.
 * Times: `*_at` are UTC; `*_ns` are CLOCK_MONOTONIC of the node and compare only within one `boot_id`.
-* `hyperparameters`, `requested_hyperparameters` and `background_hyperparameters` hold JSON text per name, so that integers,
-  truth values and every bit of a float survive; the Python interface and `show --json` give typed values.
+* `hyperparameters`, `requested_hyperparameters` and `background_hyperparameters` hold JSON text per name, so that
+  integers, truth values and every bit of a float survive; the Python interface and `show --json` give typed values.
 * `runs` holds one row an attempt. The row that counts for a run is the one with `is_final`; `session.runs()` and
   `show` give exactly one row for each planned run.
 * Files whose name starts with `.` are being written; every other file is whole.
@@ -40,7 +42,7 @@ Rules that hold for every row:
 
 _LEVEL_MEANING = {
     "fail": "the attempt did not succeed: `verdict` is failed, `valid` and `safe` are false",
-    "unsafe": "it succeeded, but conditions were not clean: `verdict` is contaminated, `valid` is true, `safe` is false",
+    "unsafe": "it succeeded, conditions were not clean: `verdict` is contaminated, `valid` is true, `safe` is false",
     "note": "worth knowing; changes neither `valid` nor `safe`",
 }
 
@@ -84,7 +86,7 @@ def _verdicts() -> str:
     return "\n".join(lines)
 
 
-def _reasons(reasons: list[Reason], with_retry: bool) -> list[str]:
+def _reasons(reasons: Sequence[Reason], with_retry: bool) -> list[str]:
     if not with_retry:
         return ["| reason | meaning |", "|---|---|", *(f"| `{r.name}` | {r.meaning} |" for r in reasons), ""]
     rows = [f"| `{r.name}` | {r.meaning} | {'yes' if r.retry else 'no'}: {r.retry_because} |" for r in reasons]
@@ -100,10 +102,11 @@ def _old_names() -> str:
         [
             "## Names of the older tool\n",
             "`summary.csv` has one row for each run with a final attempt, `summary_safe.csv` only those with `safe`.",
-            f"Columns: {head}; `hyperparam_*` (effective values) and `perf_*`, each group sorted; `energy_*`; {tail} and",
-            "`background_hyperparam_*`. `timestamp` is the end, `training_success` is `valid`, `retries` is `attempt` - 1,",
-            "null is an empty cell. `experiment.json` has the old names flat at the top for every mode, then every column",
-            "of `runs`.\n",
+            f"Columns: {head};",
+            f"`hyperparam_*` (effective values) and `perf_*`, each group sorted; `energy_*`; {tail}",
+            "and `background_hyperparam_*`. `timestamp` is the end, `training_success` is `valid`, `retries` is",
+            "`attempt` - 1, null is an empty cell. `experiment.json` has the old names flat at the top for every mode,",
+            "then every column of `runs`.\n",
             "| old name | column of `runs` |",
             "|---|---|",
             *pairs,

@@ -164,8 +164,8 @@ def clean_temporary(folder: SessionFolder) -> list[Path]:
 
 
 def finish(folder: SessionFolder) -> None:
-    """At a campaign's end: merge the small files of traces and sightings, and give a dataset without any row a file with
-    its columns, so that every tool can open all four."""
+    """At a campaign's end: merge the small files of traces and sightings, and give a dataset without any row a file
+    with its columns, so that every tool can open all four."""
     compact(folder)
     for table in TABLES:
         path = folder.dataset(table.name)
