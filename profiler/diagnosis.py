@@ -10,22 +10,18 @@ import platform
 import shutil
 import sys
 import threading
-import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from profiler.energy.counters import CounterInfo, EnergyCounter, Reading, Unavailable, accumulate
+from profiler.energy.counters import CounterInfo, Unavailable
 from profiler.energy.nvml import NvmlDevice
 from profiler.energy.sources import Sources, discover
-from profiler.process.contained import Tier, best_tier, probe
+from profiler.process.tiers import Tier, probe
 
 OLDEST_PYTHON = (3, 11)
-LOOK_S = 0.6  # how long a counter is watched for movement: several update periods of the slowest one
-LOOKS = 7
 DISK_LOW_GIB = 1.0
 
 
@@ -91,15 +87,16 @@ class Diagnosis:
         return self.containment is not None and self.python.ok and self.ray.ok and self.disk.ok
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON of ``doctor --json``: every field, and `ok`."""
-        return {"ok": self.ok, **vars(self)}
+        """The JSON of ``doctor --json``: `ok` and every field; a reason or fix that does not exist is null."""
+        tiers = [{**vars(tier), "reason": tier.reason or None, "fix": tier.fix or None} for tier in self.tiers]
+        return {"ok": self.ok, **vars(self), "tiers": tiers}
 
 
 def diagnose(results: Path) -> Diagnosis:
     """Looks at this machine; takes about a second. `results` is the folder whose disk is checked; need not exist."""
     tiers = tuple(probe())
-    best = best_tier()
-    with closing(discover()) as sources:
+    best = next((tier for tier in tiers if tier.available and tier.holds), None)
+    with discover() as sources:
         states = source_states(sources)
         gpus = tuple(gpu_state(device) for device in sources.gpus)
     return Diagnosis(
@@ -115,31 +112,25 @@ def diagnose(results: Path) -> Diagnosis:
 
 
 def source_states(sources: Sources) -> tuple[SourceState, ...]:
-    """All sources: the open ones watched for movement, then those that cannot be used."""
-    moving = _watch(sources.counters)
-    open_ones = [
-        _open_state(counter.info, readings) for counter, readings in zip(sources.counters, moving, strict=True)
-    ]
-    return (*open_ones, *(_closed_state(missing) for missing in sources.unavailable))
+    """Every energy source: those that give figures (they have been seen moving), then those that cannot be used."""
+    usable = [_usable(counter.info) for counter in sources.counters]
+    return (*usable, *_gpu_sources(sources), *map(_unusable, sources.unavailable))
 
 
-def _watch(counters: Sequence[EnergyCounter]) -> list[list[Reading]]:
-    readings: list[list[Reading]] = [[] for _ in counters]
-    for look in range(LOOKS if counters else 0):
-        if look:
-            time.sleep(LOOK_S / (LOOKS - 1))
-        for counter, seen in zip(counters, readings, strict=True):
-            seen.append(counter.read())
-    return readings
+def _usable(info: CounterInfo) -> SourceState:
+    return SourceState(info.name, True, None, None, info.scope, info.source)
 
 
-def _open_state(info: CounterInfo, readings: Sequence[Reading]) -> SourceState:
-    reason = accumulate(info, readings).null_reason
-    return SourceState(info.name, reason is None, reason, None, info.scope, info.source)
-
-
-def _closed_state(missing: Unavailable) -> SourceState:
+def _unusable(missing: Unavailable) -> SourceState:
     return SourceState(missing.name, False, missing.reason, missing.fix or None, missing.scope, missing.source)
+
+
+def _gpu_sources(sources: Sources) -> list[SourceState]:
+    states = []
+    for device in sources.gpus:
+        problem = device.energy_problem()
+        states.append(_unusable(problem) if problem else _usable(sources.gpu_counters[device.uuid].info))
+    return states
 
 
 def gpu_state(device: NvmlDevice) -> GpuState:
@@ -189,7 +180,7 @@ def sampler_state() -> SamplerState:
     return SamplerState(fifo, nice, fix)
 
 
-def _permitted(change: Any) -> bool:
+def _permitted(change: Callable[[], None]) -> bool:
     allowed: list[bool] = []
 
     def attempt() -> None:

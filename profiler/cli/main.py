@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.report_error(error, as_json=as_json)
         return error.exit_code
     except KeyboardInterrupt:
-        output.say("interrupted")
+        output.report_error(ProfilerError("interrupted"), as_json=as_json)
         return INTERRUPTED
     except OSError as error:
         output.report_error(ProfilerError(os_error_text(error)), as_json=as_json)
