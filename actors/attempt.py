@@ -1,0 +1,118 @@
+"""The two Ray tasks of a run: the attempt, and the background that the attempt starts on its own bundle. Thin shells."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+from ray.util.placement_group import PlacementGroup
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from profiler import host
+from profiler.attempt import AttemptSpec, Progress, run_attempt
+from profiler.background import BackgroundJob, loop_background
+from profiler.energy.nvml import Nvml, open_nvml
+from profiler.energy.sample import Sample
+from profiler.gpu_processes import GpuPresence
+from profiler.record import NodeFacts
+
+ENERGY_SHARE_OF_TASK = 0.001  # of the bundle's energy_slot, so that the task belongs to it
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Resources of one task inside the bundle: CPUs and the fraction of the GPU (0 where there is none)."""
+
+    cpus: float
+    gpu_fraction: float
+
+    def options(self, group: PlacementGroup) -> dict[str, Any]:
+        return {
+            "num_cpus": self.cpus,
+            "num_gpus": self.gpu_fraction,
+            "resources": {"energy_slot": ENERGY_SHARE_OF_TASK},
+            "max_retries": 0,
+            "scheduling_strategy": PlacementGroupSchedulingStrategy(
+                placement_group=group, placement_group_bundle_index=0
+            ),
+        }
+
+
+class _ActorTrace:
+    """The node's EnergyActor seen as a trace."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    def hold(self, t0_ns: int) -> int:
+        return int(ray.get(self._actor.hold.remote(t0_ns)))
+
+    def release(self, token: int) -> None:
+        self._actor.release.remote(token)
+
+    def window(self, t0_ns: int, t1_ns: int) -> Sequence[Sample]:
+        samples: Sequence[Sample] = ray.get(self._actor.window.remote(t0_ns, t1_ns))
+        return samples
+
+    def gpu_processes(self, t0_ns: int, t1_ns: int) -> Sequence[GpuPresence]:
+        presences: Sequence[GpuPresence] = ray.get(self._actor.gpu_processes.remote(t0_ns, t1_ns))
+        return presences
+
+
+class _RayBackground:
+    """The background's task seen from the attempt that owns it."""
+
+    def __init__(self, reference: Any) -> None:
+        self._reference = reference
+
+    def alive(self) -> bool:
+        ready, _ = ray.wait([self._reference], timeout=0)
+        return not ready
+
+    def wait(self, timeout_s: float) -> None:
+        ready, _ = ray.wait([self._reference], timeout=timeout_s)
+        if not ready:
+            raise TimeoutError(f"the background's task did not end within {timeout_s:g} s of its stop")
+
+
+@ray.remote
+def background_task(background: BackgroundJob) -> None:
+    gpu = _own_gpu()
+    loop_background(background, gpu[0] if gpu else None)
+
+
+@ray.remote
+def attempt_task(
+    spec: AttemptSpec, node_id: str, trace_actor: Any, group: PlacementGroup, background_grant: Grant | None
+) -> Iterator[Progress]:
+    """Execute one attempt on this node; yields its progress (see `profiler.attempt.run_attempt`)."""
+    gpu = _own_gpu()
+    node = NodeFacts(node_id, host.hostname(), host.boot_id(), *(gpu or (None, None)), host.anchor())
+    # The worker's parent is the raylet: an embedded Ray would not end this worker soon when it dies.
+    spec = replace(spec, watch_pids=(os.getppid(), *spec.watch_pids))
+
+    def launch(background: BackgroundJob) -> _RayBackground:
+        assert background_grant is not None
+        return _RayBackground(background_task.options(**background_grant.options(group)).remote(background))
+
+    yield from run_attempt(spec, node, _ActorTrace(trace_actor), launch)
+
+
+def _own_gpu() -> tuple[str, str] | None:
+    """UUID and name of the GPU that Ray gave to this task, or None."""
+    ids = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
+    if not ids:
+        return None
+    nvml = open_nvml()
+    if not isinstance(nvml, Nvml):
+        return None
+    try:
+        for device in nvml.devices:
+            if str(ids[0]) in (str(device.index), device.uuid):
+                return device.uuid, device.name
+    finally:
+        nvml.close()
+    return None

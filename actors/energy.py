@@ -1,0 +1,105 @@
+"""EnergyActor: one per node; a thin Ray shell around the sampler and the log of GPU processes."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from actors.watch import end_embedded_ray_with
+from profiler import host
+from profiler.energy.nvml import NvmlReadError
+from profiler.energy.sample import Sample
+from profiler.energy.sampler import Sampler
+from profiler.energy.sources import Sources, discover
+from profiler.gpu_processes import GpuPresence, GpuProcessLog
+from profiler.process.tiers import probe
+
+PROCESS_LOOK_INTERVAL_S = 1.0
+
+
+class EnergyActor:
+    """Samples this node and answers for windows of time.
+
+    Args:
+        rate_hz: grid of the trace.
+        node_id: Ray's id of the node, stored with every sample.
+        embedded_driver_pid: the driver that started Ray inside itself; when it dies, so does this Ray.
+    """
+
+    def __init__(self, rate_hz: float, node_id: str, embedded_driver_pid: int | None) -> None:
+        if embedded_driver_pid is not None:
+            end_embedded_ray_with(embedded_driver_pid)
+        self.node_id = node_id
+        self.sources: Sources = discover()
+        self.processes = GpuProcessLog()
+        self.sampler = Sampler(self.sources, rate_hz=rate_hz, node_id=node_id, boot_id=host.boot_id())
+        self.sampler.start()
+        self.idle_memory_mib = _idle_memory_mib(self.sources)
+        self._lock = threading.Lock()
+        threading.Thread(target=self._look_at_processes, daemon=True, name="gpu-processes").start()
+
+    def _look_at_processes(self) -> None:
+        while self.sources.gpus:
+            with self._lock:
+                self.processes.look(self.sources.gpus, time.monotonic_ns())
+            time.sleep(PROCESS_LOOK_INTERVAL_S)
+
+    def describe(self, folders: list[str]) -> dict[str, Any]:
+        """Facts of the node; `folders_seen` says which of `folders` exist here."""
+        return {
+            "node_id": self.node_id,
+            "pid": os.getpid(),
+            "hostname": host.hostname(),
+            "boot_id": host.boot_id(),
+            "cpus": host.cpu_count(),
+            "gpus": [{"index": gpu.index, "uuid": gpu.uuid, "name": gpu.name} for gpu in self.sources.gpus],
+            "idle_memory_mib": self.idle_memory_mib,
+            "counters": [counter.info.name for counter in self.sources.all_counters()],
+            "unavailable": [asdict(item) for item in self.sources.unavailable],
+            "containment": [asdict(tier) for tier in probe()],
+            "sampler_priority": self.sampler.priority,
+            "folders_seen": [folder for folder in folders if Path(folder).is_dir()],
+            "t_utc_ns": time.time_ns(),
+        }
+
+    def rows(self, since: int) -> tuple[list[Sample], int]:
+        """Samples newer than `since`, and the number to ask with next time."""
+        return self.sampler.rows(since)
+
+    def latest(self) -> dict[str, Any]:
+        return self.sampler.latest()
+
+    def hold(self, t0_ns: int) -> int:
+        """Keep every sample from `t0_ns` on until `release`; returns the token."""
+        return self.sampler.hold(t0_ns)
+
+    def release(self, token: int) -> None:
+        self.sampler.release(token)
+
+    def window(self, t0_ns: int, t1_ns: int) -> list[Sample]:
+        return self.sampler.window(t0_ns, t1_ns)
+
+    def gpu_processes(self, t0_ns: int, t1_ns: int) -> list[GpuPresence]:
+        with self._lock:
+            return self.processes.between(t0_ns, t1_ns)
+
+    def stop(self) -> None:
+        self.sampler.stop()
+
+
+def _idle_memory_mib(sources: Sources) -> dict[str, float]:
+    """Used memory of each GPU that nobody is on, in MiB by UUID: what its driver keeps for itself."""
+    idle: dict[str, float] = {}
+    for device in sources.gpus:
+        try:
+            strangers = device.processes()
+        except NvmlReadError:
+            continue
+        used_mib = device.read().memory_mib
+        if not strangers and used_mib is not None:
+            idle[device.uuid] = used_mib
+    return idle

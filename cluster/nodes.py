@@ -1,0 +1,100 @@
+"""The nodes of a campaign: an EnergyActor on each, what they can do, and which of them cannot serve. It runs nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from actors.energy import EnergyActor
+from cluster.session import ENERGY_SLOT, RayNode, RaySession
+from profiler.errors import CannotRunError
+
+START_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node that serves. `facts` is what its EnergyActor tells (see EnergyActor.describe)."""
+
+    node_id: str
+    address: str
+    hostname: str
+    cpus: int
+    gpus: int
+    has_energy_slot: bool
+    actor: Any
+    facts: dict[str, Any]
+
+    @property
+    def boot_id(self) -> str:
+        return str(self.facts["boot_id"])
+
+    def best_containment(self) -> str | None:
+        return next((tier["name"] for tier in self.facts["containment"] if tier["available"]), None)
+
+    def gpu_names(self) -> dict[str, str]:
+        return {gpu["uuid"]: gpu["name"] for gpu in self.facts["gpus"]}
+
+
+def start_nodes(
+    session: RaySession, rate_hz: float, folders: Sequence[str], *, allow_uncontained: bool
+) -> tuple[list[Node], list[str]]:
+    """An EnergyActor on every alive node; returns the nodes that can serve and one line for each that cannot.
+
+    `folders` must exist on a node (session and workloads). Raises CannotRunError when no node can serve.
+    """
+    actors = [(node, _start_actor(session, node, rate_hz)) for node in session.nodes()]
+    nodes, left_out = [], []
+    for ray_node, actor in actors:
+        try:
+            facts = ray.get(actor.describe.remote(list(folders)), timeout=START_TIMEOUT_S)
+        except ray.exceptions.RayError as error:
+            left_out.append(f"{ray_node.hostname} ({ray_node.address}): its EnergyActor did not start: {error}")
+            continue
+        node = _node(ray_node, actor, facts)
+        why_not = _refusal(node, folders, allow_uncontained)
+        if why_not:
+            left_out.append(f"{node.hostname} ({node.address}): {why_not}")
+        else:
+            nodes.append(node)
+    if not nodes:
+        raise CannotRunError("no node can serve:\n  " + "\n  ".join(left_out or ["the cluster has no alive node"]))
+    return nodes, left_out
+
+
+def _start_actor(session: RaySession, node: RayNode, rate_hz: float) -> Any:
+    strategy = NodeAffinitySchedulingStrategy(node_id=node.node_id, soft=False)
+    remote = ray.remote(EnergyActor).options(
+        num_cpus=0, max_restarts=-1, max_concurrency=4, scheduling_strategy=strategy
+    )
+    return remote.remote(rate_hz, node.node_id, os.getpid() if session.embedded else None)
+
+
+def _node(ray_node: RayNode, actor: Any, facts: dict[str, Any]) -> Node:
+    return Node(
+        node_id=ray_node.node_id,
+        address=ray_node.address,
+        hostname=ray_node.hostname,
+        cpus=ray_node.cpus,
+        gpus=ray_node.gpus,
+        has_energy_slot=ENERGY_SLOT in ray_node.resources,
+        actor=actor,
+        facts=facts,
+    )
+
+
+def _refusal(node: Node, folders: Sequence[str], allow_uncontained: bool) -> str | None:
+    missing = [folder for folder in folders if folder not in node.facts["folders_seen"]]
+    if missing:
+        return f"does not see {', '.join(missing)}: put it on a file system that all nodes share"
+    if node.cpus < 1:
+        return "offers no CPU to Ray"
+    if node.best_containment() is None and not allow_uncontained:
+        fixes = "; ".join(f"{tier['name']}: {tier['fix']}" for tier in node.facts["containment"] if tier["fix"])
+        return f"cannot contain a run's processes ({fixes}); --allow-uncontained runs all the same"
+    return None

@@ -1,0 +1,74 @@
+"""Brings the trace of every node to disk while a campaign runs: asks the EnergyActors and writes every few seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+
+from cluster.nodes import Node
+from profiler.store.layout import SessionFolder
+from profiler.store.write import write_samples
+
+ASK_INTERVAL_S = 1.0
+WRITE_INTERVAL_S = 4.0
+
+
+class SampleCollector:
+    """Collects from `nodes`. `poll` is cheap and is called often; `close` writes what is left."""
+
+    def __init__(self, folder: SessionFolder, nodes: Sequence[Node]) -> None:
+        self._folder = folder
+        self._nodes = {node.node_id: node for node in nodes}
+        self._next: dict[str, int] = dict.fromkeys(self._nodes, 0)
+        self._rows: dict[str, list[Any]] = {node_id: [] for node_id in self._nodes}
+        self._pending: dict[Any, str] = {}
+        self._power_w: dict[str, float] = {}
+        self._asked_s = self._written_s = time.monotonic()
+
+    def poll(self) -> None:
+        now_s = time.monotonic()
+        if not self._pending and now_s - self._asked_s >= ASK_INTERVAL_S:
+            self._ask(now_s)
+        self._take(timeout_s=0)
+        if now_s - self._written_s >= WRITE_INTERVAL_S:
+            self._write(now_s)
+
+    def power_w(self) -> dict[str, float]:
+        """The newest known power of each device, in W."""
+        return dict(self._power_w)
+
+    def close(self) -> None:
+        self._take(timeout_s=2)
+        self._ask(time.monotonic())
+        self._take(timeout_s=2)
+        self._write(time.monotonic())
+
+    def _ask(self, now_s: float) -> None:
+        self._asked_s = now_s
+        for node_id, node in self._nodes.items():
+            self._pending[node.actor.rows.remote(self._next[node_id])] = node_id
+
+    def _take(self, timeout_s: float) -> None:
+        if not self._pending:
+            return
+        ready, _ = ray.wait(list(self._pending), num_returns=len(self._pending), timeout=timeout_s)
+        for reference in ready:
+            node_id = self._pending.pop(reference)
+            try:
+                rows, following = ray.get(reference)
+            except ray.exceptions.RayError:
+                self._next[node_id] = 0  # the actor was restarted: its numbering begins anew
+                continue
+            self._rows[node_id] += rows
+            self._power_w |= {row.device: row.power_w for row in rows if row.power_w is not None}
+            self._next[node_id] = following
+
+    def _write(self, now_s: float) -> None:
+        self._written_s = now_s
+        for node_id, rows in self._rows.items():
+            if rows:
+                write_samples(self._folder, node_id, rows)
+                self._rows[node_id] = []

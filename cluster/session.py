@@ -1,0 +1,111 @@
+"""Opens and closes Ray for one campaign: embedded on this machine, or a running cluster. It schedules nothing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from profiler.errors import CannotRunError
+
+ENERGY_SLOT = "energy_slot"
+EMBEDDED_OBJECT_STORE_BYTES = 100 * 1024 * 1024  # records and logs are small; the default takes 30 % of the memory
+
+
+@dataclass(frozen=True)
+class RayNode:
+    """One alive node: its Ray id, address, and total resources."""
+
+    node_id: str
+    address: str
+    hostname: str
+    resources: dict[str, float]
+
+    @property
+    def gpus(self) -> int:
+        return int(self.resources.get("GPU", 0))
+
+    @property
+    def cpus(self) -> int:
+        return int(self.resources.get("CPU", 0))
+
+
+@dataclass(frozen=True)
+class RaySession:
+    """A connection to Ray. `embedded`: this process started it and ends it."""
+
+    embedded: bool
+    address: str | None
+
+    def nodes(self) -> list[RayNode]:
+        import ray
+
+        return [
+            RayNode(node["NodeID"], node["NodeManagerAddress"], node["NodeManagerHostname"], dict(node["Resources"]))
+            for node in ray.nodes()
+            if node["Alive"]
+        ]
+
+
+@contextmanager
+def open_ray(address: str | None) -> Iterator[RaySession]:
+    """Connect to the cluster at `address`, or start Ray inside this process when it is None.
+
+    Raises CannotRunError when Ray cannot be started or reached, and when this process is already connected.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if ray.is_initialized():
+        raise CannotRunError("this process is already connected to Ray: call ray.shutdown() before profiler.run()")
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        ray.init(**_init_arguments(address))
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+        raise CannotRunError(_refusal(address, error)) from error
+    try:
+        _restore(handlers)
+        yield RaySession(embedded=address is None, address=address)
+    finally:
+        ray.shutdown()
+        _restore(handlers)
+
+
+def _init_arguments(address: str | None) -> dict[str, Any]:
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        return {
+            **common,
+            "address": "local",
+            "include_dashboard": False,
+            "object_store_memory": EMBEDDED_OBJECT_STORE_BYTES,
+            "resources": {ENERGY_SLOT: 1},
+        }
+    # The cluster's nodes get this very code; the user's own directory is never shipped.
+    packages = Path(__file__).resolve().parent.parent
+    modules = [str(packages / name) for name in ("profiler", "actors", "cluster")]
+    return {**common, "address": address, "runtime_env": {"py_modules": modules}}
+
+
+def _refusal(address: str | None, error: Exception) -> str:
+    if address is None:
+        return f"Ray could not be started here: {error}"
+    return (
+        f"no Ray cluster answers at {address!r}: {error}\n"
+        "check `ray status` there; with token authentication set RAY_AUTH_MODE=token and the cluster's token here"
+    )
+
+
+def _restore(handlers: dict[signal.Signals, Any]) -> None:
+    """Ray installs its own signal handlers; the caller's stay in force."""
+    import threading
+
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            if handler is not None:
+                signal.signal(number, handler)

@@ -1,0 +1,214 @@
+"""The background training: starts it again and again until its lease ends, and tells the attempt what happens.
+
+Two halves that share a folder, not memory. `loop_background` runs in the background's own task; `BackgroundWatch`
+is the attempt's side: it holds the write end of a FIFO as lease (end of file = stop, also when the attempt is
+killed) and reads the status file. It judges nothing and knows nothing of Ray.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from profiler.events import read_events
+from profiler.process.contained import ContainedProcess, ExitReport, start
+from profiler.trainer import TrainerFiles, TrainerJob, trainer_command
+
+POLL_S = 0.05
+FAILED_STARTS_LIMIT = 3
+ENDED_BY_ITSELF = ("exited", "timeout", "start_failed")
+
+
+@dataclass(frozen=True)
+class BackgroundFiles:
+    """Paths of one background: its folder of work directories, lease FIFO, status file and logs."""
+
+    folder: Path
+    logs: Path
+
+    @property
+    def lease(self) -> Path:
+        return self.folder / "lease"
+
+    @property
+    def status(self) -> Path:
+        return self.folder / "status.jsonl"
+
+    def trainer(self, number: int) -> TrainerFiles:
+        return TrainerFiles(
+            work=self.folder / f"work-{number}",
+            events=self.folder / f"events-{number}.jsonl",
+            log=self.logs / f"training_{number}.log",
+        )
+
+
+@dataclass(frozen=True)
+class BackgroundStart:
+    """One process of the background. Times are CLOCK_MONOTONIC in ns; None = it has not happened."""
+
+    number: int
+    t0_ns: int
+    t1_ns: int | None = None
+    ready_t_ns: int | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    why: str | None = None
+    cpu_s: float | None = None
+    left_behind: int = 0
+    namespace: int | None = None
+
+    @property
+    def failed(self) -> bool:
+        """It ended by itself and not well."""
+        return self.why in ENDED_BY_ITSELF and self.exit_code != 0
+
+
+@dataclass(frozen=True)
+class BackgroundJob:
+    """What the background's task needs: the training, its places, its names, and whom to watch."""
+
+    job: TrainerJob
+    files: BackgroundFiles
+    run_id: str
+    labels: Mapping[str, str]
+    environment: Mapping[str, str]
+    watch_pids: tuple[int, ...]
+    allow_uncontained: bool
+
+
+def loop_background(background: BackgroundJob, gpu_uuid: str | None) -> None:
+    """Train again and again until the lease's write end is closed, or starts fail repeatedly.
+
+    `gpu_uuid` is the device this task really has; it goes into the status file for the attempt to compare.
+    Raises OSError when the lease cannot be opened.
+    """
+    # Without O_NONBLOCK this would wait for ever when the attempt is already gone.
+    lease = os.open(background.files.lease, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        _write_status(background.files, {"event": "task", "pid": os.getpid(), "gpu_uuid": gpu_uuid})
+        number = failures = 0
+        while not _lease_ended(lease, 0):
+            number += 1
+            report = _train_once(background, number, lease)
+            if report.why not in ENDED_BY_ITSELF:
+                return
+            failures = 0 if report.exit_code == 0 else failures + 1
+            if failures == FAILED_STARTS_LIMIT:
+                _write_status(background.files, {"event": "given_up", "failures": failures})
+                return
+    finally:
+        os.close(lease)
+
+
+def _train_once(background: BackgroundJob, number: int, lease: int) -> ExitReport:
+    files = background.files.trainer(number)
+    files.prepare()
+    labels = {**background.labels, "role": f"background-{number}"}
+    command = trainer_command(
+        background.job, files, run_id=background.run_id, labels=labels, environment=background.environment
+    )
+    with start(
+        command, watch_pids=background.watch_pids, allow_uncontained=background.allow_uncontained
+    ) as process:
+        begin = {"number": number, "t0_ns": time.monotonic_ns(), "namespace": process.namespace_inode}
+        _write_status(background.files, {"event": "start", **begin})
+        process.release()
+        report = _until_end(process, lease)
+    _write_status(background.files, {"event": "exit", "number": number, **_exit_fields(report)})
+    return report
+
+
+def _until_end(process: ContainedProcess, lease: int) -> ExitReport:
+    while True:
+        report = process.poll()
+        if report is not None:
+            return report
+        if _lease_ended(lease, POLL_S):
+            return process.stop()
+
+
+def _lease_ended(lease: int, timeout_s: float) -> bool:
+    poller = select.poll()
+    poller.register(lease, select.POLLIN)
+    return any(event & (select.POLLHUP | select.POLLERR) for _, event in poller.poll(timeout_s * 1000))
+
+
+def _exit_fields(report: ExitReport) -> dict[str, Any]:
+    fields = ("t0_ns", "t1_ns", "exit_code", "signal", "why", "cpu_s", "left_behind")
+    return {name: getattr(report, name) for name in fields}
+
+
+def _write_status(files: BackgroundFiles, event: Mapping[str, Any]) -> None:
+    with files.status.open("a") as stream:
+        stream.write(json.dumps(event) + "\n")
+
+
+class BackgroundWatch:
+    """The attempt's side of one background; as a context manager it ends the lease whatever happens."""
+
+    def __init__(self, files: BackgroundFiles) -> None:
+        self.files = files
+        files.folder.mkdir(parents=True)
+        files.logs.mkdir(parents=True, exist_ok=True)
+        files.status.touch()
+        os.mkfifo(files.lease, 0o600)
+        # Read and write, so that opening does not wait for the other side; this is the only write end.
+        self._lease: int | None = os.open(files.lease, os.O_RDWR | os.O_CLOEXEC)
+
+    def __enter__(self) -> BackgroundWatch:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.end_lease()
+
+    def end_lease(self) -> None:
+        """Tell the background to stop. Returns at once; the task's end is the proof that it has."""
+        if self._lease is not None:
+            os.close(self._lease)
+            self._lease = None
+
+    def events(self) -> list[dict[str, Any]]:
+        """Everything the background has told so far, oldest first; a line being written is left for later."""
+        text = self.files.status.read_text()
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+    def gpu_uuid(self) -> str | None:
+        return next((e["gpu_uuid"] for e in self.events() if e["event"] == "task"), None)
+
+    def given_up(self) -> bool:
+        return any(event["event"] == "given_up" for event in self.events())
+
+    def starts(self) -> list[BackgroundStart]:
+        """Every process of the background so far, with what is known of its end and readiness."""
+        found: dict[int, BackgroundStart] = {}
+        for event in self.events():
+            number = event.get("number")
+            if event["event"] == "start":
+                found[number] = BackgroundStart(number, event["t0_ns"], namespace=event["namespace"])
+            elif event["event"] == "exit":
+                fields = {key: value for key, value in event.items() if key not in ("event", "number")}
+                found[number] = replace(found[number], **fields)
+        return [replace(item, ready_t_ns=self._ready_ns(item.number)) for item in found.values()]
+
+    def _ready_ns(self, number: int) -> int | None:
+        return read_events(self.files.trainer(number).events).ready_t_ns
+
+    def wait_ready(self, timeout_s: float, task_alive: Callable[[], bool]) -> bool:
+        """Wait until a process of the background has done its first optimiser step.
+
+        False when `timeout_s` passes, the background gives up, or its task ends.
+        """
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if any(item.ready_t_ns is not None for item in self.starts()):
+                return True
+            if self.given_up() or not task_alive():
+                return False
+            time.sleep(POLL_S)
+        return False

@@ -1,0 +1,87 @@
+"""Who is on which GPU when: sightings of processes by NVML, merged into intervals. It judges nobody.
+
+NVML reports the PIDs of the namespace it is called in; the reader must run outside a run's namespace.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from profiler.energy.nvml import NvmlDevice, NvmlReadError
+
+
+@dataclass(frozen=True)
+class GpuPresence:
+    """One process on one GPU from its first to its last sighting (CLOCK_MONOTONIC, ns).
+
+    `pid_namespace` is the inode of /proc/PID/ns/pid, or None when it could not be read; `memory_mib` is the largest
+    value seen, or None when the driver does not tell.
+    """
+
+    gpu_uuid: str
+    pid: int
+    pid_namespace: int | None
+    command: str
+    user_id: int | None
+    memory_mib: float | None
+    first_seen_ns: int
+    last_seen_ns: int
+
+
+class GpuProcessLog:
+    """Collects sightings. A process unseen for longer than `gap_ns` and seen again makes a new interval."""
+
+    def __init__(self, gap_ns: int = 3_000_000_000) -> None:
+        self._gap_ns = gap_ns
+        self._open: dict[tuple[str, int], GpuPresence] = {}
+        self._closed: list[GpuPresence] = []
+
+    def look(self, devices: Sequence[NvmlDevice], now_ns: int) -> None:
+        """Read the processes of every device once. A device that does not answer is asked again the next time."""
+        for device in devices:
+            try:
+                processes = device.processes()
+            except NvmlReadError:
+                continue
+            for process in processes:
+                self._see(describe_process(device.uuid, process.pid, process.memory_mib, now_ns))
+
+    def _see(self, seen: GpuPresence) -> None:
+        key = (seen.gpu_uuid, seen.pid)
+        known = self._open.get(key)
+        if known is not None and seen.first_seen_ns - known.last_seen_ns <= self._gap_ns:
+            sizes = [size for size in (known.memory_mib, seen.memory_mib) if size is not None]
+            self._open[key] = replace(
+                known, last_seen_ns=seen.last_seen_ns, memory_mib=max(sizes) if sizes else None
+            )
+            return
+        if known is not None:
+            self._closed.append(known)
+        self._open[key] = seen
+
+    def between(self, t0_ns: int, t1_ns: int) -> list[GpuPresence]:
+        """Every presence that overlaps [t0_ns, t1_ns], oldest first."""
+        everything = [*self._closed, *self._open.values()]
+        found = [p for p in everything if p.last_seen_ns >= t0_ns and p.first_seen_ns <= t1_ns]
+        return sorted(found, key=lambda presence: presence.first_seen_ns)
+
+    def forget_before(self, t_ns: int) -> None:
+        self._closed = [presence for presence in self._closed if presence.last_seen_ns >= t_ns]
+
+
+def describe_process(gpu_uuid: str, pid: int, memory_mib: float | None, now_ns: int) -> GpuPresence:
+    """Facts about `pid` from /proc; what cannot be read stays None or empty."""
+    folder = Path("/proc") / str(pid)
+    try:
+        namespace: int | None = (folder / "ns" / "pid").stat().st_ino
+    except OSError:
+        namespace = None
+    try:
+        command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        user_id: int | None = os.stat(folder).st_uid
+    except OSError:
+        command, user_id = "", None
+    return GpuPresence(gpu_uuid, pid, namespace, command[:300], user_id, memory_mib, now_ns, now_ns)

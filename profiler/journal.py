@@ -1,0 +1,224 @@
+"""The driver's memory on disk: what is planned, started and finished in one session. It executes nothing.
+
+The truth is the Parquet row of an attempt: its appearance is the commit. The ledger tells which attempts were started,
+so that a resumed session knows those that never came back.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from profiler import host
+from profiler.config import load
+from profiler.errors import SessionError
+from profiler.planner import Plan, PlannedRun, make_plan
+from profiler.record import interrupted_row
+from profiler.store import ledger as ledger_events
+from profiler.store.layout import SessionFolder
+from profiler.store.ledger import Ledger, read_ledger
+from profiler.store.read import open_session
+from profiler.store.write import (
+    Recorder,
+    clean_temporary,
+    compact,
+    refresh_summaries,
+    write_campaign,
+    write_experiment_json,
+    write_plan,
+    write_processes,
+    write_run,
+)
+from profiler.verdict import REASONS, Finding, judge
+from profiler.workloads import Catalog
+
+
+@dataclass(frozen=True)
+class PendingRun:
+    """A run that still needs an execution, and the number that its next attempt has."""
+
+    run: PlannedRun
+    attempt: int = 1
+
+
+class Journal:
+    """Writes one session. Only the holder of `Journal.lock` may use it."""
+
+    def __init__(self, folder: SessionFolder, plan: Plan) -> None:
+        self._folder = folder
+        self._plan = plan
+        self._ledger = Ledger(folder.ledger)
+        self._recorder = Recorder(folder, self._ledger)
+        self._pending: list[PendingRun] = [PendingRun(run) for run in plan]
+
+    @classmethod
+    def create(cls, folder: SessionFolder, plan: Plan) -> Journal:
+        """Write config and plan of a new session."""
+        write_campaign(folder, plan.campaign.to_yaml())
+        write_plan(folder, plan)
+        journal = cls(folder, plan)
+        journal._append(ledger_events.SESSION_CREATED, plan_digest=plan.digest, runs=len(plan))
+        return journal
+
+    @classmethod
+    def reopen(cls, folder: SessionFolder, catalog: Catalog, *, retry_failed: bool, allow_changed: bool) -> tuple[Journal, Plan]:
+        """Read an interrupted session back and write the rows of the attempts that never reported.
+
+        Raises SessionError when the stored config now gives another plan, unless `allow_changed`.
+        """
+        plan = make_plan(load(folder.campaign_yaml, catalog=catalog), catalog)
+        _same_plan(folder, plan, allow_changed)
+        clean_temporary(folder)
+        journal = cls(folder, plan)
+        journal._settle_lost()
+        journal._pending = journal._remaining(retry_failed)
+        refresh_summaries(folder)
+        return journal, plan
+
+    @staticmethod
+    @contextmanager
+    def lock(folder: SessionFolder) -> Iterator[None]:
+        """Be the session's only driver. Raises SessionError naming the process that is."""
+        with _exclusive(folder):
+            yield
+
+    def pending(self) -> Sequence[PendingRun]:
+        return self._pending
+
+    def started(self, run: PlannedRun, run_id: str, attempt: int, node_id: str, boot_id: str) -> None:
+        self._append(
+            ledger_events.ATTEMPT_STARTED,
+            run_id=run_id, index=run.index, attempt=attempt, node_id=node_id, boot_id=boot_id,
+        )  # fmt: skip
+
+    def finished(
+        self, run: PlannedRun, row: dict[str, Any], processes: Sequence[dict[str, Any]], *, retry_may_help: bool
+    ) -> dict[str, Any]:
+        """Decide whether another attempt follows, and write the record. Returns the row as written."""
+        final, decision = retry_decision(run, row, retry_may_help)
+        row = {**row, "is_final": final, "retry_decision": decision, "plan_digest": self._plan.digest}
+        write_processes(self._folder, f"{row['run_id']}-{row['attempt']}", processes)
+        return self._recorder.record(row)
+
+    def refused(self, run_id: str, attempt: int, problems: str) -> None:
+        """The gate did not open: the attempt was never executed, and its number is free again."""
+        self._append("attempt_refused", run_id=run_id, attempt=attempt, problems=problems)
+
+    def lost(self, run: PlannedRun, run_id: str, attempt: int, message: str) -> dict[str, Any]:
+        """Record an attempt whose process ended without a record; it counts as one."""
+        row = self._interrupted_row(run, run_id, attempt, message)
+        return self.finished(run, row, [], retry_may_help=True)
+
+    def cooled(self, row: dict[str, Any] | None, cooling: dict[str, Any]) -> None:
+        """Complete a record with its cooling, which ends after the record was written."""
+        if row is None:
+            return
+        nulls = {name: why for name, why in row["null_reasons"].items() if name not in ("cooling_s", "cooling_idle_proven")}
+        if cooling["null_reason"]:
+            nulls["cooling_idle_proven"] = cooling["null_reason"]
+        row |= {
+            "cooling_s": cooling["cooling_s"],
+            "cooling_idle_proven": cooling["cooling_idle_proven"],
+            "null_reasons": nulls,
+        }
+        write_experiment_json(self._folder, row)
+        write_run(self._folder, row)
+
+    def finish(self) -> None:
+        """The campaign has ended: many small sample files become few."""
+        compact(self._folder)
+        self._append(ledger_events.SESSION_FINISHED)
+
+    def _interrupted_row(self, run: PlannedRun, run_id: str, attempt: int, message: str) -> dict[str, Any]:
+        finding = Finding("interrupted", message)
+        session_id, seed = self._folder.session_id, self._plan.seed
+        return interrupted_row(run, session_id, run_id, attempt, seed, judge([finding]), finding)
+
+    def _append(self, event: str, **fields: Any) -> None:
+        self._ledger.append({"event": event, "pid": os.getpid(), "host": socket.gethostname(), **fields})
+
+    def _settle_lost(self) -> None:
+        """Write the rows of attempts that were started and have no record."""
+        written = {(row["run_id"], row["attempt"]) for row in open_session(self._folder.root).attempts()}
+        runs = {run.index: run for run in self._plan}
+        open_attempts: dict[tuple[str, int], Mapping[str, Any]] = {}
+        for event in read_ledger(self._folder.ledger).events:
+            key = event.get("run_id", ""), event.get("attempt", 0)
+            if event["event"] == ledger_events.ATTEMPT_STARTED:
+                open_attempts[key] = event
+            elif event["event"] == "attempt_refused":
+                open_attempts.pop(key, None)
+        for (run_id, attempt), event in open_attempts.items():
+            if (run_id, attempt) not in written:
+                row = self._interrupted_row(
+                    runs[event["index"]], run_id, attempt, "the driver ended before this attempt did"
+                )
+                self._recorder.record({**row, "node_id": event["node_id"], "boot_id": event["boot_id"]})
+
+    def _remaining(self, retry_failed: bool) -> list[PendingRun]:
+        attempts: Counter[str] = Counter()
+        final: set[str] = set()
+        for row in open_session(self._folder.root).attempts():
+            attempts[row["run_id"]] = max(attempts[row["run_id"]], row["attempt"])
+            if row["is_final"] and (row["valid"] or not retry_failed):
+                final.add(row["run_id"])
+        ids = {run.index: self._folder.run_id(run.index) for run in self._plan}
+        return [PendingRun(run, attempts[ids[run.index]] + 1) for run in self._plan if ids[run.index] not in final]
+
+
+def retry_decision(run: PlannedRun, row: Mapping[str, Any], retry_may_help: bool) -> tuple[bool, str]:
+    """(is_final, why): a failed attempt is repeated while retries are left and its failure may pass."""
+    if row["valid"]:
+        return True, "succeeded"
+    failing = ", ".join(name for name in row["reasons"] if REASONS[name].level == "fail")
+    if not retry_may_help:
+        return True, f"not repeated: {failing} would fail again"
+    if row["attempt"] > run.max_retries:
+        return True, f"not repeated: all {run.max_retries} retries are used"
+    return False, f"repeated: {failing} may pass"
+
+
+def _same_plan(folder: SessionFolder, plan: Plan, allow_changed: bool) -> None:
+    stored = next(
+        (e.get("plan_digest") for e in read_ledger(folder.ledger).events if e["event"] == ledger_events.SESSION_CREATED),
+        None,
+    )
+    if stored != plan.digest and not allow_changed:
+        raise SessionError(
+            f"{folder.root}: its config or the workload manifests have changed since it was started, so the plan is "
+            "another one; start a new session, or go on with --allow-changed"
+        )
+
+
+@contextmanager
+def _exclusive(folder: SessionFolder) -> Iterator[None]:
+    """A lock file held by flock: the kernel lets go of it when its holder dies, however that happens."""
+    path = folder.root / ".lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SessionError(f"{folder.root}: already driven by {_holder(path)}") from None
+        os.ftruncate(descriptor, 0)
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "boot_id": host.boot_id()}
+        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _holder(path: Path) -> str:
+    try:
+        holder = json.loads(path.read_text())
+        return f"process {holder['pid']} on {holder['host']}"
+    except (ValueError, KeyError, OSError):
+        return "another process"

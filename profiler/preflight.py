@@ -1,0 +1,37 @@
+"""What must hold before a campaign starts, checked without starting anything. Nodes are checked elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+from profiler.errors import CannotRunError
+from profiler.planner import Plan
+from profiler.workloads import Catalog, ModelSpec
+
+
+def check_campaign(plan: Plan, catalog: Catalog) -> None:
+    """Raise CannotRunError naming everything of `plan` that cannot run: keys without effect so far, models without
+    a trainer, commands that do not exist."""
+    problems = [*_keys(plan), *_trainers(plan, catalog)]
+    if problems:
+        raise CannotRunError("cannot run this campaign:\n  " + "\n  ".join(problems))
+
+
+def _keys(plan: Plan) -> Iterator[str]:
+    for later in plan.campaign.later:
+        yield f"{later.path}: {later.key} is not available yet in this version; `profiler plan` accepts it"
+
+
+def _trainers(plan: Plan, catalog: Catalog) -> Iterator[str]:
+    wanted: dict[tuple[str, str], ModelSpec] = {}
+    for run in plan:
+        wanted[run.repo, run.model] = catalog.resolve(run.repo, run.model)
+        if run.background is not None:
+            partner = run.background
+            wanted[partner.repo, partner.model] = catalog.resolve(partner.repo, partner.model)
+    for (repo, model), spec in wanted.items():
+        if spec.command is None:
+            yield f"{repo}/{model}: no trainer for this model yet in this version"
+        elif not spec.command[0].startswith("{") and shutil.which(spec.command[0]) is None:
+            yield f"{repo}/{model}: its command {spec.command[0]!r} is not found on this machine"

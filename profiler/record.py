@@ -1,0 +1,220 @@
+"""Builds the row of one attempt (columns of `runs`) from what its steps found out. It measures and judges nothing.
+
+`profiler.store` completes a row: every column is there, and every null has a reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Any
+
+from profiler.background import BackgroundStart
+from profiler.energy.account import EnergyAccount
+from profiler.events import TrainerEvents
+from profiler.host import Anchor
+from profiler.metrics import Outcome
+from profiler.planner import PlannedRun
+from profiler.process.contained import ExitReport
+from profiler.store.schema import RUNS
+from profiler.verdict import Finding, Verdict
+
+INTERRUPTED = "interrupted"
+SHARES = (
+    "gpu_energy_foreground_j",
+    "gpu_energy_background_j",
+    "gpu_energy_idle_j",
+    "gpu_energy_other_j",
+)
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    """Where an attempt ran; `anchor` ties CLOCK_MONOTONIC to UTC."""
+
+    node_id: str
+    hostname: str
+    boot_id: str
+    gpu_uuid: str | None
+    gpu_name: str | None
+    anchor: Anchor
+
+    def utc(self, t_mono_ns: int | None) -> datetime | None:
+        """The wall clock at CLOCK_MONOTONIC `t_mono_ns`."""
+        if t_mono_ns is None:
+            return None
+        return datetime.fromtimestamp((t_mono_ns + self.anchor.utc_offset_ns) / 1e9, tz=UTC)
+
+
+@dataclass(frozen=True)
+class BackgroundFacts:
+    """What became of the background. `gpu_uuid` is the device that its own task found; `ended_early`: it was not there
+    any more when the foreground ended."""
+
+    starts: tuple[BackgroundStart, ...]
+    gpu_uuid: str | None
+    ready: bool
+    ended_early: bool
+    log_directory: str
+
+
+@dataclass
+class Steps:
+    """When each step of the attempt began, and how long it took, in order."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    started_ns: dict[str, int] = field(default_factory=dict)
+
+    def add(self, name: str, t0_ns: int, t1_ns: int) -> None:
+        self.started_ns[name] = t0_ns
+        self.seconds[name] = (t1_ns - t0_ns) / 1e9
+
+    def columns(self, node: NodeFacts) -> dict[str, Any]:
+        return {
+            "steps": dict(self.seconds),
+            "steps_at": {name: node.utc(t_ns) for name, t_ns in self.started_ns.items()},
+        }
+
+
+def planned_columns(planned: PlannedRun, session_id: str, run_id: str, seed: int) -> dict[str, Any]:
+    """What is known before anything starts."""
+    background = planned.background
+    same = ("index", "experiment_id", "repo", "model", "mode", "foreground_mode", "max_retries", "timeout_seconds")
+    return {
+        **{name: getattr(planned, name) for name in same},
+        "fraction": planned.fraction,
+        "memory_mib": planned.memory_mib,
+        "size": planned.size,
+        "run_id": run_id,
+        "session_id": session_id,
+        "seed": seed,
+        "requested_hyperparameters": dict(planned.hyperparameters),
+        "mutated": list(planned.mutated),
+        "background_repo": background.repo if background else None,
+        "background_model": background.model if background else None,
+        "background_hyperparameters": dict(background.hyperparameters) if background else None,
+        "background_mode": background.mode if background else None,
+    }
+
+
+def node_columns(node: NodeFacts) -> dict[str, Any]:
+    return {
+        "node_id": node.node_id,
+        "ray_node_id": node.node_id,
+        "host": node.hostname,
+        "boot_id": node.boot_id,
+        "gpu_uuid": node.gpu_uuid,
+        "gpu_name": node.gpu_name,
+        "utc_anchor_ns": node.anchor.utc_ns,
+        "mono_anchor_ns": node.anchor.monotonic_ns,
+    }
+
+
+def window_columns(report: ExitReport, node: NodeFacts, containment: str, argv: Sequence[str]) -> dict[str, Any]:
+    """Times, exit status and use of the machine, as the keeper saw them."""
+    t0_ns, t1_ns = report.t0_ns, report.t1_ns
+    return {
+        "started_at": node.utc(t0_ns),
+        "ended_at": node.utc(t1_ns),
+        "window_start_ns": t0_ns,
+        "window_end_ns": t1_ns,
+        "duration_s": (t1_ns - t0_ns) / 1e9 if t0_ns is not None and t1_ns is not None else None,
+        "argv": list(argv),
+        "exit_code": report.exit_code,
+        "signal": report.signal,
+        "end_cause": report.why,
+        "cpu_s": report.cpu_s,
+        "max_rss_mib": report.max_rss_mib,
+        "left_behind": report.left_behind,
+        "containment": containment,
+    }
+
+
+def outcome_columns(outcome: Outcome, events: TrainerEvents, t0_ns: int | None) -> dict[str, Any]:
+    """What the trainer said of itself."""
+    ready_ns = events.ready_t_ns
+    return {
+        "hyperparameters": outcome.effective,
+        "effective_source": outcome.effective_source,
+        "metrics": dict(outcome.metrics),
+        "primary_metric": outcome.primary_metric,
+        "primary_metric_value": outcome.primary_value,
+        "epochs_done": events.done.epochs if events.done else None,
+        "ready_s": (ready_ns - t0_ns) / 1e9 if ready_ns is not None and t0_ns is not None else None,
+        "data_source": events.data_source,
+        "data_hash": events.data_hash,
+        "problems": list(outcome.problems),
+    }
+
+
+def energy_columns(account: EnergyAccount) -> dict[str, Any]:
+    """Every field of the account that is a column of `runs`."""
+    names = {item.name for item in fields(account)} & set(RUNS.names) - {"null_reasons"}
+    return {name: getattr(account, name) for name in names}
+
+
+def background_columns(background: BackgroundFacts, node: NodeFacts) -> dict[str, Any]:
+    starts = background.starts
+    ends = [start.t1_ns for start in starts if start.t1_ns is not None]
+    return {
+        "background_starts": len(starts),
+        "background_exit_codes": [exit_status(start) for start in starts if start.t1_ns is not None],
+        "background_started_at": node.utc(min((start.t0_ns for start in starts), default=None)),
+        "background_ended_at": node.utc(max(ends, default=None)),
+        "background_gpu_uuid": background.gpu_uuid,
+        "background_log_directory": background.log_directory,
+    }
+
+
+def exit_status(start: BackgroundStart) -> int | None:
+    """Exit code, or minus the signal's number."""
+    return -start.signal if start.signal is not None else start.exit_code
+
+
+def verdict_columns(verdict: Verdict, findings: Sequence[Finding]) -> dict[str, Any]:
+    failures = [f"{finding.reason}: {finding.evidence}" for finding in findings if finding.level == "fail"]
+    return {
+        "verdict": verdict.verdict,
+        "reasons": list(verdict.reasons),
+        "evidence": dict(verdict.evidence),
+        "valid": verdict.valid,
+        "safe": verdict.safe,
+        "error_message": "; ".join(failures),
+    }
+
+
+def null_reasons(row: Mapping[str, Any], account: EnergyAccount) -> dict[str, str]:
+    """Reasons that only the attempt knows; the store adds those that follow from the row."""
+    reasons = dict(account.null_reasons)
+    for share in SHARES:
+        reasons.setdefault(share, reasons.get("gpu_energy_j", "shares_not_separated"))
+    reasons |= dict.fromkeys(("cooling_s", "cooling_idle_proven"), "cooling_not_finished")
+    if row["gpu_uuid"] is None:
+        reasons |= dict.fromkeys(("gpu_uuid", "gpu_name", "background_gpu_uuid"), "no_gpu")
+    if row["hyperparameters"] is None:
+        reasons["hyperparameters"] = "not_reported_by_trainer"
+    if row["background_repo"] is not None:
+        reasons["background_busy_share"] = "not_measured"
+    not_reported = ("epochs_done", "ready_s", "data_source", "data_hash")
+    reasons |= {name: "not_reported" for name in not_reported if row[name] is None}
+    if row["primary_metric_value"] is None:
+        reasons["primary_metric_value"] = "missing"
+    return reasons
+
+
+def interrupted_row(
+    planned: PlannedRun, session_id: str, run_id: str, attempt: int, seed: int, verdict: Verdict, finding: Finding
+) -> dict[str, Any]:
+    """The row of an attempt that was cut short from outside before it could report."""
+    known = {
+        **planned_columns(planned, session_id, run_id, seed),
+        **verdict_columns(verdict, [finding]),
+        "attempt": attempt,
+        "is_final": False,
+        "effective_source": "none",
+        "metrics": {},
+        "energy_sources": {},
+    }
+    missing = [name for name in RUNS.names if known.get(name) is None and name not in ("null_reasons", "extra")]
+    return {**known, "null_reasons": dict.fromkeys(missing, INTERRUPTED)}

@@ -1,0 +1,91 @@
+"""Turns a model with its values into the command that trains it. It does not start anything."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from profiler.process.contained import Command
+from profiler.workloads import ModelSpec, Scalar
+
+
+@dataclass(frozen=True)
+class TrainerJob:
+    """One training to start.
+
+    Args:
+        model: the manifest's entry.
+        hyperparameters: complete vector of requested values.
+        threads: CPU threads it may use (its CPU grant).
+        timeout_s: seconds after which the whole tree is ended; None = never.
+        data_root: folder of data sets, or None for the data that packages ship.
+        gpu_uuid: the GPU it may see, or None.
+    """
+
+    model: ModelSpec
+    hyperparameters: Mapping[str, Scalar | None]
+    threads: int
+    timeout_s: float | None
+    data_root: str | None
+    gpu_uuid: str | None
+
+
+@dataclass(frozen=True)
+class TrainerFiles:
+    """Where one training works: `work` is its empty working directory, `events` and `log` are files outside it."""
+
+    work: Path
+    events: Path
+    log: Path
+
+    def prepare(self) -> None:
+        """Make the folders; the work directory must not exist yet, so nothing of an earlier run can be read."""
+        self.work.mkdir(parents=True)
+        (self.work / "tmp").mkdir()
+        for path in (self.events, self.log):
+            path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def driver_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The driver's environment without Ray's own variables."""
+    return {key: value for key, value in environment.items() if not key.startswith("RAY_")}
+
+
+def trainer_environment(
+    job: TrainerJob, files: TrainerFiles, run_id: str, environment: Mapping[str, str]
+) -> dict[str, str]:
+    """Environment of the trainer; the additions are the contract of docs/add-a-repository and README."""
+    added = {
+        "PROFILER_EVENTS": str(files.events),
+        "PROFILER_RUN_ID": run_id,
+        "CUDA_VISIBLE_DEVICES": job.gpu_uuid or "",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "OMP_NUM_THREADS": str(job.threads),
+        "PYTHONUNBUFFERED": "1",
+        "TMPDIR": str(files.work / "tmp"),
+    }
+    if job.data_root:
+        added["PROFILER_DATA"] = job.data_root
+    return {**environment, **added}
+
+
+def trainer_command(
+    job: TrainerJob,
+    files: TrainerFiles,
+    *,
+    run_id: str,
+    labels: Mapping[str, str],
+    environment: Mapping[str, str],
+) -> Command:
+    """The contained command of `job`; its output is appended to ``files.log``."""
+    return Command(
+        argv=job.model.argv(job.hyperparameters, python=sys.executable),
+        env=trainer_environment(job, files, run_id, environment),
+        cwd=files.work,
+        stdout=files.log,
+        timeout_s=job.timeout_s,
+        labels=dict(labels),
+    )

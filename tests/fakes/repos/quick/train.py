@@ -1,0 +1,69 @@
+"""A trainer of known behaviour; see workload.yaml beside it. Standard library only, so that it starts at once."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+
+
+def tell(**event):
+    path = os.environ.get("PROFILER_EVENTS")
+    if path:
+        with open(path, "a") as stream:
+            stream.write(json.dumps({**event, "t_ns": time.monotonic_ns()}) + "\n")
+
+
+def daemon(marker):
+    """A process in a session of its own that ignores TERM and outlives everybody who lets it."""
+    if os.fork():
+        return
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.execv(sys.executable, [sys.executable, "-S", "-c", "import time; time.sleep(300)", marker])
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--epoch-seconds", type=float)
+    parser.add_argument("--behaviour")
+    parser.add_argument("--marker")
+    given = vars(parser.parse_args())
+    print("executed", os.environ.get("PROFILER_RUN_ID"), json.dumps(given), flush=True)
+    behaviour = given["behaviour"]
+    if behaviour == "ignore_term":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if behaviour == "daemon":
+        daemon(given["marker"])
+    if behaviour == "fail_once" and not os.path.exists(given["marker"]):
+        open(given["marker"], "w").close()
+        sys.exit(7)
+    if behaviour == "wrong_rate":
+        given = {**given, "learning_rate": given["learning_rate"] * 2}
+    tell(event="config", hyperparameters=given)
+    metrics = {} if behaviour == "no_metric" else {"accuracy": 1.5 if behaviour == "out_of_range" else 0.75}
+    for epoch in range(1, given["epochs"] + 1):
+        time.sleep(given["epoch_seconds"])
+        if epoch == 1:
+            tell(event="ready")
+        tell(event="epoch", epoch=epoch, metrics=metrics)
+        print(f"epoch {epoch} of {given['epochs']}", flush=True)
+    if behaviour == "oom":
+        tell(event="oom", kind="cuda", message="CUDA out of memory")
+        sys.exit(1)
+    if behaviour == "exit_3":
+        sys.exit(3)
+    if behaviour == "kill_self":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if behaviour != "no_done":
+        tell(event="done", metrics=metrics, epochs=given["epochs"])
+
+
+if __name__ == "__main__":
+    main()
