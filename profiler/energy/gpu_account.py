@@ -1,0 +1,178 @@
+"""The GPU's part of an account: counter, integral, power, temperature, utilisation, memory. It opens no device."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from profiler.energy import integral
+from profiler.energy.counted import ledger, note_if_short, source_text
+from profiler.energy.counters import EnergyCounter
+from profiler.energy.coverage import Coverage
+from profiler.energy.figures import GPU_FIGURES, Sheet, Window
+from profiler.energy.integral import Integral, Point
+from profiler.energy.sample import Sample, reason_for
+
+GAP_LIMIT: Final = 0.02
+GAP_MIN_DURATION_S: Final = 10.0
+NOT_SUPPORTED: Final = "nvml_not_supported"
+
+_COMBINE: Final[Mapping[str, Callable[[Sequence[float]], float]]] = {
+    "gpu_temp_mean_c": lambda values: sum(values) / len(values),
+    "gpu_util_mean_percent": lambda values: sum(values) / len(values),
+    "gpu_temp_max_c": max,
+    "gpu_util_max_percent": max,
+}
+
+
+def write_gpus(
+    sheet: Sheet,
+    window: Window,
+    counters_by_uuid: Mapping[str, EnergyCounter],
+    uuids: Sequence[str],
+    coverage: Coverage,
+) -> None:
+    """Fills the GPU columns for the GPUs `uuids` (at least one)."""
+    sheets = [_one_gpu(window, counters_by_uuid.get(uuid), uuid, coverage) for uuid in uuids]
+    for column in GPU_FIGURES:
+        reason = next((one.nulls[column] for one in sheets if column in one.nulls), None)
+        combine = _COMBINE.get(column, sum)
+        sheet.put(column, None if reason else combine([one.values[column] for one in sheets]), reason)
+        texts = [one.sources[column] for one in sheets if column in one.sources]
+        if texts and reason is None:
+            sheet.sources[column] = "; ".join(texts)
+        if reason is None and column in sheets[0].uncertainty_j:
+            sheet.uncertainty_j[column] = sum(one.uncertainty_j.get(column, 0.0) for one in sheets)
+    for one in sheets:
+        sheet.findings.extend(one.findings)
+    if len(uuids) > 1:
+        _extremes_of_sums(sheet, window, uuids)
+
+
+def _extremes_of_sums(sheet: Sheet, window: Window, uuids: Sequence[str]) -> None:
+    """Smallest and largest total power, largest total memory: sums of the ticks at which every GPU answered."""
+    power: dict[int, list[float]] = defaultdict(list)
+    memory: dict[int, list[float]] = defaultdict(list)
+    for row in _inside(window, [row for row in window.samples if row.device in uuids]):
+        if row.power_w is not None:
+            power[row.tick].append(row.power_w)
+        if row.memory_mib is not None:
+            memory[row.tick].append(row.memory_mib)
+    watts, mib = ([sum(v) for v in by_tick.values() if len(v) == len(uuids)] for by_tick in (power, memory))
+    totals = (("gpu_power_min_w", watts, min), ("gpu_power_max_w", watts, max), ("gpu_memory_peak_mib", mib, max))
+    for column, values, extreme in totals:
+        if column in sheet.values:
+            del sheet.values[column]
+            sheet.put(column, extreme(values) if values else None, "no_common_tick")
+
+
+@dataclass(frozen=True)
+class _Trace:
+    """The trace of one GPU: its rows, and its power curve with the kind of power."""
+
+    rows: Sequence[Sample]
+    points: Sequence[Point]
+    kind: str
+
+
+def _one_gpu(window: Window, counter: EnergyCounter | None, uuid: str, coverage: Coverage) -> Sheet:
+    sheet = Sheet()
+    rows = [row for row in window.samples if row.scope == "gpu" and row.device == uuid]
+    trace = _Trace(rows, *power_points(rows))
+    integrated = integral.integrate(trace.points, window.t0_ns, window.t1_ns)
+    _write_power(sheet, window, trace, integrated)
+    _write_energy(sheet, window, counter, trace, integrated, coverage)
+    _write_indicators(sheet, window, rows)
+    return sheet
+
+
+def power_points(rows: Iterable[Sample]) -> tuple[list[Point], str]:
+    """The power curve of one GPU and its kind. Instant power alone where there is any: the 1 s average lags."""
+    known = [(row.power_kind or "", Point(row.t_mono_ns, row.power_w)) for row in rows if row.power_w is not None]
+    kind = "instant" if any(k == "instant" for k, _ in known) else "average"
+    return [point for k, point in known if k == kind], kind
+
+
+def _inside(window: Window, rows: Iterable[Sample]) -> list[Sample]:
+    return [row for row in rows if window.t0_ns <= row.t_mono_ns <= window.t1_ns]
+
+
+def _row_reason(rows: Sequence[Sample], column: str) -> str:
+    """Why the trace has no value of a column: the last reason given, or that no sample fell into the window."""
+    given = [reason_for(column, row.null_reason) for row in reversed(rows)]
+    return next((reason for reason in given if reason), "no_sample_in_window")
+
+
+def _write_power(sheet: Sheet, window: Window, trace: _Trace, integrated: Integral) -> None:
+    inside = [point.power_w for point in trace.points if window.t0_ns <= point.t_ns <= window.t1_ns]
+    why_none = _row_reason(trace.rows, "power_w")
+    sheet.put("gpu_power_min_w", min(inside, default=None), why_none)
+    sheet.put("gpu_power_max_w", max(inside, default=None), why_none)
+    energy_j = integrated.energy_j
+    reason = why_none if integrated.null_reason == integral.NO_SAMPLES else integrated.null_reason
+    sheet.put("gpu_energy_integral_j", energy_j, reason)
+    sheet.put("gpu_power_mean_w", None if energy_j is None else energy_j / window.duration_s, reason)
+    if energy_j is not None:
+        sheet.sources["gpu_energy_integral_j"] = (
+            f"nvml {trace.kind} power, trapezoids over {integrated.samples} samples in {window.duration_s:.3f} s, "
+            f"largest distance {integrated.largest_hole_s:.3f} s"
+        )
+
+
+def _write_energy(
+    sheet: Sheet,
+    window: Window,
+    counter: EnergyCounter | None,
+    trace: _Trace,
+    integrated: Integral,
+    coverage: Coverage,
+) -> None:
+    result = ledger(counter, window) if counter is not None else None
+    if counter is None or result is None or result.null_reason == NOT_SUPPORTED:
+        _energy_from_power(sheet, integrated, coverage)
+        return
+    sheet.put("gpu_energy_j", result.joules, result.null_reason)
+    if result.joules is None:
+        return
+    info = counter.info
+    sheet.sources["gpu_energy_j"] = source_text([(info, result)], window)
+    edges = [integral.power_at(trace.points, t_ns) for t_ns in (window.t0_ns, window.t1_ns)]
+    power_w = max((power for power in edges if power is not None), default=result.joules / window.duration_s)
+    sheet.uncertainty_j["gpu_energy_j"] = power_w * (info.period_s + window.outside_s(info.name))
+    note_if_short(sheet, window, info.period_s, "gpu_energy_j")
+    _compare_paths(sheet, window, info.name, result.joules, trace.points)
+
+
+def _energy_from_power(sheet: Sheet, integrated: Integral, coverage: Coverage) -> None:
+    """A board without an energy counter: the integral is the figure, and says so."""
+    sheet.put("gpu_energy_j", integrated.energy_j, sheet.nulls.get("gpu_energy_integral_j"))
+    if integrated.energy_j is not None:
+        sheet.sources["gpu_energy_j"] = "no energy counter on this board; " + sheet.sources["gpu_energy_integral_j"]
+    elif integrated.null_reason == integral.HOLE:
+        hole = f"{coverage.longest_hole_s:.1f} s without a power reading, and the board has no energy counter"
+        sheet.note("sampler_gap", hole)
+
+
+def _compare_paths(sheet: Sheet, window: Window, name: str, counter_j: float, points: Sequence[Point]) -> None:
+    """Notes a gap between the two paths, over the time between the boundary reads, which the counter covers."""
+    t0_ns, t1_ns = (edge.readings[name].t_ns for edge in (window.start, window.end))
+    same = integral.integrate(points, t0_ns, t1_ns).energy_j
+    if same is None or window.duration_s <= GAP_MIN_DURATION_S:
+        return
+    gap = (same - counter_j) / counter_j
+    if abs(gap) > GAP_LIMIT:
+        evidence = f"integral {same:.1f} J, counter {counter_j:.1f} J: {100 * gap:+.1f} % in {window.duration_s:.1f} s"
+        sheet.note("counter_integral_gap", evidence)
+
+
+def _write_indicators(sheet: Sheet, window: Window, rows: Sequence[Sample]) -> None:
+    inside = _inside(window, rows)
+    for stem, column in (("gpu_temp_{}_c", "temp_c"), ("gpu_util_{}_percent", "util_percent")):
+        seen = [value for row in inside if (value := getattr(row, column)) is not None]
+        reason = _row_reason(rows, column)
+        sheet.put(stem.format("mean"), sum(seen) / len(seen) if seen else None, reason)
+        sheet.put(stem.format("max"), max(seen, default=None), reason)
+    memory = [row.memory_mib for row in inside if row.memory_mib is not None]
+    sheet.put("gpu_memory_peak_mib", max(memory, default=None), _row_reason(rows, "memory_mib"))
