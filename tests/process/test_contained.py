@@ -1,0 +1,282 @@
+"""How runs end: exact statuses, everything ended with them, and a true report. Real processes throughout."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.process.harness import Place, wait_until
+
+
+def text(place: Place) -> str:
+    return (place.folder / "out").read_text()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(place: Place) -> object:
+    """Each test starts with an empty output file and must leave no process, whatever it did."""
+    (place.folder / "out").write_text("")
+    yield
+    assert place.survivors(seconds=0.1) == set()
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "number"),
+    [
+        ("0", 0, None),
+        ("3", 3, None),
+        ("127", 127, None),
+        ("255", 255, None),
+        ("abort", None, signal.SIGABRT),
+        ("segv", None, signal.SIGSEGV),
+        ("kill", None, signal.SIGKILL),
+        ("term", None, signal.SIGTERM),
+        ("memory", 1, None),
+    ],
+)
+def test_status_is_exact(place: Place, tier: str, how: str, code: int | None, number: int | None) -> None:
+    report = place.ended(place.trainer("die", how), tier=tier)
+    assert (report["exit_code"], report["signal"], report["why"]) == (code, number, "exited")
+    assert report["left_behind"] == 0 and report["error"] is None
+    assert not list(place.folder.glob("core*"))
+
+
+@pytest.mark.parametrize("count", [0, 1, 20])
+def test_counts_and_ends_what_a_trainer_leaves_behind(place: Place, tier: str, count: int) -> None:
+    report = place.ended(place.trainer("daemons", count, 7), tier=tier)
+    assert (report["exit_code"], report["left_behind"]) == (7, count)
+    assert place.survivors(seconds=0.2) == set()
+
+
+def test_a_helper_that_ends_by_itself_is_not_left_behind(place: Place) -> None:
+    assert place.ended(["sh", "-c", "sleep 0.02 & exit 0"])["left_behind"] == 0
+
+
+def test_a_trainer_finds_a_plain_world(place: Place) -> None:
+    report = place.ended(place.trainer("facts"), env={"ONLY": "this"}, cwd=str(place.folder / "tmp"))
+    assert report["exit_code"] == 0
+    facts = json.loads(text(place))
+    assert facts["parent"] == 1 and facts["processes"] == [1, facts["pid"]]
+    assert facts["session_leader"] and facts["stdin"] == "/dev/null"
+    assert facts["descriptors"] == [0, 1, 2]
+    assert facts["cwd"] == str(place.folder / "tmp") and facts["environment"]["ONLY"] == "this"
+    assert set(facts["environment"]) - {"LC_CTYPE"} == {"ONLY", *place.environment}
+    assert facts["uid"] == place.uid and facts["core_limit"] == 0 and facts["shm"] == []
+    if place.uid != 0:
+        assert int(facts["capabilities"], 16) == 0
+
+
+def test_signals_are_default_whatever_the_owner_had(place: Place) -> None:
+    program = f"""
+import os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1])
+for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+    signal.signal(number, signal.SIG_IGN)
+from pathlib import Path
+from profiler.process.contained import Command, start
+command = Command(("grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"), {{}}, Path("/"), Path("{place.folder}/out"))
+with start(command) as p:
+    p.release()
+    assert p.wait(10).exit_code == 0
+"""
+    place.run(program)
+    assert text(place).split()[1::2] == ["0" * 16] * 2
+
+
+def test_stamps_enclose_the_trainer(place: Place) -> None:
+    before = time.monotonic_ns()
+    report = place.ended(["sleep", "0.2"])
+    assert before < report["t0_ns"] < report["t1_ns"] < time.monotonic_ns()
+    assert 0.2 <= (report["t1_ns"] - report["t0_ns"]) / 1e9 < 0.3
+
+
+def test_cpu_time_is_that_of_the_whole_tree(place: Place) -> None:
+    burn = """
+import os, time
+for _ in range(2):
+    os.fork()
+while time.process_time() < 0.1:
+    pass
+try:
+    while True:
+        os.wait()
+except ChildProcessError:
+    pass
+"""
+    report = place.ended([place.python, "-S", "-c", burn])
+    assert 0.4 <= report["cpu_s"] < 0.8
+    assert 5 < report["max_rss_mib"] < 100
+
+
+def test_the_trainer_waits_for_release(place: Place) -> None:
+    with place.owner(["sh", "-c", "echo ran"]) as owner:
+        time.sleep(0.1)
+        assert owner.ask("poll") is None and text(place) == ""
+        owner.ask("release")
+        assert owner.ask("wait")["exit_code"] == 0
+        assert text(place) == "ran\n"
+
+
+def test_stopped_before_release_never_ran(place: Place) -> None:
+    with place.owner(["sh", "-c", "echo ran"]) as owner:
+        report = owner.ask("stop")
+    assert report["why"] == "stopped" and report["t0_ns"] is None and report["exit_code"] is None
+    assert text(place) == ""
+
+
+@pytest.mark.parametrize(
+    ("argv", "cwd", "words"),
+    [
+        (["/nonexistent/trainer"], "/", ["cannot start '/nonexistent/trainer'", "No such file"]),
+        (["/etc/passwd"], "/", ["cannot start '/etc/passwd'", "Permission denied"]),
+        (["true"], "/nonexistent", ["cannot enter the working directory '/nonexistent'", "No such file"]),
+    ],
+)
+def test_a_trainer_that_cannot_start_is_no_exit(
+    place: Place, tier: str, argv: list[str], cwd: str, words: list[str]
+) -> None:
+    report = place.ended(argv, cwd=cwd, tier=tier)
+    assert (report["why"], report["exit_code"], report["signal"]) == ("start_failed", None, None)
+    assert all(word in report["error"] for word in words)
+
+
+def test_stop_gives_the_grace_to_save(place: Place, tier: str) -> None:
+    target = place.folder / "tmp" / "saved"
+    with place.owner(place.trainer("saver", target, 0.3), tier=tier) as owner:
+        owner.ask("release")
+        wait_until(lambda: "up" in text(place))
+        report = owner.ask("stop 5")
+    assert target.read_text() == "saved"
+    assert (report["why"], report["exit_code"], report["left_behind"]) == ("stopped", 0, 0)
+
+
+def test_a_saving_trainer_keeps_its_helper(place: Place, tier: str) -> None:
+    target = place.folder / "tmp" / "saved"
+    with place.owner(place.trainer("saver", target, 0.2, "helper"), tier=tier) as owner:
+        owner.ask("release")
+        wait_until(lambda: "up" in text(place))
+        owner.ask("stop 5")
+    assert target.read_text() == "saved"
+
+
+def test_stop_reaches_the_trainer_behind_a_shell(place: Place, tier: str) -> None:
+    target = place.folder / "tmp" / "saved-behind-shell"
+    command = " ".join(place.trainer("saver", target, 0.2)) + "; true"
+    with place.owner(["sh", "-c", command], tier=tier) as owner:
+        owner.ask("release")
+        wait_until(lambda: "up" in text(place))
+        report = owner.ask("stop 5")
+    assert target.read_text() == "saved"
+    assert report["signal"] == signal.SIGTERM and report["left_behind"] == 0
+
+
+def test_without_a_handler_it_ends_at_once(place: Place, tier: str) -> None:
+    with place.owner(["sleep", "60"], tier=tier) as owner:
+        owner.ask("release")
+        time.sleep(0.05)
+        begun = time.monotonic()
+        report = owner.ask("stop 5")
+    assert time.monotonic() - begun < 1
+    assert (report["why"], report["signal"]) == ("stopped", signal.SIGTERM)
+
+
+def test_ignored_term_is_killed_when_the_grace_is_over(place: Place, tier: str) -> None:
+    with place.owner(place.trainer("ignore"), tier=tier) as owner:
+        owner.ask("release")
+        wait_until(lambda: "up" in text(place))
+        begun = time.monotonic()
+        report = owner.ask("stop 0.3")
+        assert 0.3 <= time.monotonic() - begun < 1.5
+    assert (report["why"], report["signal"]) == ("stopped", signal.SIGKILL)
+
+
+def test_stop_zero_kills_at_once(place: Place) -> None:
+    with place.owner(place.trainer("nasty")) as owner:
+        owner.ask("release")
+        wait_until(lambda: "up" in text(place))
+        begun = time.monotonic()
+        report = owner.ask("stop 0")
+        assert time.monotonic() - begun < 1
+    assert report["signal"] == signal.SIGKILL and report["left_behind"] >= 5
+
+
+def test_timeout_ends_the_whole_tree(place: Place, tier: str) -> None:
+    report = place.ended(place.trainer("nasty"), timeout_s=0.5, grace_s=0.2, tier=tier)
+    assert (report["why"], report["signal"]) == ("timeout", signal.SIGKILL)
+    assert 0.69 <= (report["t1_ns"] - report["t0_ns"]) / 1e9 < 1.5
+    assert report["left_behind"] >= 4
+
+
+def test_shared_memory_goes_with_the_run(place: Place) -> None:
+    name = f"litter-{place.mark}"
+    assert place.ended(place.trainer("litter", name))["exit_code"] == 0
+    assert text(place).split() == ["up", "5"]
+    with place.owner(place.trainer("litter", name, "hold")) as owner:
+        owner.ask("release")
+        wait_until(lambda: text(place).count("up") == 2)
+        os.kill(owner.started["guard_pid"], signal.SIGKILL)
+        owner.ask("wait")
+    assert not [entry for entry in Path("/dev/shm").iterdir() if place.mark in entry.name]
+
+
+def test_output_is_appended_and_stderr_goes_along(place: Place) -> None:
+    (place.folder / "out").write_text("before\n")
+    place.ended(["sh", "-c", "echo out; echo err >&2"])
+    assert text(place) == "before\nout\nerr\n"
+
+
+def test_inherited_output_and_arguments_byte_for_byte(place: Place) -> None:
+    program = """
+import os, sys
+from pathlib import Path
+from profiler.process.contained import Command, start
+odd = os.fsdecode(b"\\xff\\n\\xc3\\xa9 '")
+argv, env = ("sh", "-c", 'printf %s "$1" "$ODD"', "sh", odd), {"ODD": odd, "PATH": os.environ["PATH"]}
+with start(Command(argv, env, Path("/"))) as p:
+    p.release()
+    assert p.wait(10).exit_code == 0
+"""
+    with place.popen(place.python, "-S", "-c", program, stdout=-1) as process:
+        assert process.stdout is not None
+        assert process.stdout.buffer.read() == b"\xff\n\xc3\xa9 '" * 2  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("order", "word"),
+    [
+        ({"argv": []}, "empty"),
+        ({"argv": ["a\0b"]}, "NUL"),
+        ({"argv": ["true"], "env": {"A=B": "c"}}, "'='"),
+        ({"argv": ["true"], "stdout": "/nonexistent/log"}, "/nonexistent/log"),
+        ({"argv": ["true"], "watch_pids": [4194303]}, "already gone"),
+    ],
+)
+def test_bad_commands_are_refused_by_name(place: Place, order: dict[str, object], word: str) -> None:
+    with place.owner(**order) as owner:  # type: ignore[arg-type]
+        assert owner.started["error"] == "CannotRunError" and word in owner.started["message"]
+
+
+def test_hundred_runs_leak_no_descriptor(place: Place) -> None:
+    program = """
+import os
+from pathlib import Path
+from profiler.process.contained import Command, start
+def count(): return len(os.listdir("/proc/self/fd"))
+before = count()
+for index in range(30):
+    with start(Command(("true",), {}, Path("/"), Path(os.devnull))) as p:
+        if index % 3: p.release()
+        if index % 3 == 1: p.wait()
+print(count() - before)
+"""
+    assert place.run(program).strip() == "0"
+
+
+def test_work_directory_of_the_keeper_pins_nothing(place: Place) -> None:
+    with place.owner(["sleep", "60"]) as owner:
+        assert Path(f"/proc/{owner.started['pid']}/cwd").readlink() == Path("/")
