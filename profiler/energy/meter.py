@@ -58,7 +58,7 @@ class Meter:
         return self
 
     def close(self) -> None:
-        """Stops the sampler and closes the sources that this meter opened. Windows that ended get their figures first."""
+        """Works out the windows that ended, stops the sampler, closes the sources that this meter opened."""
         for window in list(self._pending):
             window.settle()
         self.sampler.stop()
@@ -95,7 +95,7 @@ class Window:
         self._end: Boundary | None = None
         self._start_ns = self._end_ns = 0
         self._account: EnergyAccount | None = None
-        self._release: weakref.finalize[[int], Sampler] | None = None
+        self._release: weakref.finalize[[int], Window] | None = None
 
     def __enter__(self) -> Self:
         if self._start is not None:
