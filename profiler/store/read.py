@@ -167,9 +167,13 @@ def latest_rows(attempts: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, An
     chosen: dict[str, dict[str, Any]] = {}
     for row in attempts:
         other = chosen.get(row["run_id"])
-        if other is None or (row["is_final"], row["attempt"]) > (other["is_final"], other["attempt"]):
+        if other is None or _weight(row) > _weight(other):
             chosen[row["run_id"]] = dict(row)
     return chosen
+
+
+def _weight(row: Mapping[str, Any]) -> tuple[bool, int]:
+    return bool(row["is_final"]), row["attempt"]
 
 
 def final_rows(attempts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
