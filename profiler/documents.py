@@ -88,6 +88,27 @@ def parse_yaml(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)  # a SafeLoader
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads back: a text that looks like a number to either YAML version is quoted."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: [
+        *yaml.SafeDumper.yaml_implicit_resolvers.get(first, []),
+        *_Loader.yaml_implicit_resolvers.get(first, []),
+    ]
+    for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+}
+
+
+def dump_yaml(value: Any) -> str:
+    """`value` (mappings, lists, texts, numbers) as YAML that `parse_yaml` reads back to an equal value."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
 def parse_json(text: str) -> Any:
     """The value of a JSON text; duplicate keys and NaN are ValueErrors."""
 

@@ -1,0 +1,172 @@
+"""Reads the foreground and the background of an item: model, values, what mutates, shares. Knows no campaign.
+
+A value is looked up on the lowest level that says it: section, then item, then campaign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from profiler.config import parameters
+from profiler.config.faults import Faults
+from profiler.config.model import BackgroundSpec, ForegroundSpec, RunMode
+from profiler.config.mutating import Mutation, MutationReader, section_with
+from profiler.config.sections import Section
+from profiler.mutation import Scalar
+from profiler.workloads import Catalog, ModelSpec, UnknownWorkloadError
+
+_MUTATION_KEYS = ("mutate", "values", "ranges", "multipliers", "fixed_hyperparameters")
+
+
+def absolute_path(text: str) -> str:
+    """`text` as an absolute path; relative ones are taken from the current directory, `~` is the home."""
+    try:
+        return str(Path(text).expanduser().absolute())
+    except RuntimeError:  # "~name" of an unknown user is an ordinary name
+        return str(Path(text).absolute())
+
+
+def lookup(name: str, levels: Sequence[Section]) -> Any:
+    """The value of `name` on the first of `levels` that has it, else None."""
+    section = section_with(name, levels)
+    return None if section is None else section.get(name)
+
+
+class TrainingReader:
+    """Reads one training. `levels`: its own section, then those above it."""
+
+    def __init__(self, levels: Sequence[Section], catalog: Catalog, faults: Faults) -> None:
+        self.levels, self.catalog, self.faults = levels, catalog, faults
+        self.own = levels[0]
+        # The item speaks for its foreground, never for the background: those are two different models.
+        self.speaking = levels[:1] if self.own.level == "B" else levels[:-1]
+        self.model = self._resolve()
+
+    def foreground(self, mode: RunMode | None) -> ForegroundSpec | None:
+        """The measured training, or None if its model is unknown. Where the mode is not known (None, a fault was
+        recorded), what is written is checked all the same."""
+        if self.model is None:
+            return None
+        values = self._hyperparameters(self.model)
+        mutation = Mutation()
+        if mode == "default":
+            self._refuse_mutation()
+        elif mode == "mutation" or any(section_with(key, self.speaking) for key in _MUTATION_KEYS):
+            mutation = MutationReader(self.model, self.speaking, values, self.faults).read()
+        if "size" not in mutation.mutate:
+            values = self._with_size(self.model, values)
+        return ForegroundSpec(
+            **self._common(self.model, values),
+            mode=mode or "mutation",
+            mutate=mutation.mutate,
+            values=mutation.values,
+            ranges=mutation.ranges,
+        )
+
+    def background(self) -> BackgroundSpec | None:
+        """The training that loads the device, or None if its model is unknown."""
+        if self.model is None:
+            return None
+        own = self.own
+        common = self._common(self.model, self._with_size(self.model, self._hyperparameters(self.model)))
+        # A time limit of the campaign is meant for its runs: the load starts earlier and must outlast them.
+        common["timeout_seconds"] = own.get("timeout_seconds")
+        return BackgroundSpec(
+            **common,
+            mode=own.get("mode", "loop"),
+            startup_timeout_seconds=own.get("startup_timeout_seconds", BackgroundSpec.startup_timeout_seconds),
+            startup_wait_seconds=lookup("startup_wait_seconds", self.levels),
+            min_busy_share=own.get("min_busy_share"),
+        )
+
+    def _resolve(self) -> ModelSpec | None:
+        repo, model = self.own.need("repo"), self.own.need("model")
+        if repo is None:
+            return None
+        try:
+            return self.catalog.resolve(repo, model or "")
+        except UnknownWorkloadError as error:
+            if error.what == "repo" or model is not None:
+                self.faults.add(self.own.at(error.what), error.value, str(error), error.suggestion)
+            return None
+
+    def _hyperparameters(self, model: ModelSpec) -> dict[str, Scalar | None]:
+        """Explicit and fixed values together; a name in both is a fault."""
+        out: dict[str, Scalar | None] = {}
+        for key in ("hyperparameters", "fixed_hyperparameters"):
+            section = section_with(key, self.speaking)
+            if section is None:
+                continue
+            read = parameters.read_values(section.get(key), model, section.at(key), self.faults)
+            for name in sorted(out.keys() & read.keys()):
+                self.faults.add(f"{section.at(key)}.{name}", read[name], f"`{name}` is in `hyperparameters` as well")
+            out.update(read)
+        return out
+
+    def _refuse_mutation(self) -> None:
+        for key in _MUTATION_KEYS:
+            section = section_with(key, self.speaking)
+            if section is None:
+                continue
+            fixed = key == "fixed_hyperparameters"
+            message = f"`{key}` has no effect in mode default" + ("; use `hyperparameters`" if fixed else "")
+            hint = "hyperparameters" if fixed else "mode: mutation"
+            self.faults.add(section.at(key), section.get(key), message, hint)
+
+    def _common(self, model: ModelSpec, values: dict[str, Scalar | None]) -> dict[str, Any]:
+        checkout = lookup("checkout", self.speaking)
+        return {
+            "repo": model.repo,
+            "model": model.name,
+            "hyperparameters": values,
+            "cpus": lookup("cpus", self.levels),
+            "timeout_seconds": lookup("timeout_seconds", self.levels),
+            "data": self._data(model),
+            "checkout": absolute_path(checkout) if checkout else None,
+            "python": lookup("python", self.speaking),
+        }
+
+    def _with_size(self, model: ModelSpec, values: dict[str, Scalar | None]) -> dict[str, Scalar | None]:
+        """`values` with the hyperparameter `size` that the key of the same name asks for."""
+        section = section_with("size", self.levels)
+        if section is None:
+            return values
+        size: str = section.get("size")
+        spec = model.hyperparameters.get("size")
+        if "size" in values:
+            if section is self.own and values["size"] != size:
+                self.faults.add(section.at("size"), size, f"`hyperparameters` say size {values['size']!r}; keep one")
+            return values
+        if spec is not None and (spec.choices is None or size in spec.choices):
+            return {**values, "size": size}
+        if size != "full":
+            self.faults.add(section.at("size"), size, f"{model.repo} / {model.name} has no size {size!r}")
+        return values
+
+    def _data(self, model: ModelSpec) -> str | None:
+        for section in self.levels:
+            data = section.get("data")
+            if isinstance(data, dict):
+                data = data.get(model.repo)
+            if data is not None:
+                return absolute_path(data)
+        return None
+
+
+def with_fractions(
+    foreground: ForegroundSpec, background: BackgroundSpec, sections: tuple[Section, Section], faults: Faults
+) -> tuple[ForegroundSpec, BackgroundSpec]:
+    """Both with their shares of the GPU. `sections`: those of the two."""
+    first, second = (section.get("fraction") for section in sections)
+    if first is None:
+        first = 0.7 if second is None else min(0.7, round(1 - second, 9))
+    if second is None:
+        second = min(0.3, round(1 - first, 9))
+    if first + second > 1 + 1e-9 or first <= 0 or second <= 0:
+        place = sections[1] if sections[1].has("fraction") else sections[0]
+        message = f"the fractions of foreground and background, {first:g} + {second:g}, must each be above 0"
+        faults.add(place.at("fraction"), place.get("fraction"), f"{message} and together at most 1")
+    return replace(foreground, fraction=first), replace(background, fraction=second)

@@ -1,0 +1,130 @@
+"""What a plan is made of: planned runs, the background of a pair, the plan itself. Plain data; decides nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from profiler.config import Campaign, Cooling
+from profiler.mutation import Scalar
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Background:
+    """The training that loads the device during a run; `hyperparameters` is complete."""
+
+    repo: str
+    model: str
+    hyperparameters: Mapping[str, Scalar | None]
+    mode: Literal["loop", "reuse"] = "loop"
+    fraction: float = 0.3
+    cpus: float | None = None
+    timeout_seconds: float | None = None
+    startup_timeout_seconds: float = 120.0
+    startup_wait_seconds: float | None = None
+    min_busy_share: float = 0.5
+    data: str | None = None
+    size: str = "full"
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One training to be measured. `hyperparameters` is complete, under canonical names.
+
+    `index` counts from 1 over the plan; `item` is the position of its experiment in the config, from 0. `memory_mib`:
+    estimate of GPU memory, both trainings together. The estimates of time and energy are of the foreground at full
+    size on the card they were taken on; None where nobody measured.
+    """
+
+    index: int
+    experiment_id: str
+    repo: str
+    model: str
+    mode: Literal["default", "mutation", "parallel"]
+    foreground_mode: Literal["default", "mutation"]
+    hyperparameters: Mapping[str, Scalar | None]
+    mutated: tuple[str, ...]
+    background: Background | None
+    max_retries: int
+    timeout_seconds: float | None
+    fraction: float
+    cpus: float | None
+    cooling: Cooling
+    memory_mib: float
+    data: str | None
+    size: str
+    note: str
+    item: int
+    estimated_seconds: float | None = None
+    estimated_gpu_energy_j: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON carries them."""
+        out = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        out["hyperparameters"] = dict(self.hyperparameters)
+        out["mutated"] = list(self.mutated)
+        out["cooling"] = self.cooling.to_dict()
+        if self.background is not None:
+            out["background"] = {
+                **{entry.name: getattr(self.background, entry.name) for entry in fields(self.background)},
+                "hyperparameters": dict(self.background.hyperparameters),
+            }
+        return out
+
+
+@dataclass(frozen=True)
+class Plan(Sequence[PlannedRun]):
+    """All runs of a campaign, in order. `notes` says what a reader should know, such as points that history has."""
+
+    campaign: Campaign
+    seed: int
+    runs: tuple[PlannedRun, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    @overload
+    def __getitem__(self, index: int) -> PlannedRun: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[PlannedRun, ...]: ...
+    def __getitem__(self, index: int | slice) -> PlannedRun | tuple[PlannedRun, ...]:
+        return self.runs[index]
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def to_json(self) -> dict[str, Any]:
+        """{"name", "seed", "runs": [...], "later": [...], "notes": [...]}; the same campaign and seed give the same."""
+        return {
+            "name": self.campaign.name,
+            "seed": self.seed,
+            "runs": [run.to_json() for run in self.runs],
+            "later": [{"path": later.path, "key": later.key, "issue": later.issue} for later in self.campaign.later],
+            "notes": list(self.notes),
+        }
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of seed and runs as canonical JSON: equal digests, equal plans."""
+        content = {"seed": self.seed, "runs": [run.to_json() for run in self.runs]}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a run; hyperparameters as columns hp_<name>, the background's as background_hp_<name>."""
+        import pandas as pd
+
+        return pd.DataFrame([_flat(run.to_json()) for run in self.runs])
+
+
+def _flat(run: dict[str, Any]) -> dict[str, Any]:
+    values, background = run.pop("hyperparameters"), run.pop("background")
+    run["background_repo"] = background["repo"] if background else None
+    run["background_model"] = background["model"] if background else None
+    flat = {f"hp_{name}": value for name, value in values.items()}
+    partner = background["hyperparameters"] if background else {}
+    return {**run, **flat, **{f"background_hp_{name}": value for name, value in partner.items()}}
