@@ -18,8 +18,8 @@ from profiler._version import __version__
 if TYPE_CHECKING:
     from profiler._own import run as run
     from profiler.config import load as load
+    from profiler.energy.meter import meter as meter
     from profiler.measurement import measure_command as measure
-    from profiler.measurement import meter as meter
     from profiler.planner import make_plan as plan
     from profiler.store.read import open_session as open
 
@@ -28,7 +28,7 @@ __all__ = ["__version__", "load", "measure", "meter", "open", "plan", "run"]
 _HOMES = {
     "load": ("profiler.config", "load"),
     "measure": ("profiler.measurement", "measure_command"),
-    "meter": ("profiler.measurement", "meter"),
+    "meter": ("profiler.energy.meter", "meter"),
     "open": ("profiler.store.read", "open_session"),
     "plan": ("profiler.planner", "make_plan"),
     "run": ("profiler._own", "run"),

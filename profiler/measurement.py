@@ -1,7 +1,7 @@
-"""Measures one command, or one block of a script, on this machine and without Ray. It plans and stores nothing.
+"""Measures one command on this machine, contained, from its start to its end, without Ray. It stores nothing.
 
-``measure_command`` is behind ``profiler measure`` and ``profiler.measure``; ``meter`` is ``profiler.meter``. Both read
-the counters at the edges themselves and take the 10 Hz trace from a sampler of their own that ends with them.
+Behind ``profiler measure`` and ``profiler.measure``. The counters are read at the edges by this process itself; the
+trace comes from a sampler that starts and ends with the measurement. A block of a script: `profiler.energy.meter`.
 """
 
 from __future__ import annotations
@@ -11,24 +11,18 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from profiler import host
-from profiler.energy.account import EnergyAccount
-from profiler.energy.sampler import Sampler
-from profiler.energy.several import account_of, energy_columns, gpu_columns
-from profiler.energy.sources import Boundary, Sources, discover
+from profiler.energy.account import EnergyAccount, account
+from profiler.energy.meter import EDGE_TICKS, RATE_HZ, Meter
 from profiler.errors import UsageError
-from profiler.process.contained import Command, ContainedProcess, ExitReport, start
+from profiler.process.contained import Command, ExitReport, start
 
-RATE_HZ = 10.0
 GRACE_S = 5.0
 STDERR_FD = 2
-EDGE_TICKS = 1.5  # the trace goes on for this long after the end, so that the edge lies between two ticks
 NOT_PERMITTED, NOT_FOUND = 126, 127  # what a shell says of a command that cannot be started
 
 
@@ -37,9 +31,9 @@ class Measurement:
     """One command that was run and measured.
 
     `exit_code` and `signal` are the command's own, one of them None; `why` is how it ended ("exited", "timeout",
-    "start_failed" ...). `t0_ns`..`t1_ns` (CLOCK_MONOTONIC) is the window. `energy` has the figures and null reasons,
-    `gpus` those of each GPU by UUID.
-    `cpu_s`: CPU seconds of everything it started; `left_behind`: processes it had left, which were ended.
+    "start_failed" ...). `t0_ns`..`t1_ns` (CLOCK_MONOTONIC) is the window. `cpu_s`: CPU seconds of everything it
+    started; `left_behind`: processes it had left, which were ended. `gpu_uuids`: the GPUs it could use, over which
+    `energy` goes; `energy` has the figures, and the reason of each one that is None.
     """
 
     argv: tuple[str, ...]
@@ -54,8 +48,8 @@ class Measurement:
     cpu_s: float | None
     max_rss_mib: float | None
     left_behind: int
+    gpu_uuids: tuple[str, ...]
     energy: EnergyAccount
-    gpus: Mapping[str, EnergyAccount]
 
     @property
     def status(self) -> int:
@@ -67,12 +61,12 @@ class Measurement:
         return NOT_PERMITTED if os.strerror(errno.EACCES) in (self.error or "") else NOT_FOUND
 
     def to_json(self) -> dict[str, Any]:
-        """One flat object: exit_code, duration_s, samples, containment, the energy columns, null_reasons, and more.
-
-        `exit_code` is the status as of a shell, also where a signal ended the command. `gpus` has the figures of each
-        GPU by UUID."""
-        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("energy", "gpus")}
-        return {**own, "exit_code": self.status, **energy_columns(self.energy), "gpus": gpu_columns(self.gpus)}
+        """One flat object: exit_code (the status, also where a signal ended the command), duration_s, samples,
+        samples_missed, containment, the energy columns, null_reasons, and more."""
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "energy"}
+        columns = {field.name: getattr(self.energy, field.name) for field in fields(self.energy)}
+        findings = [{"reason": finding.reason, "evidence": finding.evidence} for finding in self.energy.findings]
+        return {**own, "exit_code": self.status, **columns, "findings": findings}
 
 
 def measure_command(
@@ -92,27 +86,38 @@ def measure_command(
     it: TERM, `grace_s` later KILL. KeyboardInterrupt stops it before it is raised on. Raises ContainmentError where
     processes cannot be contained (unless `allow_uncontained`), UsageError for an empty command.
     """
-    if not argv:
-        raise UsageError("measure needs a command")
-    with _output(stdout) as output, _instruments(rate_hz) as (sources, sampler):
+    if isinstance(argv, str) or not argv:
+        raise UsageError(f"measure needs a command as a list, for example ['sleep', '2'], not {argv!r}")
+    environ = dict(os.environ if env is None else env)
+    with _output(stdout) as output, Meter(rate_hz=rate_hz, environ=environ) as meter:
         command = Command(
             argv=tuple(map(str, argv)),
-            env=dict(os.environ if env is None else env),
+            env=environ,
             cwd=Path.cwd() if cwd is None else cwd,
             stdout=output,
             timeout_s=timeout_s,
             grace_s=grace_s,
             labels={"role": "measure"},
         )
-        gpus = visible_gpus(sources, command.env)
+        return _measure(command, meter, allow_uncontained=allow_uncontained)
+
+
+def _measure(command: Command, meter: Meter, *, allow_uncontained: bool) -> Measurement:
+    token = meter.sampler.hold(time.monotonic_ns())
+    try:
         with start(command, allow_uncontained=allow_uncontained) as process:
-            before = sources.boundary(gpus, edge="start")
+            before = meter.sources.boundary(meter.gpu_uuids, edge="start")
             process.release()
-            report = _wait(process)
-            after = sources.boundary(gpus, edge="end")
+            report = process.wait(None)
+            after = meter.sources.boundary(meter.gpu_uuids, edge="end")
+        assert report is not None, "waiting without a limit ends with a report"
         t0_ns, t1_ns = report.t0_ns or before.t_ns, report.t1_ns or after.t_ns
-        energy, each = _account(sources, sampler, gpus, before, after, t0_ns, t1_ns)
-    return _measurement(command, process.containment, report, energy, each)
+        time.sleep(EDGE_TICKS / meter.sampler.rate_hz)
+        samples = meter.sampler.window(t0_ns, t1_ns)
+    finally:
+        meter.sampler.release(token)
+    energy = account(before, after, samples, meter.sources, meter.gpu_uuids, t0_ns, t1_ns)
+    return _measurement(command, process.containment, report, meter.gpu_uuids, energy)
 
 
 @contextmanager
@@ -128,14 +133,8 @@ def _output(stdout: Path | int | None) -> Iterator[Path | int | None]:
         os.close(copy)
 
 
-def _wait(process: ContainedProcess) -> ExitReport:
-    report = process.wait(None)
-    assert report is not None, "waiting without a limit ends with a report"
-    return report
-
-
 def _measurement(
-    command: Command, containment: str, report: ExitReport, energy: EnergyAccount, each: Mapping[str, EnergyAccount]
+    command: Command, containment: str, report: ExitReport, gpu_uuids: tuple[str, ...], energy: EnergyAccount
 ) -> Measurement:
     duration_s = None
     if report.t0_ns is not None and report.t1_ns is not None:
@@ -153,108 +152,6 @@ def _measurement(
         cpu_s=report.cpu_s,
         max_rss_mib=report.max_rss_mib,
         left_behind=report.left_behind,
+        gpu_uuids=gpu_uuids,
         energy=energy,
-        gpus=each,
     )
-
-
-class Meter:
-    """A measured block. After it, the energy columns are attributes: ``window.gpu_energy_j``, ``window.duration_s``.
-
-    It measures the devices, not the process: whatever else runs on this machine meanwhile is in the figures.
-    """
-
-    def __init__(self, label: str = "", *, rate_hz: float = RATE_HZ) -> None:
-        self.label = label
-        self._rate_hz = rate_hz
-        self._stack = ExitStack()
-        self._energy: EnergyAccount | None = None
-        self._duration_s: float | None = None
-
-    def __enter__(self) -> Self:
-        self._sources, self._sampler = self._stack.enter_context(_instruments(self._rate_hz))
-        self._gpus = visible_gpus(self._sources, os.environ)
-        self._before = self._sources.boundary(self._gpus, edge="start")
-        self._t0_ns = time.monotonic_ns()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        t1_ns = time.monotonic_ns()
-        with self._stack:
-            after = self._sources.boundary(self._gpus, edge="end")
-            self._energy, self.gpus = _account(
-                self._sources, self._sampler, self._gpus, self._before, after, self._t0_ns, t1_ns
-            )
-            self._duration_s = (t1_ns - self._t0_ns) / 1e9
-
-    @property
-    def duration_s(self) -> float:
-        """Seconds from the block's first line to its end. UsageError while it runs."""
-        if self._duration_s is None:
-            raise UsageError(f"the block {self.label!r} has not ended yet: its figures are there after it")
-        return self._duration_s
-
-    @property
-    def energy(self) -> EnergyAccount:
-        """All figures with their null reasons. UsageError while the block runs."""
-        if self._energy is None:
-            raise UsageError(f"the block {self.label!r} has not ended yet: its figures are there after it")
-        return self._energy
-
-    def to_json(self) -> dict[str, Any]:
-        """One flat object: label, duration_s, the energy columns, null_reasons."""
-        return {"label": self.label, "duration_s": self.duration_s, **energy_columns(self.energy)}
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name not in {field.name for field in fields(EnergyAccount)}:
-            raise AttributeError(f"a meter has no {name!r}")
-        return getattr(self.energy, name)
-
-    def __repr__(self) -> str:
-        if self._energy is None:
-            return f"Meter({self.label!r}, not ended)"
-        return f"Meter({self.label!r}, duration_s={self.duration_s:.3f}, gpu_energy_j={self.energy.gpu_energy_j})"
-
-
-def meter(label: str = "", *, rate_hz: float = RATE_HZ) -> Meter:
-    """Measures a ``with`` block of any script: ``with profiler.meter("epoch 1") as window: ...``. Needs no Ray."""
-    return Meter(label, rate_hz=rate_hz)
-
-
-@contextmanager
-def _instruments(rate_hz: float) -> Iterator[tuple[Sources, Sampler]]:
-    """Open sources and a running sampler; both end with the block."""
-    with discover() as sources:
-        sampler = Sampler(sources, rate_hz, node_id=host.hostname(), boot_id=host.boot_id())
-        with sampler:
-            yield sources, sampler
-
-
-def visible_gpus(sources: Sources, env: Mapping[str, str]) -> tuple[str, ...]:
-    """UUIDs of the GPUs that a process with `env` may use: those in CUDA_VISIBLE_DEVICES, else all."""
-    named = env.get("CUDA_VISIBLE_DEVICES")
-    if named is None:
-        return tuple(gpu.uuid for gpu in sources.gpus)
-    wanted = [part.strip() for part in named.split(",") if part.strip()]
-    return tuple(gpu.uuid for gpu in sources.gpus if any(_is_named(gpu.index, gpu.uuid, part) for part in wanted))
-
-
-def _is_named(index: int, uuid: str, part: str) -> bool:
-    return part == str(index) if part.isdigit() else uuid.startswith(part)
-
-
-def _account(
-    sources: Sources,
-    sampler: Sampler,
-    gpus: tuple[str, ...],
-    before: Boundary,
-    after: Boundary,
-    t0_ns: int,
-    t1_ns: int,
-) -> tuple[EnergyAccount, Mapping[str, EnergyAccount]]:
-    """The figures of the window over all `gpus`, and of each."""
-    time.sleep(EDGE_TICKS / sampler.rate_hz)
-    samples = sampler.window(t0_ns, t1_ns)
-    return account_of(before, after, samples, sources, gpus, t0_ns, t1_ns)

@@ -53,7 +53,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_planning_stays_a_function_after_the_modules_are_loaded() -> None:
-    for name in ("planner", "measurement", "config", "store.read"):
+    for name in ("planner", "measurement", "energy.meter", "config", "store.read"):
         __import__(f"profiler.{name}")
     assert all(callable(getattr(profiler, name)) for name in ("load", "plan", "run", "open", "measure", "meter"))
 

@@ -35,12 +35,14 @@ def conduct(start: Callable[[Observer], Session], *, as_json: bool) -> int:
 
 def conclude(session: Session, *, path: str, as_json: bool) -> int:
     """Prints what came out. 0 if every planned run has a valid final attempt, else 1."""
+    from profiler.store.rows import to_json
+
     rows = session.rows()
     if as_json:
-        output.print_json({"session_id": session.session_id, "path": path, "runs": rows})
+        output.print_json({"session_id": session.session_id, "path": path, "runs": to_json(rows)})
     else:
         output.print_result(closing_summary(rows, path))
-    return 0 if all(row.get("valid") is True for row in rows) else 1
+    return 0 if all(row["is_final"] and row["valid"] for row in rows) else 1
 
 
 def _armed(view: Callable[[Event], None]) -> Observer:

@@ -29,8 +29,10 @@ def print_plan(campaign: Campaign, *, as_json: bool) -> int:
     from profiler.planner import make_plan
 
     plan = make_plan(campaign)
+    for note in plan.notes:
+        output.say(f"warning: {note}")
     for later in campaign.later:
-        output.say(f"warning: {later}: planned, but `profiler run` refuses it")
+        output.say(f"warning: {later.path}: planned, but `profiler run` refuses it in this version")
     if as_json:
         output.print_json(plan.to_json())
         return 0

@@ -19,13 +19,14 @@ Row = Mapping[str, Any]
 def execute(options: Namespace) -> int:
     """Prints the rows; 0 whatever the runs were. SessionError where there is no such session."""
     from profiler.store.read import open_session
+    from profiler.store.rows import to_json
 
     session = open_session(Path(options.session))
     rows = session.rows()
     if options.safe:
         rows = [row for row in rows if row.get("safe") is True]
     if options.json:
-        output.print_json({"session_id": session.session_id, "runs": rows})
+        output.print_json({"session_id": session.session_id, "runs": to_json(rows)})
         return 0
     output.print_table(_table(rows))
     output.print_result(_totals(session.session_id, rows, safe_only=options.safe))

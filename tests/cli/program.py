@@ -30,24 +30,36 @@ def _refuse(name: str) -> Any:
 
 
 def profiler(
-    *arguments: str | Path,
-    cwd: Path | None = None,
-    environment: Mapping[str, str] | None = None,
-    user: int | None = None,
-    timeout_s: float = 60,
+    *arguments: str | Path, cwd: Path | None = None, environment: Mapping[str, str] | None = None, timeout_s: float = 60
 ) -> Ended:
-    """``python -m profiler ARGUMENTS``. `user`: an ordinary user's id to run as."""
+    """``python -m profiler ARGUMENTS``."""
+    return run([sys.executable, "-m", "profiler", *map(str, arguments)], cwd, environment, timeout_s)
+
+
+def profiler_as(user: int, *arguments: str | Path, timeout_s: float = 60) -> Ended:
+    """The same as an ordinary user, in /. Its modules are loaded before: that user may not reach this Python's."""
+    text = (
+        "import importlib, os, pkgutil, sys\n"
+        "import profiler.cli, profiler.config, profiler.config.reader\n"
+        "import profiler.planner, profiler.store.read, profiler.diagnosis, profiler.measurement, pynvml\n"
+        "for one in pkgutil.iter_modules(profiler.cli.__path__, 'profiler.cli.'): importlib.import_module(one.name)\n"
+        "from profiler import _own\n"
+        "_own.driver()\n"
+        f"os.setgroups([]); os.setgid({user}); os.setuid({user})\n"
+        "sys.exit(profiler.cli.main.main(sys.argv[1:]))\n"
+    )
+    return run([sys.executable, "-c", text, *map(str, arguments)], Path("/"), None, timeout_s)
+
+
+def run(line: list[str], cwd: Path | None, environment: Mapping[str, str] | None, timeout_s: float) -> Ended:
     ended = subprocess.run(
-        [sys.executable, "-m", "profiler", *map(str, arguments)],
+        line,
         cwd=cwd,
         env={**os.environ, **(environment or {})},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=timeout_s,
-        user=user,
-        group=user,
-        extra_groups=[] if user is not None else None,
         check=False,
     )
     return Ended(ended.returncode, ended.stdout, ended.stderr)
