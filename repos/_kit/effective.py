@@ -12,6 +12,11 @@ def learning_rate(optimizer: torch.optim.Optimizer) -> float:
     return _shared(optimizer, "lr")
 
 
+def base_learning_rate(optimizer: torch.optim.Optimizer) -> float:
+    """The learning rate that a schedule multiplies, shared by all groups; there must be a schedule on the optimizer."""
+    return _shared(optimizer, "initial_lr")
+
+
 def weight_decay(optimizer: torch.optim.Optimizer) -> float:
     """The weight decay that all parameter groups share."""
     return _shared(optimizer, "weight_decay")
