@@ -36,17 +36,18 @@ def profiler(
     return run([sys.executable, "-m", "profiler", *map(str, arguments)], cwd, environment, timeout_s)
 
 
-def profiler_as(user: int, *arguments: str | Path, timeout_s: float = 60) -> Ended:
-    """The same as an ordinary user, in /. Its modules are loaded before: that user may not reach this Python's."""
+def profiler_as(user: int, warm_up: list[str], *arguments: str | Path, timeout_s: float = 60) -> Ended:
+    """The same as an ordinary user, in /.
+
+    That user may not reach this Python's own files, so root runs the line `warm_up` before, which loads the modules."""
     text = (
-        "import importlib, os, pkgutil, sys\n"
-        "import profiler.cli, profiler.config, profiler.config.reader\n"
-        "import profiler.planner, profiler.store.read, profiler.diagnosis, profiler.measurement, pynvml\n"
-        "for one in pkgutil.iter_modules(profiler.cli.__path__, 'profiler.cli.'): importlib.import_module(one.name)\n"
+        "import contextlib, io, os, sys\n"
         "from profiler import _own\n"
+        "from profiler.cli.main import main\n"
         "_own.driver()\n"
+        f"with contextlib.redirect_stdout(io.StringIO()): main({warm_up!r})\n"
         f"os.setgroups([]); os.setgid({user}); os.setuid({user})\n"
-        "sys.exit(profiler.cli.main.main(sys.argv[1:]))\n"
+        "sys.exit(main(sys.argv[1:]))\n"
     )
     return run([sys.executable, "-c", text, *map(str, arguments)], Path("/"), None, timeout_s)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -211,34 +213,37 @@ def test_a_directory_is_no_config(tmp_path: Path) -> None:
 
 
 @needs_root
-def test_an_unreadable_config_is_refused(tmp_path: Path) -> None:
-    path = _public(tmp_path) / "secret.yaml"
-    path.write_text(CONFIG)
-    path.chmod(0)
-    ended = profiler_as(NOBODY, "plan", path)
-    assert ended.code == 2
+def test_an_unreadable_config_is_refused(config: Path) -> None:
+    with _public_folder() as folder:
+        path = folder / "secret.yaml"
+        path.write_text(CONFIG)
+        path.chmod(0)
+        ended = profiler_as(NOBODY, ["plan", str(config)], "plan", path)
+    assert (ended.code, ended.out) == (2, "")
     assert "Permission denied" in ended.err
-    shutil.rmtree(path.parent)
 
 
 @needs_root
-def test_unwritable_results_end_with_3(tmp_path: Path) -> None:
-    folder = _public(tmp_path)
-    path = folder / "small.yaml"
-    path.write_text(CONFIG)
-    for as_json in ([], ["--json"]):
-        ended = profiler_as(NOBODY, "run", path, "--results", folder / "results", *as_json)
-        assert ended.code == 3, ended.err
-        assert "--results" in ended.out + ended.err
-        assert "Traceback" not in ended.err
-    shutil.rmtree(folder)
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_unwritable_results_end_with_3(as_json: list[str], config: Path) -> None:
+    with _public_folder() as folder:
+        path = folder / "small.yaml"
+        path.write_text(CONFIG)
+        line = ["run", path, "--results", folder / "results", *as_json]
+        ended = profiler_as(NOBODY, ["plan", str(config)], *line)
+        assert not (folder / "results").exists()
+    assert ended.code == 3, ended.err
+    assert "--results" in (ended.out if as_json else ended.err)
+    assert "Traceback" not in ended.err
 
 
-def _public(tmp_path: Path) -> Path:
+@contextmanager
+def _public_folder() -> Iterator[Path]:
     """A folder that every user may read and only root may write."""
-    folder = Path(f"/tmp/profiler-test-{os.getpid()}-{tmp_path.name}")
-    folder.mkdir(mode=0o755)
-    return folder
+    with tempfile.TemporaryDirectory(prefix="profiler-test-", dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
 
 
 # -- show and export -------------------------------------------------------------------------------------------------
@@ -371,11 +376,12 @@ def test_doctor_for_people_names_the_fix(tmp_path: Path) -> None:
     assert "sudo modprobe intel_rapl_msr" in ended.out
 
 
-@needs_root
-def test_doctor_works_for_an_ordinary_user() -> None:
-    ended = profiler_as(NOBODY, "doctor", "--json", "--results", "/nothing/here")
-    assert ended.json()["disk"]["ok"] is False
+def test_doctor_refuses_a_place_for_results_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ended = profiler("doctor", "--json", "--results", tmp_path / "file" / "results")
     assert ended.code == 3
+    assert ended.json()["ok"] is False
+    assert "--results" in ended.json()["disk"]["fix"]
 
 
 # -- status and reap -------------------------------------------------------------------------------------------------
