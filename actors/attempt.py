@@ -1,4 +1,4 @@
-"""The two Ray tasks of a run: the attempt, and the background that the attempt starts on its own bundle. Thin shells."""
+"""The two Ray tasks of a run: the attempt, and the background that it starts on its own bundle. Thin shells."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def attempt_task(
     spec: AttemptSpec, node_id: str, trace_actor: Any, group: PlacementGroup, background_grant: Grant | None
 ) -> Iterator[Progress]:
     """Execute one attempt on this node; yields its progress (see `profiler.attempt.run_attempt`)."""
-    gpu = _own_gpu()
-    node = NodeFacts(node_id, host.hostname(), host.boot_id(), *(gpu or (None, None)), host.anchor())
+    gpu_uuid, gpu_name = _own_gpu() or (None, None)
+    node = NodeFacts(node_id, host.hostname(), host.boot_id(), gpu_uuid, gpu_name, host.anchor())
     # The worker's parent is the raylet: an embedded Ray would not end this worker soon when it dies.
     spec = replace(spec, watch_pids=(os.getppid(), *spec.watch_pids))
 

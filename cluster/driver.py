@@ -1,4 +1,4 @@
-"""Drives one campaign: plan in, attempts submitted into slots, records out. Measuring and judging happen on the nodes."""
+"""Drives one campaign: plan in, attempts submitted into slots, records out. Nodes measure and judge."""
 
 from __future__ import annotations
 
@@ -99,9 +99,7 @@ def _silent(event: dict[str, Any]) -> None:
     """Observer for callers who want none."""
 
 
-def _drive(
-    folder: SessionFolder, plan: Plan, catalog: Catalog, journal: Journal, options: _Options
-) -> Session:
+def _drive(folder: SessionFolder, plan: Plan, catalog: Catalog, journal: Journal, options: _Options) -> Session:
     observe = options.observer
     pending = journal.pending()
     observe({"event": "session", "session_id": folder.session_id, "path": str(folder.root), "runs": len(pending)})

@@ -1,4 +1,4 @@
-"""The nodes of a campaign: an EnergyActor on each, what they can do, and which of them cannot serve. It runs nothing."""
+"""The nodes of a campaign: an EnergyActor on each, and which of them cannot serve. It runs nothing."""
 
 from __future__ import annotations
 

@@ -80,9 +80,7 @@ def _slots_of(node: Node) -> list[Slot]:
 
 
 def _wait_ready(slots: Sequence[Slot]) -> None:
-    ready, waiting = ray.wait(
-        [slot.group.ready() for slot in slots], num_returns=len(slots), timeout=READY_TIMEOUT_S
-    )
+    _, waiting = ray.wait([slot.group.ready() for slot in slots], num_returns=len(slots), timeout=READY_TIMEOUT_S)
     if waiting:
         raise CannotRunError(
             f"{len(waiting)} of {len(slots)} slots could not be reserved within {READY_TIMEOUT_S:g} s: "

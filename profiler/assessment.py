@@ -1,4 +1,4 @@
-"""After the trainer has ended: reads its log and events, accounts the energy, judges, and makes the row. Runs nothing."""
+"""After the trainer has ended: reads log and events, accounts the energy, judges, makes the row. Runs nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Execution:
 
 @dataclass(frozen=True)
 class Assessment:
-    """`row`: columns of `runs`; `processes`: rows of `processes`; `retry_may_help`: it failed and may not fail again."""
+    """`row`: columns of `runs`; `processes`: rows of `processes`; `retry_may_help`: it may yet succeed."""
 
     row: dict[str, Any]
     processes: list[dict[str, Any]]
@@ -99,9 +99,7 @@ def _measured(
     }
 
 
-def _energy(
-    node: NodeFacts, samples: Sequence[Sample], sources: Sources, execution: Execution
-) -> EnergyAccount:
+def _energy(node: NodeFacts, samples: Sequence[Sample], sources: Sources, execution: Execution) -> EnergyAccount:
     before, after, report = execution.before, execution.after, execution.report
     t0_ns = report.t0_ns if report.t0_ns is not None else before.t_ns
     t1_ns = report.t1_ns if report.t1_ns is not None else after.t_ns
@@ -115,7 +113,11 @@ def _processes(
     report = execution.report
     if report.t0_ns is None or report.t1_ns is None or node.gpu_uuid is None:
         return []
-    own = {execution.namespace, *(start.namespace for start in background.starts)} if background else {execution.namespace}
+    own = (
+        {execution.namespace, *(start.namespace for start in background.starts)}
+        if background
+        else {execution.namespace}
+    )
     seen = [p for p in trace.gpu_processes(report.t0_ns, report.t1_ns) if p.gpu_uuid == node.gpu_uuid]
     return [_process_row(spec, node, presence, presence.pid_namespace in own - {None}) for presence in seen]
 
@@ -131,10 +133,9 @@ def _condition_findings(execution: Execution, processes: Sequence[dict[str, Any]
     for process in processes:
         if not process["own"]:
             memory = "unknown" if process["memory_mib"] is None else f"{process['memory_mib']:.0f}"
-            yield Finding(
-                "foreign_gpu_process",
-                f"PID {process['pid']} ({process['command'] or 'unknown command'}), user {process['user_id']}, {memory} MiB",
-            )
+            command = process["command"] or "unknown command"
+            text = f"PID {process['pid']} ({command}), user {process['user_id']}, {memory} MiB"
+            yield Finding("foreign_gpu_process", text)
 
 
 def _throttle_findings(node: NodeFacts, samples: Sequence[Sample], report: ExitReport) -> Iterator[Finding]:
@@ -158,6 +159,8 @@ def _background_findings(background: BackgroundFacts | None, node: NodeFacts) ->
     if not background.ready:
         yield Finding("background_failed", f"it was not ready in time; exit codes of its failed starts: {codes}")
     elif background.ended_early:
-        yield Finding("background_failed", f"it ended before the foreground did; exit codes of its failed starts: {codes}")
+        yield Finding(
+            "background_failed", f"it ended before the foreground did; exit codes of its failed starts: {codes}"
+        )
     elif background.gpu_uuid != node.gpu_uuid:
         yield Finding("background_failed", f"it was on GPU {background.gpu_uuid}, the foreground on {node.gpu_uuid}")

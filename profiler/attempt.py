@@ -1,4 +1,4 @@
-"""One attempt of one run on this node, from left to right: gate, background, boundary, trainer, boundary, verdict, cooling.
+"""One attempt of one run, left to right: gate, background, boundary, trainer, boundary, verdict, cooling.
 
 A generator: it yields progress as it goes and the finished row before cooling, so that a kill during cooling loses
 nothing. It knows no Ray: the sampler and the launch of the background come in as arguments.
@@ -170,12 +170,10 @@ def gate_checks(spec: AttemptSpec, node: NodeFacts, sources: Sources) -> list[Ch
         lambda: check_disk(spec.folder.root, DISK_NEEDED_MIB),
         lambda: check_sources(sources.boundary(node.gpu_uuid).readings, limits.counters),
     ]
-    for device in sources.gpus:
-        if device.uuid == node.gpu_uuid:
-            idle_mib = limits.idle_memory_mib.get(device.uuid)
-            checks.append(
-                lambda: check_gpu(device, (), idle_mib, limits.memory_margin_mib, limits.temperature_c)
-            )
+    device = next((gpu for gpu in sources.gpus if gpu.uuid == node.gpu_uuid), None)
+    if device is not None:
+        idle_mib = limits.idle_memory_mib.get(device.uuid)
+        checks.append(lambda: check_gpu(device, (), idle_mib, limits.memory_margin_mib, limits.temperature_c))
     return checks
 
 
@@ -225,7 +223,13 @@ class _Partner:
     """The background of a pair during one attempt: started at once, ended by `end` or by the stack."""
 
     def __init__(
-        self, spec: AttemptSpec, model: ModelSpec, planned: Background, node: NodeFacts, launch: Launch, stack: ExitStack
+        self,
+        spec: AttemptSpec,
+        model: ModelSpec,
+        planned: Background,
+        node: NodeFacts,
+        launch: Launch,
+        stack: ExitStack,
     ) -> None:
         folder = spec.folder
         files = BackgroundFiles(spec.control / "background", folder.background_logs(spec.planned.experiment_id))

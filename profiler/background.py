@@ -113,9 +113,7 @@ def _train_once(background: BackgroundJob, number: int, lease: int) -> ExitRepor
     command = trainer_command(
         background.job, files, run_id=background.run_id, labels=labels, environment=background.environment
     )
-    with start(
-        command, watch_pids=background.watch_pids, allow_uncontained=background.allow_uncontained
-    ) as process:
+    with start(command, watch_pids=background.watch_pids, allow_uncontained=background.allow_uncontained) as process:
         begin = {"number": number, "t0_ns": time.monotonic_ns(), "namespace": process.namespace_inode}
         _write_status(background.files, {"event": "start", **begin})
         process.release()
@@ -188,7 +186,9 @@ class BackgroundWatch:
         """Every process of the background so far, with what is known of its end and readiness."""
         found: dict[int, BackgroundStart] = {}
         for event in self.events():
-            number = event.get("number")
+            if "number" not in event:
+                continue
+            number: int = event["number"]
             if event["event"] == "start":
                 found[number] = BackgroundStart(number, event["t0_ns"], namespace=event["namespace"])
             elif event["event"] == "exit":

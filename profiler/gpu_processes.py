@@ -5,7 +5,6 @@ NVML reports the PIDs of the namespace it is called in; the reader must run outs
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,9 +53,7 @@ class GpuProcessLog:
         known = self._open.get(key)
         if known is not None and seen.first_seen_ns - known.last_seen_ns <= self._gap_ns:
             sizes = [size for size in (known.memory_mib, seen.memory_mib) if size is not None]
-            self._open[key] = replace(
-                known, last_seen_ns=seen.last_seen_ns, memory_mib=max(sizes) if sizes else None
-            )
+            self._open[key] = replace(known, last_seen_ns=seen.last_seen_ns, memory_mib=max(sizes) if sizes else None)
             return
         if known is not None:
             self._closed.append(known)
@@ -81,7 +78,7 @@ def describe_process(gpu_uuid: str, pid: int, memory_mib: float | None, now_ns: 
         namespace = None
     try:
         command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-        user_id: int | None = os.stat(folder).st_uid
+        user_id: int | None = folder.stat().st_uid
     except OSError:
         command, user_id = "", None
     return GpuPresence(gpu_uuid, pid, namespace, command[:300], user_id, memory_mib, now_ns, now_ns)

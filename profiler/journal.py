@@ -23,13 +23,13 @@ from profiler.errors import SessionError
 from profiler.planner import Plan, PlannedRun, make_plan
 from profiler.record import interrupted_row
 from profiler.store import ledger as ledger_events
+from profiler.store.compact import compact
 from profiler.store.layout import SessionFolder
 from profiler.store.ledger import Ledger, read_ledger
 from profiler.store.read import open_session
 from profiler.store.write import (
     Recorder,
     clean_temporary,
-    compact,
     refresh_summaries,
     write_campaign,
     write_experiment_json,
@@ -69,7 +69,9 @@ class Journal:
         return journal
 
     @classmethod
-    def reopen(cls, folder: SessionFolder, catalog: Catalog, *, retry_failed: bool, allow_changed: bool) -> tuple[Journal, Plan]:
+    def reopen(
+        cls, folder: SessionFolder, catalog: Catalog, *, retry_failed: bool, allow_changed: bool
+    ) -> tuple[Journal, Plan]:
         """Read an interrupted session back and write the rows of the attempts that never reported.
 
         Raises SessionError when the stored config now gives another plan, unless `allow_changed`.
@@ -121,7 +123,9 @@ class Journal:
         """Complete a record with its cooling, which ends after the record was written."""
         if row is None:
             return
-        nulls = {name: why for name, why in row["null_reasons"].items() if name not in ("cooling_s", "cooling_idle_proven")}
+        nulls = {
+            name: why for name, why in row["null_reasons"].items() if name not in ("cooling_s", "cooling_idle_proven")
+        }
         if cooling["null_reason"]:
             nulls["cooling_idle_proven"] = cooling["null_reason"]
         row |= {
@@ -149,9 +153,9 @@ class Journal:
         """Write the rows of attempts that were started and have no record."""
         written = {(row["run_id"], row["attempt"]) for row in open_session(self._folder.root).attempts()}
         runs = {run.index: run for run in self._plan}
-        open_attempts: dict[tuple[str, int], Mapping[str, Any]] = {}
+        open_attempts: dict[tuple[str, int], dict[str, Any]] = {}
         for event in read_ledger(self._folder.ledger).events:
-            key = event.get("run_id", ""), event.get("attempt", 0)
+            key = (event.get("run_id", ""), event.get("attempt", 0))
             if event["event"] == ledger_events.ATTEMPT_STARTED:
                 open_attempts[key] = event
             elif event["event"] == "attempt_refused":
@@ -188,7 +192,11 @@ def retry_decision(run: PlannedRun, row: Mapping[str, Any], retry_may_help: bool
 
 def _same_plan(folder: SessionFolder, plan: Plan, allow_changed: bool) -> None:
     stored = next(
-        (e.get("plan_digest") for e in read_ledger(folder.ledger).events if e["event"] == ledger_events.SESSION_CREATED),
+        (
+            e.get("plan_digest")
+            for e in read_ledger(folder.ledger).events
+            if e["event"] == ledger_events.SESSION_CREATED
+        ),
         None,
     )
     if stored != plan.digest and not allow_changed:

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from profiler.mutation import Scalar
 from profiler.process.contained import Command
-from profiler.workloads import ModelSpec, Scalar
+from profiler.workloads import ModelSpec
 
 
 @dataclass(frozen=True)

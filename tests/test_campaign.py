@@ -21,7 +21,17 @@ pytestmark = pytest.mark.ray
 def many(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """One campaign with a run of every behaviour, so that Ray starts once."""
     folder = tmp_path_factory.mktemp("campaign")
-    behaviours = ["good", "exit_3", "fail_once", "no_metric", "no_done", "wrong_rate", "out_of_range", "kill_self", "oom"]
+    behaviours = [
+        "good",
+        "exit_3",
+        "fail_once",
+        "no_metric",
+        "no_done",
+        "wrong_rate",
+        "out_of_range",
+        "kill_self",
+        "oom",
+    ]
     experiments = [quick(behaviour=name, marker=str(folder / "once")) for name in behaviours]
     experiments.append(quick(epochs=100, epoch_seconds=1.0) | {"timeout_seconds": 1.0})
     path = config(folder, experiments, max_retries=1)
@@ -66,13 +76,15 @@ def test_the_values_are_the_same_everywhere(many: dict[str, Any]) -> None:
     session = profiler.open(many["folder"])
     frame = session.runs(flat=True)
     record = json.loads((many["folder"] / row["experiment_id"] / "experiment.json").read_text())
-    table = duckdb.sql(f"select metrics from '{many['folder']}/dataset/runs/*.parquet' where experiment_id = '{row['experiment_id']}'")
+    table = duckdb.sql(
+        f"select metrics from '{many['folder']}/dataset/runs/*.parquet' where experiment_id = '{row['experiment_id']}'"
+    )
     with (many["folder"] / "summary.csv").open() as stream:
         summary = {line["experiment_id"]: line for line in csv.DictReader(stream)}
     assert row["metrics"]["accuracy"] == 0.75
     assert record["performance_metrics"]["accuracy"] == 0.75
     assert float(frame.set_index("experiment_id").loc[row["experiment_id"], "metric_accuracy"]) == 0.75
-    assert dict(table.fetchone()[0])["accuracy"] == 0.75
+    assert dict(table.fetchall()[0][0])["accuracy"] == 0.75
     assert float(summary[row["experiment_id"]]["perf_accuracy"]) == 0.75
 
 
