@@ -44,8 +44,8 @@ def _unless(current: Any) -> Callable[[Any], bool]:
 
 @dataclass(frozen=True)
 class Key:
-    """One key. `issue` numbers the work that makes it take effect; `is_later` tells whether a value asks for work that
-    is still to come. `optional`: null means the same as leaving the key out."""
+    """One key. `issue` numbers the work that makes all of it take effect; `is_later` tells whether a value asks for
+    work that is still to come, and `not_yet` names such values. `optional`: null means the same as leaving it out."""
 
     name: str
     levels: str
@@ -54,7 +54,12 @@ class Key:
     meaning: str
     issue: str = "01"
     is_later: Callable[[Any], bool] = _never
+    not_yet: str = ""
     optional: bool = False
+
+    def title(self, level: str) -> str:
+        """The name as people write it: what only a background has is `background.<name>`."""
+        return f"background.{self.name}" if level == "B" and self.levels in ("B", "CB") else self.name
 
 
 COOLING = Group(
@@ -97,7 +102,7 @@ KEYS: tuple[Key, ...] = (
         "Whether the foreground's hyperparameters are mutated."),
     Key("mode", "B", Choice("loop", "reuse"), "loop",
         "`loop` starts the background's training afresh each time it ends; `reuse` keeps one warm process training.",
-        issue="05", is_later=_unless("loop")),
+        issue="05", is_later=_unless("loop"), not_yet="`reuse`"),
     Key("seed", "C", Integer(0, 2**63 - 1), "drawn and recorded",
         "Seed of everything random in the plan: the same seed gives the same plan.", optional=True),
     Key("runs_per_config", "CEF", _RUNS, "1",
@@ -127,7 +132,8 @@ KEYS: tuple[Key, ...] = (
     Key("multipliers", "EF", MapOf("mapping hyperparameter -> [low, high]", ListOf(Number(low=0))), "{}",
         "Draw from default x low to default x high.", optional=True),
     Key("baseline_runs", "E", Integer(0, MAX_RUNS), "0",
-        "That many runs with the default values, before the mutated ones; in parallel mode of each partner alone too."),
+        "That many runs with the default values, before the mutated ones; in parallel mode of each partner alone too.",
+        issue="05", not_yet="in parallel mode"),
     Key("foreground", "E", AnyMapping("mapping"), "required in parallel mode", "The measured training."),
     Key("background", "E", AnyMapping("mapping"), "required in parallel mode",
         "The training that loads the same device meanwhile."),
@@ -139,15 +145,16 @@ KEYS: tuple[Key, ...] = (
         "Wait that long for the background instead of watching for its readiness.", optional=True),
     Key("min_busy_share", "B", Number(low=0, high=1), "0.5",
         "Below that share of working time the run is flagged `background_idle`.",
-        issue="05", is_later=_always, optional=True),
+        issue="05", is_later=_always, not_yet="all", optional=True),
     Key("cooling", "CE", COOLING, "{seconds: 60} with a GPU, else {seconds: 0}", "The wait after each run.",
-        is_later=lambda value: value.get("until") is not None, issue="05", optional=True),
+        is_later=lambda value: value.get("until") is not None, issue="05", not_yet="`until`", optional=True),
     Key("order", "C", Choice("as_written", "shuffled", "blocked"), "as_written", "Order of the runs.",
-        issue="05", is_later=_unless("as_written")),
+        issue="05", is_later=_unless("as_written"), not_yet="`shuffled`, `blocked`"),
     Key("isolation", "C", Choice("node", "gpu"), "node",
-        "Whether other GPUs of the node may work at the same time (`gpu`).", issue="05", is_later=_unless("node")),
+        "Whether other GPUs of the node may work at the same time (`gpu`).",
+        issue="05", is_later=_unless("node"), not_yet="`gpu`"),
     Key("sharing", "CE", Choice("time_slice", "mps"), "time_slice", "How two trainings share a GPU.",
-        issue="05", is_later=_unless("time_slice")),
+        issue="05", is_later=_unless("time_slice"), not_yet="`mps`"),
     Key("memory_limit_mib", "CE", Integer(1, 10**9), "the device's",
         "A run whose models' estimates need more GPU memory is refused at plan time.", optional=True),
     Key("require_energy", "C", ListOf(Choice("gpu", "cpu", "dram")), "[]",
@@ -156,18 +163,21 @@ KEYS: tuple[Key, ...] = (
         "What is checked before each run, and how long it may take.", optional=True),
     Key("sampling", "C", SAMPLING, "{rate_hz: 10}", "Samples a second, 1 to 100.", optional=True),
     Key("thresholds", "C", MapOf("mapping reason -> number", Number()), "{}", "Limits of the verdicts.",
-        issue="06", is_later=bool, optional=True),
+        issue="06", is_later=bool, not_yet="all", optional=True),
     Key("data", "CEFB", PathOrMap(), "PROFILER_DATA", "Folder with the data sets, for all or by repository.",
         optional=True),
     Key("size", "CEFB", Choice("full", "reduced"), "full",
         "`reduced` trains a small version in seconds; sets the hyperparameter `size`."),
     Key("checkout", "EFB", Text(), "none", "Your own clone of the original repository.",
-        issue="04", is_later=_always, optional=True),
-    Key("python", "EFB", Text(), "none", "Interpreter for that clone.", issue="04", is_later=_always, optional=True),
+        issue="04", is_later=_always, not_yet="all", optional=True),
+    Key("python", "EFB", Text(), "none", "Interpreter for that clone.",
+        issue="04", is_later=_always, not_yet="all", optional=True),
     Key("resources", "CE", MapOf("mapping resource -> number", Number(low=0)), "{}", "Extra Ray resources of a run.",
-        issue="07", is_later=bool, optional=True),
-    Key("gpus", "CE", Integer(1, 1024), "1", "GPUs of one run.", issue="07", is_later=_unless(1)),
-    Key("gpu_model", "CE", Text(), "none", "Only GPUs of this kind.", issue="07", is_later=_always, optional=True),
+        issue="07", is_later=bool, not_yet="all", optional=True),
+    Key("gpus", "CE", Integer(1, 1024), "1", "GPUs of one run.",
+        issue="07", is_later=_unless(1), not_yet="more than 1"),
+    Key("gpu_model", "CE", Text(), "none", "Only GPUs of this kind.",
+        issue="07", is_later=_always, not_yet="all", optional=True),
 )  # fmt: skip
 
 REFUSED: dict[str, str] = {

@@ -170,8 +170,7 @@ class CampaignReader:
             message = "`baseline_runs` stand beside mutated runs; in mode default every run is one"
             self.faults.add(item.at("baseline_runs"), count, message, "runs_per_config")
         if count and mode == "parallel":
-            item.postpone("baseline_runs", "05")
-            self.later.append(item.later[-1])
+            self.later.append(item.postpone("baseline_runs"))
         return count
 
     def _cooling(self, section: Section, inherited: Cooling | None = None) -> Cooling:

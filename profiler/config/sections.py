@@ -49,9 +49,12 @@ class Section:
             self.faults.add(self.at(name), None, f"`{name}` {why}")
         return self._values.get(name)
 
-    def postpone(self, name: str, issue: str) -> None:
+    def postpone(self, name: str) -> LaterKey:
         """Note that `name`, as used here, is for a later version."""
-        self.later.append(LaterKey(self.at(name), name, issue))
+        key = key_of(self.level, name)
+        later = LaterKey(self.at(name), key.title(self.level) if key else name, key.issue if key else "")
+        self.later.append(later)
+        return later
 
     def _take(self, name: Any, value: Any) -> None:
         key = key_of(self.level, name) if isinstance(name, str) else None
@@ -66,7 +69,7 @@ class Section:
             return
         self._values[name] = read
         if key.is_later(read):
-            self.postpone(name, key.issue)
+            self.postpone(name)
 
     def _refuse(self, name: Any, value: Any) -> None:
         path = self.at(str(name))
