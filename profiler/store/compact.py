@@ -54,7 +54,7 @@ def _compact_folder(folder: SessionFolder, table: Table, part: Path) -> int:
             whole_file(new / f"{paths[0].stem}+{len(paths) - 1}.parquet") as file,
             parquet_writer(table, file) as writer,
         ):
-            for data in _batches(paths, table):
+            for data in _batches(paths):
                 writer.write_table(data)
         exchanged = exchange(new, part)
     finally:
@@ -62,11 +62,11 @@ def _compact_folder(folder: SessionFolder, table: Table, part: Path) -> int:
     return len(paths) - 1 if exchanged else 0
 
 
-def _batches(paths: Sequence[Path], table: Table) -> Iterator[pa.Table]:
+def _batches(paths: Sequence[Path]) -> Iterator[pa.Table]:
     """The files' rows in order, in pieces that are worth a row group."""
     waiting: list[pa.Table] = []
     for path in paths:
-        waiting.append(read_file(path, table))
+        waiting.append(read_file(path))
         if sum(data.num_rows for data in waiting) >= ROWS_AT_ONCE:
             yield pa.concat_tables(waiting)
             waiting = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,34 @@ DATASETS = ("plan", "runs", "samples", "processes")
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+_SAMPLE_NAME = re.compile(r"([^-]{1,8})-(\d+)-(\d+)-\d+\.parquet")
+
+
+@dataclass(frozen=True)
+class SampleSpan:
+    """A stretch of one boot's CLOCK_MONOTONIC, both ends included. Trace files are named after theirs, so that a reader
+    opens only those that can hold what it looks for."""
+
+    boot_id: str
+    start_ns: int
+    end_ns: int
+
+    def file_name(self, rows: int) -> str:
+        return f"{self._boot}-{self.start_ns:018d}-{self.end_ns:018d}-{rows}.parquet"
+
+    def may_be_in(self, name: str) -> bool:
+        """False only if the file of that name has no row of this span; other names promise nothing."""
+        match = _SAMPLE_NAME.fullmatch(name)
+        if match is None:
+            return True
+        boot, start, end = match.groups()
+        return boot == self._boot and int(start) <= self.end_ns and int(end) >= self.start_ns
+
+    @property
+    def _boot(self) -> str:
+        return self.boot_id.replace("-", "")[:8]
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,14 @@
 """Reads a session: rows of its runs, its plan, traces. It changes nothing and may run while a driver writes.
 
-pandas is imported only by the methods that return a DataFrame.
+pandas is imported only by the methods that return a DataFrame: the others are fast to start.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from profiler.errors import SessionError
-from profiler.store.layout import SessionFolder
+from profiler.store.layout import SampleSpan, SessionFolder
 from profiler.store.ledger import LedgerText, read_ledger
 from profiler.store.rows import from_arrow, not_run, to_json
-from profiler.store.schema import PLAN, PROCESSES, RUNS, SAMPLES, Column, Table, arrow_schema
+from profiler.store.schema import PLAN, PROCESSES, RUNS, SAMPLES, Table, arrow_schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,35 +114,39 @@ class Session:
     def runs(self, safe: bool = False, flat: bool = False) -> pd.DataFrame:
         """One row a planned run. `safe`: only runs that are valid and uncontaminated. `flat`: also a column hp_<name>
         for each effective hyperparameter and metric_<name> for each metric. Null is NaN, NaT, <NA> or None."""
+        from profiler.store.frames import flatten, frame_of
+
         rows = [row for row in self.rows() if row["safe"] or not safe]
-        frame = _frame(RUNS, rows)
-        return _flatten(frame, rows) if flat else frame
+        frame = frame_of(RUNS, rows)
+        return flatten(frame, rows) if flat else frame
 
     def plan(self) -> pd.DataFrame:
         """One row a planned run, columns of `plan`."""
-        return _frame(PLAN, self._plan_rows())
+        from profiler.store.frames import frame_of
+
+        return frame_of(PLAN, self._plan_rows())
 
     def processes(self) -> pd.DataFrame:
         """Who was on which GPU when, columns of `processes`."""
-        return _frame(PROCESSES, read_rows(self.folder.dataset("processes"), PROCESSES))
+        from profiler.store.frames import frame_of
+
+        return frame_of(PROCESSES, read_rows(self.folder.dataset("processes"), PROCESSES))
 
     def samples(self, run_id: str, attempt: int | None = None) -> pd.DataFrame:
         """The trace of a run's attempt (default: the one that `row` gives): rows of its node and boot within its
         window, by time. Empty when the attempt has no window. SessionError when there is no such run or attempt."""
-        return _arrow_frame(self.sample_table(run_id, attempt))
+        from profiler.store.frames import arrow_frame
+
+        return arrow_frame(self.sample_table(run_id, attempt))
 
     def sample_table(self, run_id: str, attempt: int | None = None) -> pa.Table:
         """As `samples`, as an Arrow table."""
         row = self.row(run_id) if attempt is None else self._attempt(run_id, attempt)
         if None in (row["node_id"], row["boot_id"], row["window_start_ns"], row["window_end_ns"]):
             return arrow_schema(SAMPLES).empty_table()
-        filters = [
-            ("boot_id", "==", row["boot_id"]),
-            ("t_mono_ns", ">=", row["window_start_ns"]),
-            ("t_mono_ns", "<=", row["window_end_ns"]),
-        ]
-        tables = read_tables(self.folder.samples_of(row["node_id"]), SAMPLES, filters)
-        table = pa.concat_tables(tables, promote_options="default") if tables else arrow_schema(SAMPLES).empty_table()
+        span = SampleSpan(row["boot_id"], row["window_start_ns"], row["window_end_ns"])
+        tables = read_tables(self.folder.samples_of(row["node_id"]), lambda path: _read_span(path, span))
+        table = pa.concat_tables([arrow_schema(SAMPLES).empty_table(), *tables], promote_options="default")
         return table.sort_by([("t_mono_ns", "ascending")])
 
     def _attempt(self, run_id: str, attempt: int) -> dict[str, Any]:
@@ -183,93 +188,57 @@ def final_rows(attempts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def read_rows(folder: Path, table: Table) -> list[dict[str, Any]]:
     """All rows of a dataset folder, typed. A missing folder has none; SessionError names a damaged file."""
-    return [row for data in read_tables(folder, table) for row in from_arrow(table, data)]
+    return [row for data in read_tables(folder, read_file) for row in from_arrow(table, data)]
 
 
-def read_tables(folder: Path, table: Table, filters: Sequence[tuple[str, str, Any]] | None = None) -> list[pa.Table]:
-    """The Parquet files below `folder`, one Arrow table each. Files whose name starts with '.' are not there yet."""
+def read_tables(folder: Path, read: Callable[[Path], pa.Table | None]) -> list[pa.Table]:
+    """What `read` gives for each Parquet file below `folder`, without None."""
     for last in [False] * (_READ_TRIES - 1) + [True]:
         try:
-            return [read_file(path, table, filters) for path in parquet_files(folder)]
+            tables = [read(path) for path in parquet_files(folder)]
         except FileNotFoundError as error:
             # Compaction put one file in the place of several between our listing and our reading.
             if last:
                 raise SessionError(f"{folder} keeps changing while it is read ({error}); try again") from error
+        else:
+            return [table for table in tables if table is not None]
     raise AssertionError("the loop returns or raises")
 
 
 def parquet_files(folder: Path) -> list[Path]:
+    """The Parquet files below `folder`. Names that start with '.' are not there yet."""
     return sorted(
         p for p in folder.rglob("*.parquet") if not any(part.startswith(".") for part in p.relative_to(folder).parts)
     )
 
 
-def read_file(path: Path, table: Table, filters: Sequence[tuple[str, str, Any]] | None = None) -> pa.Table:
-    """One Parquet file of a table. FileNotFoundError when it is gone, SessionError when it is damaged."""
+def read_file(path: Path) -> pa.Table:
+    """One Parquet file. FileNotFoundError when it is gone, SessionError when it is damaged."""
+    with _damage_named(path):
+        return pq.ParquetFile(path).read(use_threads=False)
+
+
+def _read_span(path: Path, span: SampleSpan) -> pa.Table | None:
+    """The rows of a trace file within `span`; None when its name says that it has none."""
+    if not span.may_be_in(path.name):
+        return None
+    inside = [
+        ("boot_id", "==", span.boot_id),
+        ("t_mono_ns", ">=", span.start_ns),
+        ("t_mono_ns", "<=", span.end_ns),
+    ]
+    with _damage_named(path):
+        return pq.read_table(path, filters=inside, partitioning=None)
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
     try:
-        return pq.read_table(path, filters=list(filters) if filters else None, partitioning=None)
+        yield
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as error:
         raise SessionError(
             f"damaged file {path}: {error}; move it out of {path.parent} and look at it: "
-            f"without it the rest of the {table.name} opens, and `profiler resume` does its runs again"
+            "without it the rest of the session opens, and `profiler resume` does again what is missing then"
         ) from error
-
-
-def _frame(table: Table, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame({column.name: _series(column, [row[column.name] for row in rows]) for column in table})
-
-
-def _series(column: Column, values: list[Any]) -> pd.Series[Any]:
-    """Integers and truth values that may be null get pandas' nullable types: as floats, large times lose digits."""
-    import pandas as pd
-
-    if pa.types.is_integer(column.type):
-        return pd.Series(values, dtype="Int64")
-    if pa.types.is_boolean(column.type):
-        return pd.Series(values, dtype="boolean")
-    if pa.types.is_floating(column.type):
-        return pd.Series(values, dtype="float64")
-    if pa.types.is_timestamp(column.type):
-        return pd.Series(pd.to_datetime(pd.Series(values, dtype="object"), utc=True)).astype("datetime64[us, UTC]")
-    if pa.types.is_string(column.type):
-        return pd.Series(values, dtype="string")
-    return pd.Series(values, dtype="object")
-
-
-def _arrow_frame(data: pa.Table) -> pd.DataFrame:
-    """As `_frame`, without the way over Python objects: traces are long."""
-    import pandas as pd
-
-    types = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype(), pa.string(): pd.StringDtype()}
-    frame: pd.DataFrame = data.to_pandas(types_mapper=types.get)
-    return frame
-
-
-def _flatten(frame: pd.DataFrame, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    import pandas as pd
-
-    flat: dict[str, list[Any]] = {}
-    for prefix, column in (("hp_", "hyperparameters"), ("metric_", "metrics")):
-        for name in dict.fromkeys(name for row in rows for name in row[column] or {}):
-            flat[prefix + name] = [(row[column] or {}).get(name) for row in rows]
-    return pd.concat(
-        [frame, pd.DataFrame({name: _values(values) for name, values in flat.items()}, index=frame.index)], axis=1
-    )
-
-
-def _values(values: list[Any]) -> pd.Series[Any]:
-    """The narrowest column type that keeps each value what it is."""
-    import pandas as pd
-
-    kinds = {type(value) for value in values if value is not None}
-    narrow = {
-        frozenset({int}): "Int64",
-        frozenset({float}): "float64",
-        frozenset({bool}): "boolean",
-        frozenset({str}): "string",
-    }
-    return pd.Series(values, dtype=narrow.get(frozenset(kinds), "object"))

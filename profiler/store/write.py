@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from profiler.store import files, ledger
 from profiler.store.compact import HIDDEN_PREFIX, compact
 from profiler.store.export import experiment_json, summary_csv
-from profiler.store.layout import SessionFolder
+from profiler.store.layout import SampleSpan, SessionFolder
 from profiler.store.parquet import parquet_bytes
 from profiler.store.read import final_rows, parquet_files, read_rows
 from profiler.store.rows import complete_run, to_arrow
@@ -75,13 +75,14 @@ def write_experiment_json(folder: SessionFolder, row: Mapping[str, Any]) -> None
 
 def write_samples(folder: SessionFolder, node_id: str, rows: Sequence[Any]) -> Path | None:
     """One batch of a node's trace (dicts, named tuples or dataclasses), in one file named after its span, so that the
-    same batch again replaces itself. Batches must not overlap. Returns the file, None for an empty batch."""
+    same batch again replaces itself. A batch is of one boot, and batches must not overlap. Returns the file, None for
+    an empty batch."""
     if not rows:
         return None
     batch = [{"node_id": node_id, **_as_dict(row)} for row in rows]
     times = [row["t_mono_ns"] for row in batch]
-    name = f"{batch[0]['boot_id'][:8]}-{min(times):018d}-{max(times):018d}-{len(batch)}.parquet"
-    path = folder.samples_of(node_id) / name
+    span = SampleSpan(batch[0]["boot_id"], min(times), max(times))
+    path = folder.samples_of(node_id) / span.file_name(len(batch))
     _write_table(path, SAMPLES, batch)
     return path
 

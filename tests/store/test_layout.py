@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from profiler.errors import CannotRunError
-from profiler.store.layout import SessionFolder, create_session
-from tests.store.build import NOON
+from profiler.store.layout import SampleSpan, SessionFolder, create_session
+from tests.store.build import BOOT, NOON
 
 
 def test_the_folder_is_named_after_the_utc_second(tmp_path: Path) -> None:
@@ -59,3 +59,27 @@ def test_unwritable_results_are_refused_in_words(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(CannotRunError, match="Permission denied"):
         create_session(tmp_path / "results", lambda: NOON)
+
+
+@pytest.mark.parametrize(
+    ("boot", "start", "end", "expected"),
+    [
+        (BOOT, 10, 20, True),
+        (BOOT, 20, 30, True),
+        (BOOT, 0, 10, True),
+        (BOOT, 12, 13, True),
+        (BOOT, 21, 30, False),
+        (BOOT, 0, 9, False),
+        ("f" * 36, 10, 20, False),
+    ],
+)
+def test_a_trace_files_name_says_what_it_can_hold(boot: str, start: int, end: int, expected: bool) -> None:
+    name = SampleSpan(BOOT, 10, 20).file_name(5)
+    assert SampleSpan(boot, start, end).may_be_in(name) is expected
+
+
+@pytest.mark.parametrize(
+    "name", ["empty.parquet", "x.parquet", SampleSpan(BOOT, 1, 2).file_name(3)[:-8] + "+2.parquet"]
+)
+def test_a_name_that_says_nothing_is_opened(name: str) -> None:
+    assert SampleSpan("f" * 36, 5, 6).may_be_in(name)
