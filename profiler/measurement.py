@@ -66,7 +66,10 @@ class Measurement:
         own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "energy"}
         columns = {field.name: getattr(self.energy, field.name) for field in fields(self.energy)}
         findings = [{"reason": finding.reason, "evidence": finding.evidence} for finding in self.energy.findings]
-        return {**own, "exit_code": self.status, **columns, "findings": findings}
+        nulls = dict(self.energy.null_reasons)
+        if self.duration_s is None:
+            nulls["duration_s"] = self.why
+        return {**own, "exit_code": self.status, **columns, "null_reasons": nulls, "findings": findings}
 
 
 def measure_command(
@@ -137,7 +140,7 @@ def _measurement(
     command: Command, containment: str, report: ExitReport, gpu_uuids: tuple[str, ...], energy: EnergyAccount
 ) -> Measurement:
     duration_s = None
-    if report.t0_ns is not None and report.t1_ns is not None:
+    if report.t0_ns is not None and report.t1_ns is not None and report.why != "start_failed":
         duration_s = (report.t1_ns - report.t0_ns) / 1e9
     return Measurement(
         argv=command.argv,

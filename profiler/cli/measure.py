@@ -75,6 +75,7 @@ def _energy(measured: Measurement, column: str) -> str:
     joules = getattr(measured.energy, column)
     if joules is None:
         return f"not known: {measured.energy.null_reasons.get(column, 'no reason given')}"
-    mean = f", mean {joules / measured.duration_s:.1f} W" if measured.duration_s else ""
-    source = measured.energy.energy_sources.get(column)
+    power_w = measured.energy.gpu_power_mean_w if column == "gpu_energy_j" else None
+    mean = f", mean {power_w:.1f} W" if power_w is not None else ""
+    source = measured.energy.energy_sources.get(column, "").partition(", unit ")[0]
     return f"{energy_text(joules)}{mean}" + (f" ({source})" if source else "")

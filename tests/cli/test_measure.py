@@ -1,0 +1,248 @@
+"""``profiler measure``: real commands, contained and measured; the figures against virtual hardware of known truth."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import profiler as public
+from profiler.energy.account import FIGURES
+from profiler.errors import UsageError
+from tests.cli.program import profiler
+from tests.fakes.nvml import FakeNvml
+from tests.fakes.powercap import Player, Zone, build
+
+SLEEPER = "47.{}"  # a length of sleep that nobody else uses: it is looked for by its argument
+
+
+def sleepers(mark: str) -> list[int]:
+    """PIDs of the processes `sleep <mark>`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                argv = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if argv[:2] == [b"sleep", mark.encode()]:
+                found.append(int(entry.name))
+    return found
+
+
+def count_becomes(mark: str, count: int, within_s: float = 5.0) -> bool:
+    deadline = time.monotonic() + within_s
+    while len(sleepers(mark)) != count:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def test_sleep_2_takes_2_seconds_and_20_samples(tmp_path: Path) -> None:
+    ended = profiler("measure", "--json", "--", "sleep", "2", environment={"PROFILER_SYSFS_ROOT": str(tmp_path)})
+    assert (ended.code, ended.err) == (0, "")
+    document = ended.json()
+    assert document["exit_code"] == 0
+    assert document["duration_s"] == pytest.approx(2, rel=0.05)
+    assert abs(document["samples"] - 20) <= 1
+    assert document["containment"] in ("pid_namespace", "cgroup")
+    for column in FIGURES:
+        assert document[column] is not None or document["null_reasons"][column]
+        assert document[column] != 0
+    assert document["null_reasons"]["cpu_package_energy_j"] == "no_rapl_zones"
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (["true"], 0),
+        (["false"], 1),
+        (["sh", "-c", "exit 42"], 42),
+        (["sh", "-c", "kill -9 $$"], 137),
+        (["sh", "-c", "kill -TERM $$"], 143),
+        (["no-such-command-here"], 127),
+        (["/etc/passwd"], 126),
+    ],
+)
+def test_it_ends_with_the_commands_own_code(command: list[str], code: int) -> None:
+    plain = profiler("measure", "--", *command)
+    assert plain.code == code
+    assert "Traceback" not in plain.err
+    in_json = profiler("measure", "--json", "--", *command)
+    assert in_json.code == code
+    assert in_json.json()["exit_code"] == code
+
+
+def test_a_command_that_cannot_be_started_is_named() -> None:
+    ended = profiler("measure", "--", "no-such-command-here")
+    assert "no-such-command-here" in ended.err
+    document = profiler("measure", "--json", "--", "no-such-command-here").json()
+    assert document["duration_s"] is None
+    assert document["null_reasons"]["duration_s"] == "start_failed"
+
+
+def test_the_commands_output_passes_through() -> None:
+    ended = profiler("measure", "--", "sh", "-c", "echo out; echo err >&2")
+    assert ended.out.startswith("out\n")
+    assert ended.err == "err\n"
+
+
+def test_json_stands_alone_on_stdout() -> None:
+    ended = profiler("measure", "--json", "--", "sh", "-c", "echo out; echo err >&2; exit 3")
+    assert ended.code == 3
+    assert ended.json()["exit_code"] == 3
+    assert sorted(ended.err.split()) == ["err", "out"]
+
+
+def test_the_command_gets_environment_and_folder(tmp_path: Path) -> None:
+    ended = profiler("measure", "--", "sh", "-c", 'echo "$MARK"; pwd', cwd=tmp_path, environment={"MARK": "a b  c"})
+    assert ended.out.startswith(f"a b  c\n{tmp_path}\n")
+
+
+def test_a_daemon_that_the_command_leaves_is_ended_and_counted() -> None:
+    mark = SLEEPER.format(os.getpid())
+    ended = profiler("measure", "--json", "--", "sh", "-c", f"setsid sh -c 'trap \"\" TERM; sleep {mark}' & sleep 0.3")
+    document = ended.json()
+    assert ended.code == 0
+    assert document["left_behind"] >= 1
+    assert document["duration_s"] < 3
+    assert count_becomes(mark, 0)
+
+
+@contextmanager
+def measuring(*line: str) -> Iterator[subprocess.Popen[str]]:
+    """A measurement in work: a command that has said "up" and goes on."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "profiler", "measure", *line],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=30)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_signal_ends_everything(number: int) -> None:
+    mark = SLEEPER.format(os.getpid())
+    with measuring("--", "sh", "-c", f"setsid sleep {mark} & echo up; sleep {mark}") as process:
+        assert count_becomes(mark, 2)
+        process.send_signal(number)
+        code = process.wait(timeout=30)
+        assert count_becomes(mark, 0)
+        assert code == (130 if number != signal.SIGKILL else -9)
+        if number != signal.SIGKILL:
+            assert process.stderr is not None
+            assert "interrupted" in process.stderr.read()
+
+
+def test_an_interrupted_measurement_in_json_is_one_document() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "profiler", "measure", "--json", "--", "sh", "-c", "echo up >&2; sleep 30"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == "up\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert '"errors"' in out
+    assert err == ""
+
+
+def test_gpu_energy_is_the_counters(fake_nvml: FakeNvml) -> None:
+    fake_nvml.power(300.0)
+    ended = profiler("measure", "--json", "--", "sleep", "2", environment=fake_nvml.env)
+    document = ended.json()
+    assert document["gpu_energy_j"] == pytest.approx(300 * document["duration_s"], rel=0.06)
+    assert document["gpu_energy_integral_j"] == pytest.approx(300 * document["duration_s"], rel=0.02)
+    assert document["gpu_power_mean_w"] == pytest.approx(300, rel=0.01)
+    assert document["gpu_uuids"] == [fake_nvml.gpus[0].uuid]
+    assert "nvml" in document["energy_sources"]["gpu_energy_j"]
+    assert "gpu_energy_j" not in document["null_reasons"]
+
+
+def test_cpu_and_dram_energy_are_the_counters(tmp_path: Path) -> None:
+    zones = [
+        Zone("intel-rapl:0", "package-0", watts=40.0),
+        Zone("intel-rapl:1", "package-1", watts=30.0, start_uj=7_000_000_000),
+        Zone("intel-rapl:0:0", "dram", watts=5.0),
+    ]
+    build(tmp_path, zones)
+    with Player(tmp_path, zones):
+        ended = profiler("measure", "--json", "--", "sleep", "1", environment={"PROFILER_SYSFS_ROOT": str(tmp_path)})
+        people = profiler("measure", "--", "sleep", "0.5", environment={"PROFILER_SYSFS_ROOT": str(tmp_path)})
+    document = ended.json()
+    assert document["cpu_package_energy_j"] == pytest.approx(70 * document["duration_s"], rel=0.05)
+    assert document["dram_energy_j"] == pytest.approx(5 * document["duration_s"], rel=0.05)
+    assert document["cpu_energy_total_j"] == document["cpu_package_energy_j"] + document["dram_energy_j"]
+    assert re.search(
+        r"^CPU package +3\d(\.\d+)? J \(powercap counter package-0, package-1\)$", people.out, re.MULTILINE
+    )
+
+
+def test_several_gpus_are_added_up_and_can_be_chosen(tmp_path: Path, fake_nvml_library: Path) -> None:
+    fake = FakeNvml(tmp_path / "two.state", fake_nvml_library, gpus=2, watts=100.0)
+    both = profiler("measure", "--json", "--", "sleep", "1", environment=fake.env).json()
+    assert both["gpu_power_mean_w"] == pytest.approx(200, rel=0.01)
+    one = profiler("measure", "--json", "--", "sleep", "1", environment={**fake.env, "CUDA_VISIBLE_DEVICES": "1"})
+    assert one.json()["gpu_uuids"] == [fake.gpus[1].uuid]
+    assert one.json()["gpu_power_mean_w"] == pytest.approx(100, rel=0.01)
+    none = profiler("measure", "--json", "--", "true", environment={**fake.env, "CUDA_VISIBLE_DEVICES": ""}).json()
+    assert none["gpu_energy_j"] is None
+    assert none["null_reasons"]["gpu_energy_j"] == "no_gpu_used"
+
+
+def test_doctor_shows_the_gpu(fake_nvml: FakeNvml) -> None:
+    document = profiler("doctor", "--json", environment=fake_nvml.env).json()
+    assert document["gpus"][0]["name"] == fake_nvml.gpus[0].name
+    assert [source["scope"] for source in document["sources"] if source["available"]] == ["gpu"]
+    assert "energy is measured for: GPU" in profiler("doctor", environment=fake_nvml.env).out
+
+
+def test_it_works_in_python_too() -> None:
+    measured = public.measure(["sh", "-c", "exit 3"], stdout=2)
+    assert (measured.status, measured.why) == (3, "exited")
+    assert measured.to_json()["null_reasons"]
+    with pytest.raises(UsageError):
+        public.measure([])
+    with pytest.raises(UsageError):
+        public.measure("sleep 2")
+
+
+def test_a_time_out_ends_it() -> None:
+    measured = public.measure(["sleep", "30"], timeout_s=0.3)
+    assert measured.why == "timeout"
+    assert measured.status == 128 + signal.SIGTERM
+    assert measured.duration_s == pytest.approx(0.3, abs=0.3)
+
+
+def test_a_file_takes_the_output(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert public.measure(["echo", "hi"], stdout=log).status == 0
+    assert log.read_text() == "hi\n"
+
+
+def test_a_block_is_measured_without_ray() -> None:
+    with public.meter("nap") as window:
+        time.sleep(0.3)
+    assert window.duration_s == pytest.approx(0.3, abs=0.1)
+    assert window.gpu_energy_j is not None or window.null_reasons["gpu_energy_j"]
