@@ -6,15 +6,15 @@ reason why there is none. It reads no hardware itself (rapl, perf, nvml do) and 
 How two readings are compared: a device cannot draw more than `CounterInfo.max_power_w`, so between two readings the
 counter can advance by a bounded number of units. Exactly one possible advance within the bound is taken (one that
 passes the modulus is a wrap); several are `wrap_ambiguous`; none means that one of the two readings is wrong (torn) or
-that the counter was reset in between. Readings around the place decide which: a torn read disagrees with what follows
-it, a reset agrees with it.
+that the counter was reset in between. Readings around the place decide which: after a torn read the counter goes on
+where it was, after a reset it does not.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from typing import Final, Protocol, runtime_checkable
@@ -56,6 +56,10 @@ class CounterInfo:
     max_power_w: float
     update_period_s: float | None
     unit: str = "uJ"
+    max_units_per_s: float = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "max_units_per_s", self.max_power_w / float(self.joules_per_unit))
 
     @property
     def period_s(self) -> float:
@@ -68,8 +72,7 @@ class CounterInfo:
 
     def max_units(self, elapsed_ns: int) -> int:
         """The most units that can pass in `elapsed_ns`, including what two late updates can carry over."""
-        elapsed_s = elapsed_ns / 1e9 + max(0.01, 2 * self.period_s)
-        return int(self.max_power_w * elapsed_s / float(self.joules_per_unit))
+        return int(self.max_units_per_s * (elapsed_ns / 1e9 + max(0.01, 2 * self.period_s)))
 
     def joules(self, units: int) -> float:
         return float(Fraction(self.joules_per_unit) * units)
@@ -228,8 +231,8 @@ def _cheapest(info: CounterInfo, good: Sequence[_Good]) -> tuple[list[float], li
             step = _step(info, good[i], good[j]) if cost[i] < unreachable else None
             if step is None:
                 continue
-            # A dropped reading that agrees with what follows was not torn: the counter was reset before it.
-            if any(_step(info, good[k], good[j]) is not None for k in range(i + 1, j)):
+            # Over a wrap, a dropped reading that agrees with what follows was not torn: the counter was reset to 0.
+            if step.wraps and any(_step(info, good[k], good[j]) is not None for k in range(i + 1, j)):
                 continue
             total = cost[i] + (j - 1 - i) + (len(good) if step.ambiguous else 0)
             if total < cost[j]:
