@@ -73,17 +73,18 @@ def write_experiment_json(folder: SessionFolder, row: Mapping[str, Any]) -> None
     files.write_whole(folder.experiment_json(whole["experiment_id"]), experiment_json(whole))
 
 
-def write_samples(folder: SessionFolder, node_id: str, rows: Sequence[Any]) -> Path | None:
-    """One batch of a node's trace (dicts, named tuples or dataclasses), in one file named after its span, so that the
-    same batch again replaces itself. A batch is of one boot, and batches must not overlap. Returns the file, None for
-    an empty batch."""
-    if not rows:
-        return None
+def write_samples(folder: SessionFolder, node_id: str, rows: Sequence[Any]) -> list[Path]:
+    """One batch of a node's trace (dicts, named tuples or dataclasses), in one file a boot. The file is named after its
+    span, so that the same batch again replaces itself; batches must not overlap. Returns the files."""
     batch = [{"node_id": node_id, **_as_dict(row)} for row in rows]
-    times = [row["t_mono_ns"] for row in batch]
-    span = SampleSpan(batch[0]["boot_id"], min(times), max(times))
-    path = folder.samples_of(node_id) / span.file_name(len(batch))
-    _write_table(path, SAMPLES, batch)
+    boots = dict.fromkeys(row["boot_id"] for row in batch)
+    return [_write_span(folder, node_id, boot, [row for row in batch if row["boot_id"] == boot]) for boot in boots]
+
+
+def _write_span(folder: SessionFolder, node_id: str, boot_id: str, rows: Sequence[Mapping[str, Any]]) -> Path:
+    times = [row["t_mono_ns"] for row in rows]
+    path = folder.samples_of(node_id) / SampleSpan(boot_id, min(times), max(times)).file_name(len(rows))
+    _write_table(path, SAMPLES, rows)
     return path
 
 

@@ -280,7 +280,7 @@ def test_samples_of_what_has_no_window_or_no_name(tmp_path: Path) -> None:
         session.samples("nonsense")
     with pytest.raises(SessionError, match="no attempt 4"):
         session.samples(folder.run_id(1), attempt=4)
-    assert write_samples(folder, "node-a", []) is None
+    assert write_samples(folder, "node-a", []) == []
 
 
 def test_a_batch_sent_twice_is_there_once(tmp_path: Path) -> None:
@@ -288,6 +288,14 @@ def test_a_batch_sent_twice_is_there_once(tmp_path: Path) -> None:
     batch = [sample(T0_NS + i, i) for i in range(5)]
     assert write_samples(folder, "node-a", batch) == write_samples(folder, "node-a", batch)
     assert ds.dataset(folder.dataset("samples")).count_rows() == 5
+
+
+def test_a_batch_across_a_reboot_is_split(tmp_path: Path) -> None:
+    folder = session_folder(tmp_path, 1)
+    write_run(folder, attempt_row(folder, 1, window_start_ns=0, window_end_ns=100, boot_id="f" * 36))
+    batch = [sample(T0_NS, 1), sample(50, 2, boot_id="f" * 36)]
+    assert len(write_samples(folder, "node-a", batch)) == 2
+    assert open_session(folder.root).samples(folder.run_id(1))["tick"].tolist() == [2]
 
 
 def test_processes_keep_what_has_no_column(tmp_path: Path) -> None:

@@ -1,0 +1,241 @@
+"""From log and events to values used, metrics, and whether the training finished."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from profiler.events import DoneEvent, EpochEvent, TrainerEvents
+from profiler.hyperparameters import HyperparameterSpec
+from profiler.metrics import MAX_LINE_CHARACTERS, Outcome, collect, log_lines, parse_number
+from profiler.workloads import MetricSpec, ModelSpec
+
+
+def model(**changes: Any) -> ModelSpec:
+    fields: dict[str, Any] = {
+        "repo": "r",
+        "name": "m",
+        "folder": Path("/nowhere"),
+        "hyperparameters": {
+            "epochs": HyperparameterSpec(name="epochs", type="int", default=2),
+            "learning_rate": HyperparameterSpec(name="learning_rate", type="float", default=0.1),
+        },
+        "metrics": {"acc": MetricSpec(name="acc", direction="maximize", minimum=0, maximum=1)},
+        "primary_metric": "acc",
+    }
+    return ModelSpec(**(fields | changes))
+
+
+def metric(**changes: Any) -> dict[str, MetricSpec]:
+    return {"acc": MetricSpec(**({"name": "acc", "direction": "maximize", "minimum": 0, "maximum": 1} | changes))}
+
+
+def outcome(tmp_path: Path, spec: ModelSpec, events: TrainerEvents, log: str | bytes = "", **requested: Any) -> Outcome:
+    path = tmp_path / "training.log"
+    path.write_bytes(log if isinstance(log, bytes) else log.encode())
+    return collect(spec, requested or {"epochs": 2, "learning_rate": 0.1}, events, path)
+
+
+def trained(epochs: int | None = 2, **metrics: float) -> TrainerEvents:
+    used = {"epochs": 2, "learning_rate": 0.1}
+    return TrainerEvents(effective=used, done=DoneEvent(metrics, epochs, 9))
+
+
+def test_own_trainers_speak_by_events(tmp_path: Path) -> None:
+    out = outcome(tmp_path, model(), trained(acc=0.9))
+    assert out.effective == {"epochs": 2, "learning_rate": 0.1}
+    assert out.effective_source == "event"
+    assert (out.metrics, out.primary_metric, out.primary_value) == ({"acc": 0.9}, "acc", 0.9)
+    assert out.finished
+    assert out.problems == ()
+    assert out.null_reasons == {}
+
+
+def test_epochs_count_where_done_says_nothing_of_the_metric(tmp_path: Path) -> None:
+    epochs = tuple(EpochEvent(i, i, {"acc": value}) for i, value in enumerate((0.3, 0.8, 0.6), 1))
+    events = TrainerEvents(epochs=epochs, done=DoneEvent({}, 2, 1))
+    for select, expected in (("last", 0.6), ("max", 0.8), ("min", 0.3)):
+        assert outcome(tmp_path, model(metrics=metric(select=select)), events).primary_value == expected
+
+
+def test_metrics_the_manifest_does_not_know_are_kept(tmp_path: Path) -> None:
+    assert outcome(tmp_path, model(), trained(acc=0.9, f1=0.5)).metrics == {"acc": 0.9, "f1": 0.5}
+
+
+def test_a_killed_trainer_keeps_the_metrics_of_its_epochs_but_did_not_finish(tmp_path: Path) -> None:
+    out = outcome(tmp_path, model(), TrainerEvents(epochs=(EpochEvent(1, 1, {"acc": 0.4}),)))
+    assert out.metrics == {"acc": 0.4}
+    assert not out.finished
+    assert out.unfinished == "no done event"
+
+
+@pytest.mark.parametrize(("did", "finished"), [(2, True), (1, False), (3, False), (None, False)])
+def test_done_must_say_every_epoch(tmp_path: Path, did: int | None, finished: bool) -> None:
+    assert outcome(tmp_path, model(), trained(did, acc=0.9)).finished is finished
+
+
+def test_effective_epochs_decide_and_not_the_requested_ones(tmp_path: Path) -> None:
+    events = TrainerEvents(effective={"epochs": 1}, done=DoneEvent({"acc": 0.5}, 1, 1))
+    assert outcome(tmp_path, model(), events, epochs=5).finished
+
+
+@pytest.mark.parametrize(("did", "finished"), [(1, True), (500, True), (501, False), (0, False), (None, False)])
+def test_an_upper_limit_by_another_name_may_stop_early(tmp_path: Path, did: int | None, finished: bool) -> None:
+    limit = {"max_iter": HyperparameterSpec(name="max_iter", type="int", default=500)}
+    spec = model(hyperparameters=limit, hyperparameter_aliases={"epochs": "max_iter"})
+    events = TrainerEvents(effective={"epochs": 500}, done=DoneEvent({"acc": 0.5}, did, 1))
+    out = outcome(tmp_path, spec, events, max_iter=500)
+    assert out.effective == {"max_iter": 500}
+    assert out.finished is finished
+
+
+def test_nan_is_no_metric(tmp_path: Path) -> None:
+    spec = model(metrics=metric() | {"loss": MetricSpec(name="loss", direction="minimize")})
+    out = outcome(tmp_path, spec, trained(acc=math.nan, loss=math.inf))
+    assert out.metrics == {}
+    assert out.primary_value is None
+    assert out.not_finite == ("acc", "loss")
+    assert out.null_reasons == {
+        "metrics.acc": "not_finite",
+        "metrics.loss": "not_finite",
+        "primary_metric_value": "not_finite",
+    }
+
+
+def test_a_last_nan_does_not_fall_back_to_an_earlier_number(tmp_path: Path) -> None:
+    spec = model(metrics=metric(pattern=r"acc (\S+)"))
+    assert outcome(tmp_path, spec, TrainerEvents(), "acc 0.5\nacc nan\n").not_finite == ("acc",)
+
+
+def test_best_of_some_numbers_ignores_a_nan(tmp_path: Path) -> None:
+    spec = model(metrics=metric(pattern=r"acc (\S+)", select="max"))
+    assert outcome(tmp_path, spec, TrainerEvents(), "acc 0.5\nacc nan\nacc 0.4").primary_value == 0.5
+    assert outcome(tmp_path, spec, TrainerEvents(), "acc nan\nacc inf").not_finite == ("acc",)
+
+
+def test_nothing_at_all(tmp_path: Path) -> None:
+    out = collect(model(), {"epochs": 1}, TrainerEvents(), tmp_path / "none.log")
+    assert (out.effective, out.effective_source, out.metrics, out.primary_value) == (None, "none", {}, None)
+    assert out.null_reasons == {"hyperparameters": "not_reported_by_trainer", "primary_metric_value": "missing"}
+
+
+def foreign(**changes: Any) -> ModelSpec:
+    fields: dict[str, Any] = {
+        "metrics": metric(pattern=r"^Test set: .*Accuracy: [0-9]+/[0-9]+ = ([0-9.]+)"),
+        "effective_patterns": {"learning_rate": r"lr=(\S+)", "epochs": r"epochs: (\d+)"},
+        "completion_pattern": r"^Training complete",
+    }
+    return model(**(fields | changes))
+
+
+LOG = """config: lr=0.1 epochs: 2
+Train [1/2] loss 0.7\rTrain [2/2] loss 0.5\rTest set: loss 0.6, Accuracy: 40/100 = 0.4000.
+\x1b[1A\x1b[2KTrain [2/2] loss 0.2\r\x1b[KTest set: loss 0.3, Accuracy: 91/100 = 0.9100.
+Training complete in 3 s
+"""
+
+
+def test_foreign_code_speaks_by_its_log(tmp_path: Path) -> None:
+    out = outcome(tmp_path, foreign(), TrainerEvents(), LOG)
+    assert out.primary_value == 0.91
+    assert out.effective == {"learning_rate": 0.1, "epochs": 2}
+    assert type(out.effective["epochs"]) is int
+    assert out.effective_source == "log"
+    assert out.finished
+    assert out.problems == ()
+
+
+def test_crlf_logs_read_the_same(tmp_path: Path) -> None:
+    assert outcome(tmp_path, foreign(), TrainerEvents(), LOG.replace("\n", "\r\n")).primary_value == 0.91
+
+
+def test_a_number_behind_a_glued_progress_line(tmp_path: Path) -> None:
+    spec = model(metrics=metric(pattern=r"\{1: ([\d.]+),", select="max"))
+    log = "Fold: 1 / 10\rFold: 2 / 10\rFold: 10 / 10{1: 0.269, 2: 0.337}\n{1: 0.286, 2: 0.339}\n"
+    assert outcome(tmp_path, spec, TrainerEvents(), log).primary_value == 0.286
+
+
+def test_several_numbers_in_one_line(tmp_path: Path) -> None:
+    spec = model(metrics=metric(pattern=r"acc=([\d.]+)", select="min"))
+    assert outcome(tmp_path, spec, TrainerEvents(), "acc=0.3 acc=0.1 acc=0.2").primary_value == 0.1
+
+
+def test_without_completion_line_it_did_not_finish(tmp_path: Path) -> None:
+    out = outcome(tmp_path, foreign(), TrainerEvents(), LOG.replace("Training complete", "Training aborted"))
+    assert not out.finished
+    assert out.unfinished == "no done event and no completion line in the log"
+
+
+def test_a_done_event_with_too_few_epochs_beats_the_completion_line(tmp_path: Path) -> None:
+    assert not outcome(tmp_path, foreign(), TrainerEvents(done=DoneEvent({}, 1, 1)), LOG).finished
+
+
+def test_events_beat_the_log_for_effective_values(tmp_path: Path) -> None:
+    out = outcome(tmp_path, foreign(), trained(acc=0.1), LOG.replace("lr=0.1", "lr=0.7"))
+    assert out.effective_source == "event"
+    assert out.effective == {"epochs": 2, "learning_rate": 0.1}
+    assert out.primary_value == 0.91
+
+
+def test_the_last_printed_effective_value_counts(tmp_path: Path) -> None:
+    out = outcome(tmp_path, foreign(), TrainerEvents(), "lr=0.1\npreset: lr=0.02\n")
+    assert out.effective == {"learning_rate": 0.02}
+
+
+def test_a_value_that_does_not_parse_stays_text(tmp_path: Path) -> None:
+    out = outcome(tmp_path, foreign(), TrainerEvents(), "lr=auto\n")
+    assert out.effective == {"learning_rate": "auto"}
+    assert out.problems == ("log: learning_rate: 'auto' is no float",)
+
+
+def test_trusted_arguments_fill_what_the_log_does_not_show(tmp_path: Path) -> None:
+    asked = {"epochs": 2, "learning_rate": 0.3}
+    spec = model(trust_argv=True)
+    assert outcome(tmp_path, spec, TrainerEvents(), "", **asked).effective_source == "argv"
+    assert outcome(tmp_path, spec, TrainerEvents(), "", **asked).effective == asked
+    partly = model(trust_argv=True, effective_patterns={"learning_rate": r"lr=(\S+)"})
+    out = outcome(tmp_path, partly, TrainerEvents(), "lr=0.1", **asked)
+    assert (out.effective, out.effective_source) == ({"epochs": 2, "learning_rate": 0.1}, "log")
+
+
+def test_text_where_a_number_should_be_is_told_once(tmp_path: Path) -> None:
+    spec = model(metrics=metric(pattern=r"acc (\S+)"))
+    out = outcome(tmp_path, spec, TrainerEvents(), "acc good\n" * 50 + "acc 0.5\n")
+    assert out.problems == ("log: acc: 'good' is not a number",)
+    assert out.primary_value == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("0.91.", 0.91), (" 1e-3 ", 1e-3), ("-2", -2.0), ("", None), (None, None), ("1/2", None), ("...", None)],
+)
+def test_numbers_in_text(text: str | None, number: float | None) -> None:
+    assert parse_number(text) == number
+
+
+def test_endless_lines_and_bad_bytes_are_read_in_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"x" * (5 * MAX_LINE_CHARACTERS + 3) + b"\n\xff\xfe acc 0.5\r\n\r\nlast")
+    lines = list(log_lines(path))
+    assert sum(map(len, lines[:-2])) == 5 * MAX_LINE_CHARACTERS + 3
+    assert max(map(len, lines)) <= MAX_LINE_CHARACTERS
+    assert lines[-2:] == ["\ufffd\ufffd acc 0.5", "last"]
+
+
+def test_a_big_log_is_never_held_as_a_whole(tmp_path: Path) -> None:
+    import tracemalloc
+
+    path = tmp_path / "log"
+    with path.open("w") as file:
+        for step in range(400_000):
+            file.write(f"step {step} loss 0.123\r")
+        file.write("acc 0.75\n")
+    tracemalloc.start()
+    out = collect(model(metrics=metric(pattern=r"^acc (\S+)")), {}, TrainerEvents(), path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert out.primary_value == 0.75
+    assert peak < 16 << 20 < 2 * path.stat().st_size + (16 << 20)
