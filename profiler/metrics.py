@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EffectiveSource = Literal["event", "log", "argv", "none"]
 
 MAX_LINE_CHARACTERS = 65536
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 18
 _LINE_END = re.compile(r"[\r\n]")
 _TERMINAL_CODE = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -226,16 +227,11 @@ def test_endless_lines_and_bad_bytes_are_read_in_pieces(tmp_path: Path) -> None:
 
 
 def test_a_big_log_is_never_held_as_a_whole(tmp_path: Path) -> None:
-    import tracemalloc
-
     path = tmp_path / "log"
-    with path.open("w") as file:
-        for step in range(400_000):
-            file.write(f"step {step} loss 0.123\r")
-        file.write("acc 0.75\n")
+    path.write_text(("#" * 300 + "\r") * 30_000 + "acc 0.75\n")
     tracemalloc.start()
     out = collect(model(metrics=metric(pattern=r"^acc (\S+)")), {}, TrainerEvents(), path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert out.primary_value == 0.75
-    assert peak < 16 << 20 < 2 * path.stat().st_size + (16 << 20)
+    assert peak < path.stat().st_size / 3
