@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from profiler.cli.markdown import cli_markdown  # noqa: E402
 from profiler.config import load  # noqa: E402
 from profiler.config.keys import KEYS, REFUSED, Key  # noqa: E402
 from profiler.hyperparameters import HyperparameterSpec  # noqa: E402
@@ -226,6 +227,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 DOCUMENTS: tuple[tuple[str, Callable[[], str]], ...] = (
+    ("docs/cli.md", cli_markdown),
     ("docs/configuration.md", configuration),
     ("docs/hyperparameters.md", hyperparameters),
     ("docs/dataset.md", dataset_markdown),

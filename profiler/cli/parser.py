@@ -298,15 +298,19 @@ def _run(parser: Parser) -> None:
     )
     _address(common)
     common.add_argument("--dry-run", action="store_true", help="show the plan and start nothing")
-    common.add_argument(
+    _less_strict(common)
+    _json(common, "the results")
+
+
+def _less_strict(parser: Target) -> None:
+    parser.add_argument(
         "--governor-optional", action="store_true", help="go on where the governor cannot be set, instead of refusing"
     )
-    common.add_argument(
+    parser.add_argument(
         "--allow-uncontained",
         action="store_true",
         help="go on where processes cannot be contained; such runs are never safe",
     )
-    _json(common, "the results")
 
 
 def _plan(parser: Parser) -> None:
@@ -358,6 +362,7 @@ def _resume(parser: Parser) -> None:
         action="store_true",
         help="go on although the config or the manifests changed since the start",
     )
+    _less_strict(parser)
     _json(parser, "the results")
 
 

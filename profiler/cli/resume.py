@@ -20,6 +20,8 @@ def execute(options: Namespace) -> int:
             observer=observer,
             retry_failed=options.retry_failed,
             allow_changed=options.allow_changed,
+            governor_optional=options.governor_optional,
+            allow_uncontained=options.allow_uncontained,
         ),
         as_json=options.json,
     )

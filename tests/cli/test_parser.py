@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from profiler.cli.markdown import cli_markdown
@@ -89,3 +91,8 @@ def test_every_example_of_the_help_is_understood() -> None:
     for spec in COMMANDS:
         for line in spec.examples:
             assert parse(line.split()[1:]).command == spec.name
+
+
+def test_the_page_in_docs_is_up_to_date() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
+    assert page.read_text(encoding="utf-8") == cli_markdown(), "run: python docs/generate.py"
