@@ -1,4 +1,4 @@
-"""Reads a session: rows of its runs, its plan, traces. It changes nothing and may run while a driver writes.
+"""Reads a session: rows of its runs, its plan, traces. It changes no record and may run while a driver writes.
 
 pandas is imported only by the methods that return a DataFrame: the others are fast to start.
 """
@@ -20,6 +20,7 @@ from profiler.store.layout import SampleSpan, SessionFolder
 from profiler.store.ledger import LedgerText, read_ledger
 from profiler.store.rows import from_arrow, not_run, to_json
 from profiler.store.schema import PLAN, PROCESSES, RUNS, SAMPLES, Table, arrow_schema
+from profiler.store.trace_csv import write_energy_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,6 +149,11 @@ class Session:
         tables = read_tables(self.folder.samples_of(row["node_id"]), lambda path: _read_span(path, span))
         table = pa.concat_tables([arrow_schema(SAMPLES).empty_table(), *tables], promote_options="default")
         return table.sort_by([("t_mono_ns", "ascending")])
+
+    def export_energy(self, run_id: str) -> list[Path]:
+        """Write the run's `energy/` folder: its trace as CSV files of the older tool. Returns the files."""
+        row = self.row(run_id)
+        return write_energy_folder(self.folder, row, self.sample_table(run_id))
 
     def _attempt(self, run_id: str, attempt: int) -> dict[str, Any]:
         for row in self.attempts():

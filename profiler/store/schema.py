@@ -67,17 +67,14 @@ class Table:
 
 
 NOT_STARTED = ("not_run", "not_started", "interrupted")
-NO_CPU = (
-    *NOT_STARTED,
-    "no_energy_source",
-    "permission_denied",
-    "counter_not_advancing",
-    "wrap_ambiguous",
-    "read_failed",
-)
-NO_GPU = (*NOT_STARTED, "no_gpu", "no_energy_source", "counter_not_advancing", "not_supported", "read_failed")
-NO_TRACE = (*NOT_STARTED, "no_gpu", "no_energy_source", "not_supported", "too_short")
-NO_SPLIT = (*NOT_STARTED, "no_gpu", "no_energy_source", "shares_not_separated")
+NO_COUNTER = ("permission_denied", "counter_not_advancing", "counter_vanished", "counter_reset", "wrap_ambiguous")
+NO_CPU = (*NOT_STARTED, "no_rapl_zones", *NO_COUNTER)
+NO_DRAM = (*NOT_STARTED, "no_dram_zone", *NO_COUNTER)
+NO_DEVICE = (*NOT_STARTED, "no_gpu", "no_gpu_used", "gpu_not_visible", "nvml_library_missing", "nvml_driver_not_loaded")
+NO_GPU = (*NO_DEVICE, "nvml_not_supported", "counter_not_advancing", "window_below_counter_step")
+NO_TRACE = (*NO_DEVICE, "nvml_not_supported", "no_sample_in_window")
+NO_INTEGRAL = (*NO_DEVICE, "no_power_samples", "trace_gap", "trace_does_not_cover_window")
+NO_SPLIT = (*NO_DEVICE, "shares_not_separated")
 SOLO = ("not_run", "no_background")
 UNSET = ("not_run", "not_set")
 NOT_RECORDED = (*NOT_STARTED, "not_recorded")
@@ -197,22 +194,22 @@ RUNS = Table(
             "all CPU packages of the NODE (not of the process), from counters",
             NO_CPU,
         ),
-        Column("dram_energy_j", FLOAT, "J", "all DRAM domains of the node, from counters", NO_CPU),
-        Column("cpu_energy_total_j", FLOAT, "J", "cpu_package_energy_j + dram_energy_j, where both are known", NO_CPU),
+        Column("dram_energy_j", FLOAT, "J", "all DRAM domains of the node, from counters", NO_DRAM),
+        Column("cpu_energy_total_j", FLOAT, "J", "cpu_package_energy_j + dram_energy_j, where both are known", NO_DRAM),
         Column("gpu_energy_j", FLOAT, "J", "whole GPU, hardware counter at the end minus at the start", NO_GPU),
         Column(
             "gpu_energy_integral_j",
             FLOAT,
             "J",
             "whole GPU, trapezoid of the power trace over real time stamps",
-            NO_TRACE,
+            NO_INTEGRAL,
         ),
         Column(
             "gpu_counter_integral_gap_percent",
             FLOAT,
             "%",
             "100 * (integral - counter) / counter: two independent paths to one figure",
-            NO_TRACE,
+            NO_INTEGRAL,
         ),
         Column("gpu_energy_foreground_j", FLOAT, "J", "part attributed to the foreground", NO_SPLIT),
         Column("gpu_energy_background_j", FLOAT, "J", "part attributed to the background", NO_SPLIT),
@@ -220,7 +217,7 @@ RUNS = Table(
         Column("gpu_energy_other_j", FLOAT, "J", "part attributed to strangers", NO_SPLIT),
         Column("energy_sources", TEXT_MAP, "", "energy column -> source and scope of its figure", NOT_RECORDED),
         Column("energy_uncertainty_j", NUMBER_MAP, "J", "energy column -> +- at the window's edges", NOT_RECORDED),
-        Column("gpu_power_mean_w", FLOAT, "W", "time-weighted mean of the power trace", NO_TRACE),
+        Column("gpu_power_mean_w", FLOAT, "W", "time-weighted mean of the power trace", NO_INTEGRAL),
         Column("gpu_power_min_w", FLOAT, "W", "lowest sample", NO_TRACE),
         Column("gpu_power_max_w", FLOAT, "W", "highest sample", NO_TRACE),
         Column("gpu_temp_mean_c", FLOAT, "deg C", "mean of the samples", NO_TRACE),
@@ -331,7 +328,7 @@ PLAN = Table(
     ),
 )
 
-_NO_READING = ("tick_missed", "not_supported", "permission_denied", "counter_not_advancing", "read_failed")
+_NO_READING = ("see null_reason",)
 
 SAMPLES = Table(
     "samples",
@@ -342,24 +339,30 @@ SAMPLES = Table(
         Column("node_id", TEXT, "", "node that was sampled"),
         Column("boot_id", TEXT, "", "kernel's boot id: CLOCK_MONOTONIC compares only within one"),
         Column("tick", INT, "", "number of the tick since the sampler's start"),
-        Column("lateness_ns", INT, "ns", "how long after its deadline the tick was read", ("tick_missed",)),
+        Column("lateness_ns", INT, "ns", "how long after its deadline the device was read"),
         Column("missed", BOOL, "", "the tick passed without a reading; the row says so"),
-        Column("source", TEXT, "", "powercap, perf or nvml", ("tick_missed",)),
-        Column("device", TEXT, "", "package-0, dram-0, ... or the GPU's UUID", ("tick_missed",)),
-        Column(
-            "scope", TEXT, "", "what the counter covers: cpu_package, dram, gpu, psys, core, uncore", ("tick_missed",)
-        ),
+        Column("source", TEXT, "", "powercap, perf, nvml or node (the machine's own state)"),
+        Column("device", TEXT, "", "package-0, dram-0, ... or the GPU's UUID"),
+        Column("scope", TEXT, "", "what the reading covers: cpu_package, dram, gpu, psys, core, uncore, node"),
         Column("energy_j", FLOAT, "J", "unwrapped energy since the sampler's start", _NO_READING),
         Column("counter_units", INT, "counter units", "raw value of the hardware counter", _NO_READING),
-        Column("power_w", FLOAT, "W", "power as the device reports it", _NO_READING),
-        Column("power_kind", TEXT, "", "instant or average (NVML's one-second mean)", _NO_READING),
+        Column("power_w", FLOAT, "W", "power, of the kind that power_kind says", _NO_READING),
+        Column(
+            "power_kind",
+            TEXT,
+            "",
+            "instant, average (one-second mean of NVML), or interval (advance of the counter since the last reading)",
+            _NO_READING,
+        ),
         Column("temp_c", FLOAT, "deg C", "GPU temperature", _NO_READING),
         Column("util_percent", FLOAT, "%", "share of time with a kernel running", _NO_READING),
         Column("memory_util_percent", FLOAT, "%", "share of time with memory traffic", _NO_READING),
-        Column("memory_mib", FLOAT, "MiB", "used GPU memory", _NO_READING),
+        Column("memory_mib", FLOAT, "MiB", "used memory of the GPU, or of the node's RAM", _NO_READING),
         Column("clock_mhz", FLOAT, "MHz", "SM clock", _NO_READING),
         Column("throttle_reasons", INT, "bit mask", "NVML's clock event reasons", _NO_READING),
-        Column("null_reason", TEXT, "", "why the row lacks what its source would give", ("nothing_is_missing",)),
+        Column(
+            "null_reason", TEXT, "", "why something of this row is null: one reason, or field=reason pairs joined by ;"
+        ),
     ),
 )
 

@@ -12,8 +12,8 @@ import pytest
 from profiler.store.export import SUMMARY_ENERGY, experiment_document, summary_columns, summary_csv, summary_row, to_csv
 from profiler.store.read import open_session
 from profiler.store.rows import complete_run
-from profiler.store.write import refresh_summaries, write_experiment_json, write_run
-from tests.store.build import attempt_row, failed, session_folder
+from profiler.store.write import refresh_summaries, write_experiment_json, write_run, write_samples
+from tests.store.build import attempt_row, failed, sample, session_folder
 
 ENERGY = [
     "energy_cpu_pkg_joules",
@@ -183,6 +183,37 @@ def test_a_failed_run_says_why(tmp_path: Path) -> None:
     assert document["training_success"] is False
     assert document["error_message"] == "exit: exit code 1"
     assert document["hyperparameters"] == document["performance_metrics"] == {}
+
+
+def test_the_trace_comes_as_the_old_csv_files_on_demand(tmp_path: Path) -> None:
+    folder = session_folder(tmp_path, 1)
+    row = attempt_row(folder, 1, gpu_uuid="GPU-1", cpu_package_energy_j=12.5)
+    write_run(folder, row)
+    start = row["window_start_ns"]
+    fields = {"temp_c": None, "memory_util_percent": 3.0, "t_utc_ns": 1_772_000_000_099_999_999}
+    write_samples(
+        folder,
+        "node-a",
+        [
+            sample(start, 0, **fields),
+            sample(start + 1, 1, missed=True),
+            sample(start + 2, 1, device="GPU-2"),
+        ],
+    )
+    files = {path.name: path.read_text() for path in open_session(folder.root).export_energy(row["run_id"])}
+    assert files == {
+        "cpu_energy.txt": "CPU Energy Consumption Summary\n==============================\n"
+        "Package Energy (Joules): 12.5\nRAM Energy (Joules): N/A\nTotal CPU Energy (Joules): N/A\n",
+        "gpu_power.csv": "timestamp,power_draw_w\n1772000000.099,72.125\n",
+        "gpu_temperature.csv": "timestamp,gpu_temp_c,memory_temp_c\n1772000000.099,N/A,N/A\n",
+        "gpu_utilization.csv": "timestamp,gpu_util_percent,memory_util_percent\n1772000000.099,0.0,3.0\n",
+    }
+
+
+def test_a_run_without_gpu_has_only_its_cpu_energy(tmp_path: Path) -> None:
+    folder = session_folder(tmp_path, 1)
+    (path,) = open_session(folder.root).export_energy(folder.run_id(1))
+    assert "Package Energy (Joules): N/A" in path.read_text()
 
 
 @pytest.mark.parametrize("value", [1e-5, 1e16, 5e-324, 1.7976931348623157e308, 0.1 + 0.2])
