@@ -62,7 +62,7 @@ def _table(table: Table) -> str:
 
 def _row(column: Column) -> str:
     reasons = ", ".join(f"`{reason}`" for reason in column.null_reasons)
-    return f"| `{column.name}` | {type_text(column.type)} | {column.unit} | {_cell(column.meaning)} | {reasons} |"
+    return f"| `{column.name}` | `{type_text(column.type)}` | {column.unit} | {_cell(column.meaning)} | {reasons} |"
 
 
 def type_text(kind: pa.DataType) -> str:
