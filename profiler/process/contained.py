@@ -19,6 +19,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -96,14 +97,16 @@ class ContainedProcess:
     `pid` is the keeper's, `containment` its tier, `namespace_inode` that of the run's PID namespace (None in the
     other tiers). Methods are for one thread at a time."""
 
-    def __init__(self, keeper: subprocess.Popen[bytes], lease: int, report: int, tier: str, grace_s: float) -> None:
+    def __init__(
+        self, keeper: subprocess.Popen[bytes], lease: FileIO, report: FileIO, tier: str, grace_s: float
+    ) -> None:
         self.pid = keeper.pid
         self.containment = tier
         self.namespace_inode: int | None = None
         self.guard_pid: int | None = None
         self._keeper = keeper
-        self._lease = os.fdopen(lease, "wb", buffering=0)
-        self._report = os.fdopen(report, "rb", buffering=0)
+        self._lease = lease
+        self._report = report
         self._guard_fd = -1
         self._grace_s = grace_s
         self._text = b""
@@ -114,6 +117,17 @@ class ContainedProcess:
         _leases.add(self)
 
     # -- for the owner -----------------------------------------------------------------------------------------------
+
+    @property
+    def t0_ns(self) -> int | None:
+        """CLOCK_MONOTONIC right before the trainer's fork, as soon as `poll` or `wait` has learnt it."""
+        return self._stamp("started", "t0_ns")
+
+    @property
+    def t1_ns(self) -> int | None:
+        """CLOCK_MONOTONIC at the trainer's end, as soon as known: a little before the report, which comes when
+        everything else is ended too."""
+        return self._stamp("trainer_ended", "t1_ns")
 
     def release(self) -> None:
         """Lets the trainer start; the keeper waits for it since `start` returned."""
@@ -196,6 +210,10 @@ class ContainedProcess:
             os.close(self._guard_fd)
             self._guard_fd = -1
 
+    def _stamp(self, event: str, name: str) -> int | None:
+        stamp: int | None = self._events.get(event, {}).get(name)
+        return stamp
+
     def _send(self, line: str) -> None:
         try:
             self._lease.write(f"{line}\n".encode())
@@ -255,13 +273,11 @@ class ContainedProcess:
 
     def _killed_report(self) -> ExitReport:
         """The keeper ended without a report: what is known is that nothing is left, and since when."""
-        started = self._events.get("started")
         code = self._keeper.returncode
         how = f"its waiting half by signal {-code}" if code < 0 else "its guard"
         error = self._stray_text() or f"the keeper was killed ({how})"
-        t0_ns = started["t0_ns"] if started else None
-        t1_ns = time.monotonic_ns() if started else None
-        return ExitReport(None, None, "keeper_killed", t0_ns, t1_ns, None, 0, error, None)
+        t1_ns = None if self.t0_ns is None else self.t1_ns or time.monotonic_ns()
+        return ExitReport(None, None, "keeper_killed", self.t0_ns, t1_ns, None, 0, error, None)
 
     def _stray_text(self) -> str:
         return "\n".join([*self._stray, self._text.decode(errors="replace")]).strip()
@@ -307,13 +323,15 @@ def _start_in(command: Command, watch_pids: Sequence[int], tier: str) -> Contain
         watched = {_pidfd(ours, os.getpid()): "lease_closed"}
         watched.update({_pidfd(ours, pid): "owner_gone" for pid in watch_pids})
         stdout, stderr = _outputs(ours, command.stdout)
-        lease_read, lease_write = os.pipe()
-        ours.callback(os.close, lease_read)
-        report_read, report_write = os.pipe()
-        ours.callback(os.close, report_write)
+        lease_read, lease = _pipe()
+        ours.enter_context(lease_read)
+        report, report_write = _pipe()
+        ours.enter_context(report_write)
         spec = {
-            "tier": tier, "lease": lease_read, "watched": watched, "stdout": stdout, "stderr": stderr,
-            "argv": [str(part) for part in command.argv], "env": dict(command.env), "cwd": str(command.cwd),
+            "tier": tier, "lease": lease_read.fileno(), "watched": watched, "stdout": stdout, "stderr": stderr,
+            "argv": [os.fsencode(part) for part in command.argv],
+            "env": {os.fsencode(name): os.fsencode(value) for name, value in command.env.items()},
+            "cwd": os.fsencode(command.cwd),
             "timeout_s": command.timeout_s, "grace_s": command.grace_s,
         }  # fmt: skip
         keeper = subprocess.Popen(
@@ -321,12 +339,13 @@ def _start_in(command: Command, watch_pids: Sequence[int], tier: str) -> Contain
             stdin=_memory_file(ours, marshal.dumps(spec)),
             stdout=subprocess.DEVNULL,
             stderr=report_write,
-            pass_fds=sorted({lease_read, stdout, stderr, *watched}),
-            env={},
+            pass_fds=sorted({lease_read.fileno(), stdout, stderr, *watched}),
+            # the trainer's environment is in the spec; this is what some Pythons need to load at all
+            env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
             cwd="/",
             start_new_session=True,
         )
-    process = ContainedProcess(keeper, lease_write, report_read, tier, command.grace_s)
+    process = ContainedProcess(keeper, lease, report, tier, command.grace_s)
     process.await_ready(READY_TIMEOUT_S)
     return process
 
@@ -387,6 +406,12 @@ def _duplicate(fd: int) -> int:
         return os.dup(fd)
     except OSError:  # this process has none
         return os.open(os.devnull, os.O_WRONLY)
+
+
+def _pipe() -> tuple[FileIO, FileIO]:
+    """As file objects: whatever interrupts, a lease that nobody holds any more is closed and its run ends."""
+    read, write = os.pipe()
+    return FileIO(read, "r"), FileIO(write, "w")
 
 
 def _memory_file(ours: ExitStack, content: bytes) -> int:

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from profiler.errors import UsageError
-from profiler.process import keeper as program
 from profiler.process.contained import TIERS, start_time
+from profiler.process.keeperlib import system
 
 SCRIPT = "profiler/process/keeper.py"
 
@@ -52,7 +52,7 @@ class KeeperInfo:
 def find_keepers() -> list[KeeperInfo]:
     """Every keeper in this PID namespace whose details this user may read. A container's keepers are not the host's
     business: their owners' PIDs mean something else here."""
-    tree = program.parents()
+    tree = system.parents()
     commands = {pid: argv for pid in tree if (argv := _keeper_argv(pid)) is not None}
     found = []
     for pid, argv in commands.items():
@@ -69,7 +69,7 @@ def pids_of(keeper: KeeperInfo) -> set[int]:
     if keeper.containment == "pid_namespace":
         return members(keeper.namespace_inode)
     family = {keeper.pid}
-    tree = program.parents()
+    tree = system.parents()
     while grown := {pid for pid, parent in tree.items() if parent in family} - family:
         family |= grown
     inside = [_numbers(folder / "cgroup.procs") for folder in _cgroups() if folder.name == _cgroup_name(keeper)]
@@ -109,7 +109,7 @@ def reap(keeper: KeeperInfo, timeout_s: float = 10.0) -> set[int]:
 def leftover_cgroups() -> list[Path]:
     """Cgroups of keepers that are gone: what the cgroup tier leaves when both halves are killed at once."""
     alive = {_cgroup_name(keeper) for keeper in find_keepers()}
-    here = f"{program.CGROUP_PREFIX}{_namespace_inode('self')}-"
+    here = f"{system.CGROUP_PREFIX}{_namespace_inode('self')}-"
     return [folder for folder in _cgroups() if folder.name.startswith(here) and folder.name not in alive]
 
 
@@ -119,7 +119,7 @@ def reap_cgroup(folder: Path, timeout_s: float = 10.0) -> set[int]:
     while folder.exists() and time.monotonic() < deadline:
         try:
             (folder / "cgroup.kill").write_text("1")
-            program.remove_cgroup(str(folder))
+            system.remove_cgroup(str(folder))
         except FileNotFoundError:
             break
         except OSError:  # still populated
@@ -169,16 +169,16 @@ def _namespace_inode(pid: int | str, kind: str = "pid") -> int | None:
 
 
 def _alive(pid: int, started: int) -> bool:
-    return start_time(pid) == started and pid in program.parents()  # a zombie holds nothing any more
+    return start_time(pid) == started and pid in system.parents()  # a zombie holds nothing any more
 
 
 def _cgroup_name(keeper: KeeperInfo) -> str:
-    return f"{program.CGROUP_PREFIX}{_namespace_inode('self')}-{keeper.pid}-{keeper.start_time}"
+    return f"{system.CGROUP_PREFIX}{_namespace_inode('self')}-{keeper.pid}-{keeper.start_time}"
 
 
 def _cgroups() -> list[Path]:
-    root = program.cgroup_root()
-    return [] if root is None else list(Path(root).rglob(f"{program.CGROUP_PREFIX}*"))
+    root = system.cgroup_root()
+    return [] if root is None else list(Path(root).rglob(f"{system.CGROUP_PREFIX}*"))
 
 
 def _numbers(file: Path) -> set[int]:

@@ -69,12 +69,14 @@ class Place:
             owner.ask("release")
             return owner.ask("wait")
 
-    def survivors(self, namespaces: Iterable[int | None] = (), seconds: float = 1.0) -> set[int]:
-        """Every process of this place, or of a namespace, that was seen at any time during `seconds`."""
+    def survivors(
+        self, namespaces: Iterable[int | None] = (), seconds: float = 1.0, but: Iterable[int] = ()
+    ) -> set[int]:
+        """Every process of this place, or of a namespace, that was seen at any time during `seconds`; `but` some."""
         until, seen = time.monotonic() + seconds, set()
         inodes = {inode for inode in namespaces if inode is not None}
         while True:
-            seen |= {pid for pid in living() if self.is_ours(pid, inodes)}
+            seen |= {pid for pid in living() if self.is_ours(pid, inodes)} - set(but)
             if time.monotonic() >= until:
                 return seen
             time.sleep(0.05)
@@ -92,7 +94,9 @@ class Place:
 class Owner:
     """One owner.py in a process; `started` is what `start` gave it."""
 
-    def __init__(self, place: Place, argv: list[str], order: dict[str, Any], await_start: bool = True) -> None:
+    def __init__(
+        self, place: Place, argv: list[str], order: dict[str, Any], *, await_start: bool = True, quiet: bool = False
+    ) -> None:
         self.place = place
         order = {
             "argv": argv,
@@ -103,7 +107,13 @@ class Owner:
         }
         script = str(place.folder / "owner.py")
         self.process = place.popen(
-            place.python, "-S", script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            place.python,
+            "-S",
+            script,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if quiet else None,
+            start_new_session=True,
         )
         self.say(json.dumps(order))
         self.started: dict[str, Any] = self.answer() if await_start else {}
@@ -134,8 +144,18 @@ class Owner:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the owner, not the run: that is the keeper's part."""
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except BrokenPipeError:  # something was still to be told
+                    pass
 
 
 def living() -> list[int]:
@@ -174,6 +194,7 @@ def make_place(folder: Path, uid: int) -> Place | str:
     shutil.copytree(REPO / "tests/fakes/trainers", base / "trainers")
     shutil.copyfile(REPO / "tests/process/owner.py", base / "owner.py")
     (base / "tmp").mkdir()
+    (base / "out").touch()
     for path in [base, *base.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
         os.chown(path, uid, uid if uid != os.geteuid() else os.getegid())
