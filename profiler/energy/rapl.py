@@ -113,7 +113,10 @@ def open_powercap(sysfs: Path) -> tuple[list[EnergyCounter], list[Unavailable]]:
         return [], [_no_zones(sysfs)]
     opened: list[PowercapCounter] = []
     unavailable: list[Unavailable] = []
-    for zone, info in describe(zones):
+    described = describe(zones)
+    if not any(info.scope == "cpu_package" for _, info in described):
+        unavailable.append(_no_packages(zones))
+    for zone, info in described:
         counter = _open_zone(zone, info)
         if isinstance(counter, Unavailable):
             unavailable.append(counter)
@@ -125,6 +128,11 @@ def open_powercap(sysfs: Path) -> tuple[list[EnergyCounter], list[Unavailable]]:
 def _no_zones(sysfs: Path) -> Unavailable:
     fix = "sudo modprobe intel_rapl_msr  # physical machines only: a virtual machine has no RAPL counters"
     return Unavailable("powercap", "no_rapl_zones", f"{fix} (looked in {sysfs}/class/powercap)", "cpu_package", SOURCE)
+
+
+def _no_packages(zones: Sequence[Zone]) -> Unavailable:
+    labels = ", ".join(zone.label for zone in zones)
+    return Unavailable("powercap", "no_package_zone", f"none: this machine shows only {labels}", "cpu_package", SOURCE)
 
 
 def find_zones(sysfs: Path) -> list[Zone]:
