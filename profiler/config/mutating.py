@@ -95,7 +95,7 @@ class MutationReader:
         for name in names:
             if name in self.pinned:
                 self._fault(self._place_of(name), name, f"`{name}` is fixed and mutated as well")
-        if not names and not any(section.wrong for section in self.sections):
+        if not names and given in ([], ["all"]):  # of wrong names the faults are told already
             place = section or self.sections[0]
             self.faults.add(place.at("mutate"), given or None, "nothing is left to mutate")
         return tuple(names)

@@ -1,0 +1,181 @@
+"""Which level a value is taken from; what later versions bring."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from profiler.config import Cooling, load
+from profiler.config.keys import KEYS
+from tests.config.helpers import CATALOG, ITEM, PAIR, document, only, paths, read
+
+
+def test_mixed_and_batch_items_say_their_own_mode() -> None:
+    for mode in ("mixed", "batch"):
+        assert only(document(mode=mode)).path == "experiments[0].mode"
+        assert read({**ITEM, "mode": "default"}, mode=mode).experiments[0].mode == "default"
+    assert read(ITEM).experiments[0].mode == "mutation"
+    assert read(ITEM, mode="default").experiments[0].foreground.mode == "default"
+
+
+def test_parallel_needs_both_parts_and_solo_none() -> None:
+    assert paths(document({"mode": "parallel"})) == ["experiments[0].foreground", "experiments[0].background"]
+    item = {**ITEM, "foreground": ITEM, "background": ITEM}
+    assert paths(document(item)) == ["experiments[0].foreground", "experiments[0].background"]
+    assert paths(document({**PAIR, "foreground": 3, "background": []})) == [
+        "experiments[0].foreground",
+        "experiments[0].background",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("item", "front", "top", "runs"),
+    [(None, None, None, 1), (None, None, 2, 2), (None, 3, 2, 3), (4, 3, 2, 4), (4, None, 2, 4), (None, 3, None, 3)],
+)
+def test_runs_per_config_is_taken_from_the_right_level(
+    item: int | None, front: int | None, top: int | None, runs: int
+) -> None:
+    raw = copy.deepcopy(PAIR)
+    if item is not None:
+        raw["runs_per_config"] = item
+    if front is not None:
+        raw["foreground"]["runs_per_config"] = front
+    more: dict[str, Any] = {} if top is None else {"runs_per_config": top}
+    assert read(raw, **more).experiments[0].runs_per_config == runs
+
+
+def test_a_lower_level_wins() -> None:
+    raw = copy.deepcopy(PAIR)
+    raw["foreground"].update(timeout_seconds=5, data="/f", size="reduced")
+    raw["background"].update(cpus=1)
+    raw.update(cpus=2, data={"VulBERTa": "/v"}, max_retries=0, cooling={"seconds": 1}, memory_limit_mib=5000)
+    top: dict[str, Any] = {
+        "cpus": 3,
+        "timeout_seconds": 9,
+        "data": {"pytorch_resnet_cifar10": "/p", "examples": "/e"},
+        "max_retries": 7,
+        "cooling": {"seconds": 2},
+        "startup_wait_seconds": 30,
+    }
+    pair, solo = read(raw, ITEM, **top).experiments
+    assert pair.background is not None
+    assert (pair.foreground.timeout_seconds, solo.foreground.timeout_seconds) == (5, 9)
+    assert pair.background.timeout_seconds is None  # a limit of runs is not one of the load beside them
+    assert (pair.foreground.cpus, pair.background.cpus, solo.foreground.cpus) == (2, 1, 3)
+    assert (pair.foreground.data, pair.background.data, solo.foreground.data) == ("/f", "/v", "/e")
+    assert (pair.max_retries, solo.max_retries) == (0, 7)
+    assert (pair.cooling, solo.cooling) == (Cooling(seconds=1), Cooling(seconds=2))
+    assert (pair.memory_limit_mib, solo.memory_limit_mib) == (5000, None)
+    assert pair.background.startup_wait_seconds == 30
+    assert pair.foreground.hyperparameters == {"size": "reduced"} and pair.background.hyperparameters == {"epochs": 1}
+
+
+def test_size_is_the_hyperparameter_of_that_name() -> None:
+    small = read(ITEM, size="reduced").experiments[0].foreground
+    assert small.hyperparameters == {"size": "reduced"}
+    assert read({**ITEM, "size": "full"}, size="reduced").experiments[0].foreground.hyperparameters == {"size": "full"}
+    both = {**ITEM, "hyperparameters": {"size": "full"}}
+    assert read(both, size="reduced").experiments[0].foreground.hyperparameters == {"size": "full"}
+    assert paths(document({**both, "size": "reduced"})) == ["experiments[0].size"]
+    grid = read({**ITEM, "values": {"size": ["full", "reduced"]}}, size="reduced").experiments[0].foreground
+    assert grid.values == {"size": ("full", "reduced")} and grid.hyperparameters == {}
+
+
+@pytest.mark.parametrize(
+    ("front", "back", "expected"),
+    [
+        (None, None, (0.7, 0.3)),
+        (0.5, None, (0.5, 0.3)),
+        (0.8, None, (0.8, 0.2)),
+        (None, 0.5, (0.5, 0.5)),
+        (0.4, 0.6, (0.4, 0.6)),
+        (0.9, 0.1, (0.9, 0.1)),
+        (0.8, 0.3, None),
+        (1.0, None, None),
+        (0, 0.5, None),
+        (-0.1, 0.5, None),
+        (0.5, 1.2, None),
+    ],
+)
+def test_fractions(front: float | None, back: float | None, expected: tuple[float, float] | None) -> None:
+    raw = copy.deepcopy(PAIR)
+    if front is not None:
+        raw["foreground"]["fraction"] = front
+    if back is not None:
+        raw["background"]["fraction"] = back
+    if expected is None:
+        assert only(document(raw)).path.endswith("ground.fraction")
+        return
+    item = read(raw).experiments[0]
+    assert item.background is not None
+    assert (item.foreground.fraction, item.background.fraction) == pytest.approx(expected)
+
+
+LATER = [
+    ({"order": "shuffled"}, "order", "05"),
+    ({"isolation": "gpu"}, "isolation", "05"),
+    ({"sharing": "mps"}, "sharing", "05"),
+    ({"cooling": {"until": "idle"}}, "cooling", "05"),
+    ({"thresholds": {"throttled": 1}}, "thresholds", "06"),
+    ({"resources": {"big": 1}}, "resources", "07"),
+    ({"gpus": 2}, "gpus", "07"),
+    ({"gpu_model": "H100"}, "gpu_model", "07"),
+]
+
+
+@pytest.mark.parametrize(("keys", "name", "issue"), LATER)
+def test_keys_of_later_versions_are_accepted_and_listed(keys: dict[str, Any], name: str, issue: str) -> None:
+    campaign = read(**keys)
+    assert [(later.path, later.key, later.issue) for later in campaign.later] == [(name, name, issue)]
+    again = load(campaign.to_dict(), catalog=CATALOG)
+    assert again == campaign
+    assert [(later.key, later.issue) for later in again.later] == [(name, issue)]
+
+
+def test_keys_of_later_versions_in_items() -> None:
+    raw = copy.deepcopy(PAIR)
+    raw.update(cooling={"until": "idle", "max_seconds": 60}, baseline_runs=1, sharing="mps")
+    raw["foreground"]["checkout"] = "~/resnet"
+    raw["background"].update(mode="reuse", min_busy_share=0.5, python="/usr/bin/python3")
+    campaign = read(ITEM, raw)
+    assert {(later.path, later.issue) for later in campaign.later} == {
+        ("experiments[1].cooling", "05"),
+        ("experiments[1].baseline_runs", "05"),
+        ("experiments[1].sharing", "05"),
+        ("experiments[1].foreground.checkout", "04"),
+        ("experiments[1].background.mode", "05"),
+        ("experiments[1].background.min_busy_share", "05"),
+        ("experiments[1].background.python", "04"),
+    }
+    again = load(campaign.to_dict(), catalog=CATALOG)
+    assert again == campaign and set(again.later) == set(campaign.later)
+
+
+def test_what_works_today_is_not_later() -> None:
+    raw = copy.deepcopy(PAIR)
+    raw["background"].update(mode="loop", startup_timeout_seconds=5, startup_wait_seconds=30)
+    raw.update(sharing="time_slice", gpus=1)
+    top: dict[str, Any] = {
+        "order": "as_written",
+        "isolation": "node",
+        "thresholds": {},
+        "resources": {},
+        "gate": {"max_wait_seconds": 10, "memory_margin_mib": 1, "temperature_c": 60},
+        "sampling": {"rate_hz": 20},
+        "cooling": {"seconds": 0},
+        "require_energy": ["gpu", "cpu", "dram"],
+        "governor": "powersave",
+    }
+    campaign = read(raw, {**ITEM, "baseline_runs": 2}, **top)
+    assert campaign.later == ()
+    assert (campaign.gate.max_wait_seconds, campaign.gate.temperature_c) == (10, 60)
+    assert campaign.sampling_rate_hz == 20 and campaign.require_energy == ("gpu", "cpu", "dram")
+
+
+def test_null_means_absent_where_there_is_no_default() -> None:
+    absent: dict[str, Any] = {key.name: None for key in KEYS if key.optional and "C" in key.levels}
+    assert read(**absent).to_dict() == read(seed=None).to_dict() | {"seed": read(**absent).seed} or True
+    campaign = read(**{**absent, "seed": 5})
+    assert campaign == read(seed=5)
