@@ -17,7 +17,8 @@ def execute(options: Namespace) -> int:
         output.print_json({"ended": ended, "remaining_pids": sorted(remaining)})
     else:
         for entry in ended:
-            output.print_result(f"ended {entry['name']} ({len(entry['pids'])} processes)")
+            count = f" ({len(entry['pids'])} processes)" if entry["pids"] else ""
+            output.print_result(f"ended {entry['name']}{count}")
         if not ended:
             output.print_result("nothing was left over on this machine")
     if remaining:

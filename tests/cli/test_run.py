@@ -1,0 +1,152 @@
+"""``profiler run`` as a user meets it: stdout and stderr, on a terminal and off it, and when it is interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from profiler.process.find import find_keepers
+from tests.campaigns import command, config, environment, quick, run, run_json
+
+pytestmark = pytest.mark.ray
+
+
+def test_off_a_terminal_progress_is_lines_and_the_summary_is_on_stdout(tmp_path: Path) -> None:
+    path = config(tmp_path, [quick(), quick(behaviour="exit_3")], max_retries=0)
+    ended = run("run", path, "--results", tmp_path / "results")
+    assert ended.returncode == 1
+    session = next((tmp_path / "results").glob("run_*"))
+    lines = ended.stderr.splitlines()
+    assert lines[0] == f"session {session.name}: 2 runs, in {session}"
+    assert "quick_quick_001 attempt 1: training" in lines
+    assert any(line.startswith("quick_quick_001 attempt 1: valid in ") and "1/2 runs" in line for line in lines)
+    assert any(line.startswith("quick_quick_002 attempt 1: failed") and "reasons: exit" in line for line in lines)
+    assert "\x1b" not in ended.stderr + ended.stdout
+    summary = ended.stdout
+    assert "2: 1 valid, 1 safe, 1 failed" in summary
+    assert str(session / "summary.csv") in summary
+    assert str(session / "dataset") in summary
+    assert f"profiler show {session}" in summary
+    assert re.search(r"GPU energy +not known \(\w+\)", summary) or re.search(r"GPU energy +\S+ k?J", summary)
+    assert "quick_quick_001" not in summary
+
+
+def test_on_a_terminal_there_is_a_table_and_stdout_stays_clean(tmp_path: Path) -> None:
+    path = config(tmp_path, [quick(epochs=4, epoch_seconds=0.3)])
+    main, terminal = pty.openpty()
+    process = subprocess.Popen(
+        command("run", path, "--results", tmp_path / "results", "--json"),
+        env=environment(TERM="xterm-256color", COLUMNS="100"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    shown = _read_all(main)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, shown
+    assert json.loads(out)["runs"][0]["verdict"] == "valid"
+    assert "\x1b[" in shown
+    assert re.search(r"quick_quick_001 .*training \d+ s", shown)
+    assert "0/1 runs" in shown
+    assert not re.search(r"^quick_quick_001 attempt 1: training", shown, re.MULTILINE)
+
+
+def _read_all(descriptor: int) -> str:
+    """Everything that comes out of a pseudo-terminal until its other side is closed."""
+    parts = []
+    while True:
+        try:
+            part = os.read(descriptor, 65536)
+        except OSError:  # how Linux says that the other side is closed
+            part = b""
+        if not part:
+            break
+        parts.append(part)
+    os.close(descriptor)
+    return b"".join(parts).decode()
+
+
+def test_json_is_one_document_with_the_results(tmp_path: Path) -> None:
+    path = config(tmp_path, [quick()])
+    document = run_json("run", path, "--results", tmp_path / "results")
+    assert set(document) >= {"session_id", "path", "runs"}
+    assert Path(document["path"]).name == document["session_id"]
+    shown = run_json("show", document["path"])
+    assert shown["runs"] == document["runs"]
+
+
+def test_the_options_of_the_old_tool_run_a_campaign(tmp_path: Path) -> None:
+    line = ["run", "-r", "quick", "-m", "quick", "-mt", "learning_rate", "-n", "2", "-s", "7", "-mr", "0"]
+    planned = run_json(*line, "--dry-run")
+    ran = run_json(*line, "--results", tmp_path / "results")
+    assert [row["requested_hyperparameters"] for row in ran["runs"]] == [
+        entry["hyperparameters"] for entry in planned["runs"]
+    ]
+
+
+@contextmanager
+def training(folder: Path, epochs: int = 100) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """A campaign in a session of its own whose first of two runs is training; what it has said so far on stderr."""
+    path = config(folder, [quick(epochs=epochs, epoch_seconds=1.0), quick(seed=2)])
+    process = subprocess.Popen(
+        command("run", path, "--results", folder / "results"),
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    said: list[str] = []
+    try:
+        while not (said and said[-1].endswith(": training\n")):
+            assert select.select([process.stderr], [], [], 90)[0], said
+            said.append(process.stderr.readline())
+            assert said[-1], said
+        yield process, said
+    finally:
+        process.kill()
+        process.communicate(timeout=30)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interruption_stops_everything_and_says_how_to_go_on(number: int, tmp_path: Path) -> None:
+    with training(tmp_path) as (process, _said):
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    session = next((tmp_path / "results").glob("run_*"))
+    assert process.returncode == 130
+    assert out == ""
+    assert f"profiler resume {session}" in err
+    assert "Traceback" not in err
+    assert not [keeper for keeper in find_keepers() if keeper.labels.get("session") == session.name]
+
+
+def test_an_interrupted_campaign_can_be_resumed(tmp_path: Path) -> None:
+    with training(tmp_path, epochs=5) as (process, _said):
+        session = next((tmp_path / "results").glob("run_*"))
+        live = json.loads(run("status", session, "--json").stdout)["processes"]
+        assert [(one["role"], one["attempt"], one["leftover"]) for one in live] == [("foreground", 1, False)]
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)  # twice, as people do
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "nothing runs on this machine" in run("status", session).stdout
+    assert run("show", session).returncode == 0
+    document = run_json("resume", session)
+    assert [row["verdict"] for row in document["runs"]] == ["valid", "valid"]
+    assert document["session_id"] == session.name
