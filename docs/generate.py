@@ -24,9 +24,9 @@ from profiler.workloads import Catalog, ModelSpec, RepoSpec, load_catalog  # noq
 _CONFIGURATION = """# Configuration
 
 A config is a YAML file (presets lie in [configs/](../configs/README.md)), an old JSON settings file, or a dict in
-Python. `profiler plan CONFIG` shows every run that it means and starts nothing. Anything wrong (an unknown key, model or
-hyperparameter, a wrong type, a value out of its bounds) is told all at once, with the key's path, the value and what
-is allowed; nothing is started then.
+Python. `profiler plan CONFIG` shows every run that it means and starts nothing. Anything wrong (an unknown key, model
+or hyperparameter, a wrong type, a value out of its bounds) is told all at once, with the key's path, the value and
+what is allowed; nothing is started then.
 
 ```yaml
 name: my_study                # the campaign
