@@ -199,6 +199,11 @@ class Sampler:
     def release(self, token: int) -> None:
         self._retention.release(token)
 
+    @property
+    def holds(self) -> int:
+        """How many windows are held at the moment."""
+        return self._retention.holds
+
     def record_missed(self, identity: Identity, tick: int, noticed_ns: int) -> None:
         due_ns = self.grid.due_ns(tick)
         self._record(self._row(identity, tick, due_ns, noticed_ns - due_ns, missed=True, null_reason=TICK_MISSED))

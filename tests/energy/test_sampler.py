@@ -1,0 +1,265 @@
+"""The sampler: the grid under virtual time, then its threads, briefly, in real time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from profiler.energy.grid import Grid, rate
+from profiler.energy.probes import Identity, Look
+from profiler.energy.retention import CHUNK_ROWS, Retention
+from profiler.energy.sample import TICK_MISSED, Sample, join_reasons, reason_for
+from profiler.energy.sampler import Sampler, SystemTime
+from profiler.energy.sources import Sources
+from tests.fakes.virtual import PACKAGE, SECOND, VirtualCounter, VirtualGpu, VirtualTime, constant
+
+MS = 1_000_000
+
+
+class NodeStandIn:
+    """Rows without a machine under them."""
+
+    identity = Identity("node", "node", "node")
+
+    def look(self, tick: int, clock_ns: Any) -> Look:
+        return Look(clock_ns(), {"util_percent": 50.0})
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def virtual(sources: Sources, clock: VirtualTime, rate_hz: float = 10.0) -> Sampler:
+    return Sampler(sources, rate_hz, "node", "boot", time=clock, node_probe=NodeStandIn())
+
+
+def node_rows(sampler: Sampler) -> list[Sample]:
+    return [row for row in sampler.rows(0)[0] if row.source == "node"]
+
+
+# --- the grid ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate_hz", [1.0, 3.0, 10.0, 29.97, 100.0])
+def test_ticks_do_not_drift_in_a_week(rate_hz: float) -> None:
+    grid = Grid(12_345, rate(rate_hz))
+    tick = round(rate_hz * 7 * 86_400)
+    assert abs(grid.due_ns(tick) - 12_345 - tick / rate_hz * SECOND) < MS
+    assert grid.tick_at(grid.due_ns(tick)) == tick
+    assert grid.tick_at(grid.due_ns(tick) - 1) == tick - 1
+
+
+@pytest.mark.parametrize("rate_hz", [0.0, -1.0, 1001.0])
+def test_an_impossible_rate_is_refused(rate_hz: float) -> None:
+    with pytest.raises(ValueError, match="sampling rate"):
+        rate(rate_hz)
+
+
+def test_late_ticks_stay_on_the_grid() -> None:
+    clock = VirtualTime(delays_ns=[3 * MS, 70 * MS, 1 * MS])
+    sampler = virtual(Sources(), clock)
+    sampler.drive(clock.now_ns + SECOND // 2)
+    rows = node_rows(sampler)
+    assert [row.tick for row in rows] == [0, 1, 2, 3, 4, 5]
+    assert [row.lateness_ns for row in rows] == [3 * MS, 70 * MS, 1 * MS, 0, 0, 0]
+    assert not any(row.missed for row in rows)
+
+
+def test_a_missed_tick_is_a_row_of_every_device_and_not_caught_up() -> None:
+    clock = VirtualTime(delays_ns=[0, 250 * MS])
+    counter = VirtualCounter(constant(100.0), PACKAGE)
+    sampler = virtual(Sources(counters=(counter,)), clock)
+    start_ns = clock.now_ns
+    sampler.drive(start_ns + SECOND // 2)
+    for source in ("node", "powercap"):
+        rows = [row for row in sampler.rows(0)[0] if row.source == source]
+        assert [(row.tick, row.missed) for row in rows] == [
+            (0, False), (1, True), (2, True), (3, False), (4, False), (5, False)
+        ]  # fmt: skip
+        missed = rows[1]
+        assert (missed.null_reason, missed.t_mono_ns) == (TICK_MISSED, start_ns + SECOND // 10)
+        assert missed.lateness_ns == 250 * MS
+    assert counter.reads == 4
+
+
+def test_rows_carry_unwrapped_joules_raw_units_and_the_power_between() -> None:
+    clock = VirtualTime()
+    near_the_end = PACKAGE.wrap_units - 15_000_000  # type: ignore[operator]
+    # The profile counts from 0: the counter's start is chosen so that it wraps after 0.15 s at 100 W.
+    counter = VirtualCounter(constant(100.0), PACKAGE, start_units=near_the_end - 100 * 1000 * 1_000_000)
+    sampler = virtual(Sources(counters=(counter,)), clock)
+    sampler.drive(clock.now_ns + SECOND // 2)
+    rows = [row for row in sampler.rows(0)[0] if row.source == "powercap"]
+    assert [row.energy_j for row in rows] == pytest.approx([0.0, 10.0, 20.0, 30.0, 40.0, 50.0])
+    assert [row.power_w for row in rows] == pytest.approx([None] + [100.0] * 5)
+    assert rows[1].power_kind == "interval"
+    assert rows[2].counter_units == 5_000_000
+
+
+def test_the_gpu_counter_is_asked_about_once_a_second() -> None:
+    clock = VirtualTime()
+    gpu = VirtualGpu(constant(300.0), clock)
+    sampler = virtual(Sources(gpus=(gpu,), gpu_counters={gpu.uuid: gpu.energy_counter()}), clock)  # type: ignore[arg-type]
+    sampler.drive(clock.now_ns + 5 * SECOND - 1)
+    rows = [row for row in sampler.rows(0)[0] if row.scope == "gpu"]
+    assert len(rows) == 50
+    assert gpu.energy_counter().reads == 5
+    assert [row.tick for row in rows if row.counter_units is not None] == [0, 10, 20, 30, 40]
+    assert [row.power_w for row in rows] == pytest.approx([300.0] * 50)
+    assert {(row.power_kind, row.temp_c, row.memory_mib) for row in rows} == {("instant", 40.0, 1000.0)}
+    assert all(row.null_reason is None for row in rows)
+
+
+def test_a_stepped_wall_clock_moves_no_row() -> None:
+    clock = VirtualTime()
+    sampler = virtual(Sources(), clock)
+    sampler.drive(clock.now_ns + SECOND)
+    clock.utc_offset_ns -= 3600 * SECOND
+    sampler.drive(clock.now_ns + SECOND)
+    utc = [row.t_utc_ns for row in node_rows(sampler)]
+    assert utc == sorted(utc)
+    assert utc[-1] - utc[0] == 2 * SECOND
+
+
+def test_a_device_that_raises_costs_its_own_row_only() -> None:
+    class Broken(NodeStandIn):
+        identity = Identity("nvml", "broken", "gpu")
+
+        def look(self, tick: int, clock_ns: Any) -> Look:
+            raise RuntimeError("boom")
+
+    clock = VirtualTime()
+    sampler = Sampler(Sources(), 10.0, time=clock, node_probe=Broken())
+    sampler.drive(clock.now_ns + SECOND // 5)
+    assert [row.null_reason for row in sampler.rows(0)[0]] == ["sampler_error_RuntimeError"] * 3
+
+
+# --- what is kept --------------------------------------------------------------------------------------------------
+
+
+def row(tick: int) -> Sample:
+    return Sample(tick * SECOND, 0, "boot", tick, 0, False, "node", "node", "node")
+
+
+def test_rows_are_drained_once_each() -> None:
+    kept = Retention()
+    seen: list[int] = []
+    since = 0
+    for tick in range(3 * CHUNK_ROWS + 7):
+        kept.append(row(tick))
+        if tick % 100 == 0:
+            new, since = kept.rows(since)
+            seen += [r.tick for r in new]
+    seen += [r.tick for r in kept.rows(since)[0]]
+    assert seen == list(range(3 * CHUNK_ROWS + 7))
+
+
+def test_old_rows_go_unless_they_are_held() -> None:
+    kept = Retention(keep_s=10.0)
+    token = kept.hold(5 * SECOND)
+    other = kept.hold(700 * SECOND)
+    for tick in range(4 * CHUNK_ROWS):
+        kept.append(row(tick))
+    assert kept.window(0, 10**15)[0].tick <= 5
+    kept.release(token)
+    kept.release(other)
+    kept.release(other)
+    for tick in range(4 * CHUNK_ROWS, 6 * CHUNK_ROWS):
+        kept.append(row(tick))
+    assert kept.window(0, 10**15)[0].tick > 4 * CHUNK_ROWS
+
+
+def test_a_long_hold_is_thinned_and_never_unbounded() -> None:
+    kept = Retention(keep_s=10.0, max_rows=4 * CHUNK_ROWS)
+    kept.hold(0)
+    for tick in range(50 * CHUNK_ROWS):
+        kept.append(row(tick))
+    ticks = [r.tick for r in kept.window(0, 10**15)]
+    assert len(ticks) <= 5 * CHUNK_ROWS
+    assert ticks[-CHUNK_ROWS:] == list(range(49 * CHUNK_ROWS, 50 * CHUNK_ROWS))
+    assert ticks[0] % 10 == 0
+    assert ticks[0] < 40 * CHUNK_ROWS
+
+
+def test_window_has_a_tick_more_on_each_side() -> None:
+    clock = VirtualTime()
+    sampler = virtual(Sources(), clock)
+    start_ns = clock.now_ns
+    sampler.drive(start_ns + SECOND)
+    window = sampler.window(start_ns + 250 * MS, start_ns + 450 * MS)
+    assert [r.tick for r in window] == [2, 3, 4, 5]
+
+
+def test_null_reasons_of_a_row_can_be_taken_apart() -> None:
+    text = join_reasons({"temp_c": "nvml_not_supported", "energy_j": "nvml_gpu_lost"})
+    assert text == "energy_j=nvml_gpu_lost;temp_c=nvml_not_supported"
+    assert reason_for("temp_c", text) == "nvml_not_supported"
+    assert reason_for("power_w", text) is None
+    assert reason_for("anything", TICK_MISSED) == TICK_MISSED
+    assert join_reasons({}) is None
+
+
+# --- real threads, real time ---------------------------------------------------------------------------------------
+
+
+def test_the_grid_exists_without_any_energy_source() -> None:
+    with Sampler(Sources(), 50.0) as sampler:
+        assert sampler.priority in ("fifo", "nice", "normal")
+        time.sleep(1.0)
+    rows = node_rows(sampler)
+    assert 48 <= len(rows) <= 54
+    assert [r.tick for r in rows] == list(range(len(rows)))
+    assert rows[-1].memory_mib and rows[-1].memory_mib > 0
+    assert all(r.util_percent is None or 0 <= r.util_percent <= 100 for r in rows)
+
+
+def test_a_blocked_gpu_call_delays_nothing_else() -> None:
+    release = threading.Event()
+    gpu = VirtualGpu(constant(300.0), before_read=lambda: void(release.wait(10)))
+    counter = VirtualCounter(constant(100.0), PACKAGE)
+    found = Sources(counters=(counter,), gpus=(gpu,), gpu_counters={gpu.uuid: gpu.energy_counter()})  # type: ignore[arg-type]
+    with Sampler(found, 20.0) as sampler:
+        time.sleep(1.0)
+        rows, since = sampler.rows(0)
+        release.set()
+        time.sleep(0.2)
+        later, _ = sampler.rows(since)
+    package = [r for r in rows if r.source == "powercap"]
+    assert len(package) >= 19
+    assert sum(r.missed for r in package) <= 3
+    assert not [r for r in rows if r.scope == "gpu"]
+    blocked = [r for r in later if r.scope == "gpu" and r.missed]
+    assert len(blocked) >= 15, "the ticks that the blocked call cost are rows of that GPU"
+
+
+def void(_: object) -> None:
+    """A lambda's result thrown away."""
+
+
+def test_stop_and_start_go_on_with_the_same_grid() -> None:
+    sampler = Sampler(Sources(), 50.0)
+    sampler.start()
+    sampler.start()
+    time.sleep(0.1)
+    sampler.stop()
+    assert not sampler.running
+    first = node_rows(sampler)
+    time.sleep(0.1)
+    sampler.start()
+    time.sleep(0.1)
+    sampler.stop()
+    later = node_rows(sampler)[len(first) :]
+    assert later[0].tick > first[-1].tick + 2
+    assert not later[0].missed
+    due = {(r.t_mono_ns - r.lateness_ns - sampler.grid.start_ns) // (SECOND // 50) for r in later}
+    assert due == {r.tick for r in later}
+
+
+def test_system_time_stops_waiting_when_told() -> None:
+    stop = threading.Event()
+    threading.Timer(0.05, stop.set).start()
+    began = time.monotonic()
+    assert SystemTime().wait_until(time.monotonic_ns() + 10 * SECOND, stop) is False
+    assert time.monotonic() - began < 5

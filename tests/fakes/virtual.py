@@ -1,0 +1,191 @@
+"""Virtual time and virtual devices for tests without sleep: power profiles in closed form, seen through real sensors.
+
+`VirtualTime` moves only when someone waits on it or a device takes time to answer. The devices read it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from itertools import accumulate
+
+from profiler.energy.counters import Clock, CounterInfo, Reading
+from profiler.energy.nvml_values import GpuReading
+
+SECOND = 1_000_000_000
+
+
+class VirtualTime:
+    """Clocks that a test moves. `delays_ns`: how late each wait ends, in turn; then it is on time."""
+
+    def __init__(self, start_ns: int = 1_000 * SECOND, delays_ns: Sequence[int] = ()) -> None:
+        self.now_ns = start_ns
+        self.utc_offset_ns = 1_700_000_000 * SECOND
+        self._delays = list(delays_ns)
+
+    def monotonic_ns(self) -> int:
+        return self.now_ns
+
+    def utc_ns(self) -> int:
+        return self.now_ns + self.utc_offset_ns
+
+    def wait_until(self, t_ns: int, stop: threading.Event) -> bool:
+        self.now_ns = max(self.now_ns, t_ns)
+        if self._delays:
+            self.now_ns += self._delays.pop(0)
+        return not stop.is_set()
+
+    def pass_s(self, seconds: float) -> None:
+        self.now_ns += round(seconds * SECOND)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Power over time in steps: `watts[i]` holds for `seconds[i]`, the last one for ever. Starts at `start_ns`; before
+    that the first power held."""
+
+    watts: tuple[float, ...]
+    seconds: tuple[float, ...]
+    start_ns: int = 0
+    _ends: tuple[float, ...] = field(init=False, repr=False, default=())
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_ends", tuple(accumulate(self.seconds)))
+
+    def power_w(self, t_ns: int) -> float:
+        index = bisect_right(self._ends, (t_ns - self.start_ns) / SECOND)
+        return self.watts[min(index, len(self.watts) - 1)]
+
+    def energy_j(self, t_ns: int) -> float:
+        """Joules since `start_ns`; negative before it."""
+        left = (t_ns - self.start_ns) / SECOND
+        if left <= 0:
+            return self.watts[0] * left
+        energy = 0.0
+        for watts, seconds in zip(self.watts, self.seconds, strict=False):
+            part = min(left, seconds)
+            energy += watts * part
+            left -= part
+            if left <= 0:
+                return energy
+        return energy + self.watts[-1] * left
+
+
+def constant(watts: float) -> Profile:
+    return Profile((watts,), (1.0,))
+
+
+class VirtualCounter:
+    """An energy counter over a profile. It moves every `info.update_period_s`, at `phase_ns`; `call_ns` is how long a
+    read takes; `faults` may turn a reading into another one."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        info: CounterInfo,
+        clock: VirtualTime | None = None,
+        *,
+        start_units: int = 1_000_000,
+        phase_ns: int = 0,
+        call_ns: int = 0,
+        faults: Callable[[Reading], Reading] = lambda reading: reading,
+    ) -> None:
+        self.profile = profile
+        self.info = info
+        self.reads = 0
+        self._clock = clock
+        self._start_units = start_units
+        self._phase_ns = phase_ns
+        self._call_ns = call_ns
+        self._faults = faults
+
+    def units_at(self, t_ns: int) -> int:
+        period_ns = round(self.info.period_s * SECOND)
+        updated_ns = (t_ns - self._phase_ns) // period_ns * period_ns + self._phase_ns
+        units = self._start_units + int(self.profile.energy_j(updated_ns) / float(self.info.joules_per_unit))
+        return units if self.info.wrap_units is None else units % self.info.wrap_units
+
+    def read(self, clock_ns: Clock = time.monotonic_ns) -> Reading:
+        self.reads += 1
+        before_ns = clock_ns()
+        if self._clock is not None:
+            self._clock.now_ns += self._call_ns
+        t_ns = (before_ns + clock_ns()) // 2
+        return self._faults(Reading(t_ns, self.units_at(t_ns)))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+PACKAGE = CounterInfo(
+    name="package-0",
+    source="powercap",
+    device="package-0",
+    scope="cpu_package",
+    joules_per_unit=Fraction(1, 10**6),
+    wrap_units=262_143_328_911,
+    max_power_w=2000.0,
+    update_period_s=0.001,
+)
+DRAM = replace(PACKAGE, name="dram-0", device="dram-0", scope="dram", wrap_units=65_712_999_628)
+BOARD = CounterInfo(
+    name="gpu-0",
+    source="nvml",
+    device="GPU-0",
+    scope="gpu",
+    joules_per_unit=Fraction(1, 1000),
+    wrap_units=None,
+    max_power_w=1400.0,
+    update_period_s=0.1,
+    unit="mJ",
+)
+
+
+class VirtualGpu:
+    """A GPU as `NvmlDevice` shows one: instant power that moves every 100 ms (the mean of the 100 ms before), and a
+    counter. `power_kind` None: the board tells no power. `call_ns`: how long `read` takes."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        clock: VirtualTime | None = None,
+        *,
+        index: int = 0,
+        power_kind: str | None = "instant",
+        counter: VirtualCounter | None = None,
+        phase_ns: int = 0,
+        call_ns: int = 0,
+        before_read: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.index = index
+        self.uuid = f"GPU-{index}"
+        self.name = "Virtual GPU"
+        self.profile = profile
+        self._clock = clock
+        self._kind = power_kind
+        self._phase_ns = phase_ns
+        self._call_ns = call_ns
+        self._before_read = before_read
+        info = replace(BOARD, name=f"gpu-{index}", device=self.uuid)
+        self._counter = counter or VirtualCounter(profile, info, clock, phase_ns=phase_ns, call_ns=3_000_000)
+
+    def energy_counter(self) -> VirtualCounter:
+        return self._counter
+
+    def read(self, clock_ns: Clock = time.monotonic_ns) -> GpuReading:
+        self._before_read()
+        if self._clock is not None:
+            self._clock.now_ns += self._call_ns
+        t_ns = clock_ns()
+        power_w = self._power_w(t_ns) if self._kind else None
+        nulls = {} if self._kind else {"power_w": "nvml_not_supported", "power_kind": "nvml_not_supported"}
+        return GpuReading(t_ns, power_w, self._kind, 40.0, 90.0, 30.0, 1000.0, 1980.0, 0, nulls)
+
+    def _power_w(self, t_ns: int) -> float:
+        period_ns = SECOND // 10
+        updated_ns = (t_ns - self._phase_ns) // period_ns * period_ns + self._phase_ns
+        return (self.profile.energy_j(updated_ns) - self.profile.energy_j(updated_ns - period_ns)) / 0.1
