@@ -334,7 +334,7 @@ def _start_in(command: Command, watch_pids: Sequence[int], tier: str) -> Contain
             "cwd": os.fsencode(command.cwd),
             "timeout_s": command.timeout_s, "grace_s": command.grace_s,
         }  # fmt: skip
-        keeper = subprocess.Popen(
+        keeper = _spawn(
             keeper_argv(command.labels, tier),
             stdin=_memory_file(ours, marshal.dumps(spec)),
             stdout=subprocess.DEVNULL,
@@ -412,6 +412,13 @@ def _pipe() -> tuple[FileIO, FileIO]:
     """As file objects: whatever interrupts, a lease that nobody holds any more is closed and its run ends."""
     read, write = os.pipe()
     return FileIO(read, "r"), FileIO(write, "w")
+
+
+def _spawn(argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(argv, **options)
+    except OSError as error:  # no process or memory left for this user
+        raise CannotRunError(f"cannot start the keeper {argv[0]}: {error.strerror}") from error
 
 
 def _memory_file(ours: ExitStack, content: bytes) -> int:

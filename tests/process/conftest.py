@@ -32,7 +32,9 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 @pytest.fixture(params=["pid_namespace", "cgroup", "subreaper"])
 def tier(request: pytest.FixtureRequest, place: Place) -> str:
-    """Every tier that works here for the place's user."""
+    """Every tier that works here for the place's user (the lesser ones once, where both users can be had)."""
+    if request.param != "pid_namespace" and os.geteuid() == 0 and place.uid != 0:
+        pytest.skip("done as root")
     with place.owner(["true"], tier=request.param) as owner:
         if "error" in owner.started:
             pytest.skip(owner.started["message"])

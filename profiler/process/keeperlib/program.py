@@ -49,11 +49,11 @@ def main() -> None:
     tier = TIERS[spec.tier]()
     try:
         tier.isolate()
+        waiting_half = os.pidfd_open(os.getpid())
+        child = os.fork()
     except OSError as error:
         say("unavailable", error=str(error))
         return
-    waiting_half = os.pidfd_open(os.getpid())
-    child = os.fork()
     if child == 0:
         guard(spec, tier, waiting_half)
     else:

@@ -85,8 +85,12 @@ def text_of(path: str) -> str:
 
 
 def write_text(path: str, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
+    """Raises an OSError that names the file."""
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise OSError(error.errno, f"write {path}: {error.strerror}") from None
 
 
 def stat_fields(pid: str) -> list[str]:
