@@ -10,7 +10,7 @@ import ctypes
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,13 +29,34 @@ _RENAME_EXCHANGE = 2
 _NOT_POSSIBLE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
-def compact(folder: SessionFolder, datasets: Sequence[str] = ("samples", "processes")) -> int:
+def exchange_folders(one: Path, other: Path) -> bool:
+    """Let two folders change places in one step; False when the file system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        for parent in {one.parent, other.parent}:
+            sync_folder(parent)
+        return True
+    number = ctypes.get_errno()
+    if number in _NOT_POSSIBLE:
+        return False
+    raise OSError(number, os.strerror(number), str(other))
+
+
+def compact(
+    folder: SessionFolder,
+    datasets: Sequence[str] = ("samples", "processes"),
+    *,
+    exchange: Callable[[Path, Path], bool] = exchange_folders,
+) -> int:
     """Merge the files of each dataset (of samples: of each node) into one; how many files there are less.
 
     Rows of `runs` stay one file an attempt unless asked for: those files are what a resumed session leaves untouched.
     """
     tables = {table.name: table for table in TABLES}
-    return sum(_compact_folder(folder, tables[name], part) for name in datasets for part in _parts(folder, name))
+    parts = [(tables[name], part) for name in datasets for part in _parts(folder, name)]
+    return sum(_compact_folder(folder, table, part, exchange) for table, part in parts)
 
 
 def _parts(folder: SessionFolder, name: str) -> list[Path]:
@@ -43,7 +64,7 @@ def _parts(folder: SessionFolder, name: str) -> list[Path]:
     return sorted(path for path in root.glob("node=*") if path.is_dir()) if name == "samples" else [root]
 
 
-def _compact_folder(folder: SessionFolder, table: Table, part: Path) -> int:
+def _compact_folder(folder: SessionFolder, table: Table, part: Path, exchange: Callable[[Path, Path], bool]) -> int:
     paths = parquet_files(part)
     if len(paths) < 2:
         return 0
@@ -72,18 +93,3 @@ def _batches(paths: Sequence[Path]) -> Iterator[pa.Table]:
             waiting = []
     if waiting:
         yield pa.concat_tables(waiting)
-
-
-def exchange(one: Path, other: Path) -> bool:
-    """Let two folders change places in one step; False when the file system cannot."""
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if rename is None:
-        return False
-    if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
-        for parent in {one.parent, other.parent}:
-            sync_folder(parent)
-        return True
-    number = ctypes.get_errno()
-    if number in _NOT_POSSIBLE:
-        return False
-    raise OSError(number, os.strerror(number), str(other))

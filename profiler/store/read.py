@@ -52,6 +52,7 @@ class Session:
 
     def __init__(self, root: str | Path) -> None:
         self.folder = SessionFolder(Path(root).resolve())
+        self._seen: dict[Path, tuple[tuple[int, int, int], pa.Table]] = {}
 
     def __repr__(self) -> str:
         return f"Session({str(self.folder.root)!r})"
@@ -70,7 +71,7 @@ class Session:
 
     def attempts(self) -> list[dict[str, Any]]:
         """Every attempt's row, in plan order and then by attempt."""
-        return sorted(read_rows(self.folder.dataset("runs"), RUNS), key=_order)
+        return sorted(self._read_rows(RUNS), key=_order)
 
     def final_rows(self) -> list[dict[str, Any]]:
         """The final attempt of each run that has one, in plan order."""
@@ -131,7 +132,7 @@ class Session:
         """Who was on which GPU when, columns of `processes`."""
         from profiler.store.frames import frame_of
 
-        return frame_of(PROCESSES, read_rows(self.folder.dataset("processes"), PROCESSES))
+        return frame_of(PROCESSES, self._read_rows(PROCESSES))
 
     def samples(self, run_id: str, attempt: int | None = None) -> pd.DataFrame:
         """The trace of a run's attempt (default: the one that `row` gives): rows of its node and boot within its
@@ -161,8 +162,19 @@ class Session:
                 return row
         raise SessionError(f"no attempt {attempt} of run {run_id!r} in {self.root}")
 
+    def _read_rows(self, table: Table) -> list[dict[str, Any]]:
+        return read_rows(self.folder.dataset(table.name), table, self._read)
+
+    def _read(self, path: Path) -> pa.Table:
+        """A file's table, from memory while the file is the same one: a new row comes as a new file."""
+        status = path.stat()
+        mark = (status.st_ino, status.st_mtime_ns, status.st_size)
+        if self._seen.get(path, (None,))[0] != mark:
+            self._seen[path] = (mark, read_file(path))
+        return self._seen[path][1]
+
     def _plan_rows(self) -> list[dict[str, Any]]:
-        return sorted(read_rows(self.folder.dataset("plan"), PLAN), key=_order)
+        return sorted(self._read_rows(PLAN), key=_order)
 
 
 def _order(row: Mapping[str, Any]) -> tuple[int, int, str, int]:
@@ -192,9 +204,23 @@ def final_rows(attempts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return sorted((row for row in latest_rows(attempts).values() if row["is_final"]), key=_order)
 
 
-def read_rows(folder: Path, table: Table) -> list[dict[str, Any]]:
+def read_file(path: Path) -> pa.Table:
+    """One Parquet file. FileNotFoundError when it is gone, SessionError when it is damaged."""
+    with _damage_named(path):
+        return pq.ParquetFile(path).read(use_threads=False)
+
+
+def read_rows(folder: Path, table: Table, read: Callable[[Path], pa.Table] = read_file) -> list[dict[str, Any]]:
     """All rows of a dataset folder, typed. A missing folder has none; SessionError names a damaged file."""
-    return [row for data in read_tables(folder, read_file) for row in from_arrow(table, data)]
+    return [row for data in _joined(read_tables(folder, read)) for row in from_arrow(table, data)]
+
+
+def _joined(tables: list[pa.Table]) -> list[pa.Table]:
+    """One table where the files' types agree, which is much faster to decode; else the tables as they are."""
+    try:
+        return [pa.concat_tables(tables, promote_options="default").combine_chunks()] if tables else []
+    except pa.ArrowException:
+        return tables
 
 
 def read_tables(folder: Path, read: Callable[[Path], pa.Table | None]) -> list[pa.Table]:
@@ -216,12 +242,6 @@ def parquet_files(folder: Path) -> list[Path]:
     return sorted(
         p for p in folder.rglob("*.parquet") if not any(part.startswith(".") for part in p.relative_to(folder).parts)
     )
-
-
-def read_file(path: Path) -> pa.Table:
-    """One Parquet file. FileNotFoundError when it is gone, SessionError when it is damaged."""
-    with _damage_named(path):
-        return pq.ParquetFile(path).read(use_threads=False)
 
 
 def _read_span(path: Path, span: SampleSpan) -> pa.Table | None:

@@ -1,8 +1,10 @@
-"""Rows, plans and sessions for the tests of the store: small, complete, and made by hand."""
+"""Rows, plans and sessions for the tests of the store, small, complete, made by hand; and a disk that is full."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+import resource
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -124,3 +126,14 @@ def sample(t_mono_ns: int, tick: int = 0, **changes: Any) -> dict[str, Any]:
         "null_reason": None,
     }
     return row | changes
+
+
+@contextlib.contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """No file may grow beyond `size` bytes: the kernel then refuses to write on (EFBIG), as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

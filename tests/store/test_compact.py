@@ -10,12 +10,12 @@ import pytest
 
 from profiler.errors import CannotRunError
 from profiler.store import compact as compaction
-from profiler.store.compact import compact, exchange
+from profiler.store.compact import compact, exchange_folders
 from profiler.store.layout import SessionFolder
 from profiler.store.read import Session, parquet_files, read_rows
 from profiler.store.schema import SAMPLES
 from profiler.store.write import finish, write_processes, write_run, write_samples
-from tests.store.build import T0_NS, attempt_row, sample, session_folder
+from tests.store.build import T0_NS, attempt_row, largest_file, sample, session_folder
 
 
 def traced(tmp_path: Path, batches: int = 7) -> SessionFolder:
@@ -68,11 +68,10 @@ def test_rows_come_in_groups_of_a_useful_size(tmp_path: Path, monkeypatch: pytes
     assert [group.num_rows for group in next(ds.dataset(path).get_fragments()).row_groups] == [120, 120, 40]
 
 
-def test_where_folders_cannot_change_places_everything_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_folders_cannot_change_places_everything_stays(tmp_path: Path) -> None:
     folder = traced(tmp_path)
     files = {path: path.read_bytes() for path in folder.root.rglob("*.parquet")}
-    monkeypatch.setattr(compaction, "exchange", lambda one, other: False)
-    assert compact(folder) == 0
+    assert compact(folder, exchange=lambda one, other: False) == 0
     assert {path: path.read_bytes() for path in folder.root.rglob("*.parquet")} == files
     assert not list(folder.root.glob(".*"))
 
@@ -81,24 +80,20 @@ def test_two_folders_change_places(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / name).write_text("")
-    assert exchange(tmp_path / "a", tmp_path / "b")
+    assert exchange_folders(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "a" / "b").exists()
     with pytest.raises(OSError) as caught:
-        exchange(tmp_path / "a", tmp_path / "none")
+        exchange_folders(tmp_path / "a", tmp_path / "none")
     assert caught.value.errno == errno.ENOENT
 
 
-def test_a_full_disk_leaves_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_parts(tmp_path: Path) -> None:
     folder = traced(tmp_path)
     files = {path: path.read_bytes() for path in folder.root.rglob("*.parquet")}
-
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(CannotRunError, match="disk full"):
+    with largest_file(1000), pytest.raises(CannotRunError, match="disk full"):
         compact(folder)
     assert {path: path.read_bytes() for path in folder.root.rglob("*.parquet")} == files
+    assert not list(folder.root.glob(".*"))
 
 
 def test_finish_gives_every_dataset_a_file(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from profiler.store.layout import SessionFolder
 from profiler.store.ledger import Ledger, read_ledger
 from profiler.store.read import Session, open_session
 from profiler.store.write import Recorder, clean_temporary, refresh_summaries, write_samples
-from tests.store.build import T0_NS, attempt_row, sample, session_folder
+from tests.store.build import T0_NS, attempt_row, largest_file, sample, session_folder
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,17 +35,6 @@ def small_disk(folder: Path, kib: int) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-@contextlib.contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """No file may grow beyond `size` bytes: the kernel then refuses to write on (EFBIG), as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def contents(folder: SessionFolder) -> dict[Path, bytes]:

@@ -213,6 +213,30 @@ def test_more_than_999_runs_stay_in_plan_order(tmp_path: Path) -> None:
     assert [row["index"] for row in session.final_rows()] == [999, 1001]
 
 
+def test_a_session_sees_what_is_written_after_it_was_opened(tmp_path: Path) -> None:
+    folder = session_folder(tmp_path, 2)
+    session = open_session(folder.root)
+    assert session.counts()["valid"] == 0
+    write_run(folder, attempt_row(folder, 1))
+    assert session.counts()["valid"] == 1
+    session.rows()[0]["metrics"]["test_loss"] = "mine"
+    assert session.rows()[0]["metrics"]["test_loss"] == 1 / 3
+    write_run(folder, attempt_row(folder, 1, metrics={"m": 1.0}))
+    assert session.rows()[0]["metrics"] == {"m": 1.0}
+
+
+def test_files_whose_types_differ_are_read_all_the_same(tmp_path: Path) -> None:
+    folder = session_folder(tmp_path, 2)
+    for index in (1, 2):
+        write_run(folder, attempt_row(folder, index))
+    path = folder.run_file(folder.run_id(1), 1)
+    data = pq.read_table(path)
+    pq.write_table(data.set_column(data.schema.get_field_index("seed"), "seed", [["seven"]]), path)
+    first, second = Session(folder.root).attempts()
+    assert first["seed"] == "seven"
+    assert second["gpu_energy_j"] == 1000 / 3
+
+
 def test_frames_keep_types(tmp_path: Path) -> None:
     folder = session_folder(tmp_path, 3)
     write_run(folder, attempt_row(folder, 1))
