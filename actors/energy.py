@@ -58,6 +58,7 @@ class EnergyActor:
             "cpus": host.cpu_count(),
             "gpus": [{"index": gpu.index, "uuid": gpu.uuid, "name": gpu.name} for gpu in self.sources.gpus],
             "idle_memory_mib": self.idle_memory_mib,
+            "scopes": sorted({counter.info.scope for counter in self.sources.all_counters()}),
             "counters": [counter.info.name for counter in self.sources.all_counters()],
             "unavailable": [asdict(item) for item in self.sources.unavailable],
             "containment": [asdict(tier) for tier in probe()],

@@ -107,9 +107,7 @@ def _drive(folder: SessionFolder, plan: Plan, catalog: Catalog, journal: Journal
         stack.enter_context(held_governor(plan.campaign.governor, optional=options.governor_optional, warn=observe))
         ray_session = stack.enter_context(open_ray(options.address))
         folders = [str(folder.root), *sorted({str(model.folder) for model in _models(plan, catalog)})]
-        nodes, left_out = start_nodes(
-            ray_session, plan.campaign.sampling_rate_hz, folders, allow_uncontained=options.allow_uncontained
-        )
+        nodes, left_out = start_nodes(ray_session, plan.campaign, folders, allow_uncontained=options.allow_uncontained)
         for line in left_out:
             observe({"event": "warning", "message": f"left out: {line}"})
         slots = stack.enter_context(reserve(nodes))
@@ -223,7 +221,6 @@ class _Execution:
             environment=driver_environment(),
             watch_pids=self._watch_pids(slot.node),
             gate=_gate_limits(self._plan.campaign, slot.node),
-            require_energy=self._plan.campaign.require_energy,
             sampling_rate_hz=self._plan.campaign.sampling_rate_hz,
             allow_uncontained=self._options.allow_uncontained,
             cooling_seconds=_cooling_seconds(run, slot),

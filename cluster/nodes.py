@@ -12,9 +12,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.energy import EnergyActor
 from cluster.session import ENERGY_SLOT, RayNode, RaySession
+from profiler.config import Campaign
 from profiler.errors import CannotRunError
 
 START_TIMEOUT_S = 60.0
+SCOPES = {"cpu": "cpu_package", "dram": "dram", "gpu": "gpu"}
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,13 @@ class Node:
 
 
 def start_nodes(
-    session: RaySession, rate_hz: float, folders: Sequence[str], *, allow_uncontained: bool
+    session: RaySession, campaign: Campaign, folders: Sequence[str], *, allow_uncontained: bool
 ) -> tuple[list[Node], list[str]]:
     """An EnergyActor on every alive node; returns the nodes that can serve and one line for each that cannot.
 
     `folders` must exist on a node (session and workloads). Raises CannotRunError when no node can serve.
     """
-    actors = [(node, _start_actor(session, node, rate_hz)) for node in session.nodes()]
+    actors = [(node, _start_actor(session, node, campaign.sampling_rate_hz)) for node in session.nodes()]
     nodes, left_out = [], []
     for ray_node, actor in actors:
         try:
@@ -57,7 +59,7 @@ def start_nodes(
             left_out.append(f"{ray_node.hostname} ({ray_node.address}): its EnergyActor did not start: {error}")
             continue
         node = _node(ray_node, actor, facts)
-        why_not = _refusal(node, folders, allow_uncontained)
+        why_not = _refusal(node, folders, campaign.require_energy, allow_uncontained)
         if why_not:
             left_out.append(f"{node.hostname} ({node.address}): {why_not}")
         else:
@@ -88,10 +90,13 @@ def _node(ray_node: RayNode, actor: Any, facts: dict[str, Any]) -> Node:
     )
 
 
-def _refusal(node: Node, folders: Sequence[str], allow_uncontained: bool) -> str | None:
+def _refusal(node: Node, folders: Sequence[str], require_energy: Sequence[str], allow_uncontained: bool) -> str | None:
     missing = [folder for folder in folders if folder not in node.facts["folders_seen"]]
     if missing:
         return f"does not see {', '.join(missing)}: put it on a file system that all nodes share"
+    silent = [source for source in require_energy if SCOPES[source] not in node.facts["scopes"]]
+    if silent:
+        return f"require_energy: no source for {', '.join(silent)}; `profiler doctor` there says why"
     if node.cpus < 1:
         return "offers no CPU to Ray"
     if node.best_containment() is None and not allow_uncontained:

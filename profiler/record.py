@@ -151,7 +151,15 @@ def outcome_columns(outcome: Outcome, events: TrainerEvents, t0_ns: int | None) 
 def energy_columns(account: EnergyAccount) -> dict[str, Any]:
     """Every field of the account that is a column of `runs`."""
     names = {item.name for item in fields(account)} & set(RUNS.names) - {"null_reasons"}
-    return {name: getattr(account, name) for name in names}
+    counter_j, integral_j = account.gpu_energy_j, account.gpu_energy_integral_j
+    gap = None
+    if counter_j and integral_j is not None:
+        gap = 100 * (integral_j - counter_j) / counter_j
+    return {
+        **{name: getattr(account, name) for name in names},
+        "energy_uncertainty_j": dict(account.uncertainty_j),
+        "gpu_counter_integral_gap_percent": gap,
+    }
 
 
 def background_columns(background: BackgroundFacts, node: NodeFacts) -> dict[str, Any]:
@@ -189,6 +197,9 @@ def null_reasons(row: Mapping[str, Any], account: EnergyAccount) -> dict[str, st
     reasons = dict(account.null_reasons)
     for share in SHARES:
         reasons.setdefault(share, reasons.get("gpu_energy_j", "shares_not_separated"))
+    if row["gpu_counter_integral_gap_percent"] is None:
+        missing = reasons.get("gpu_energy_j") or reasons.get("gpu_energy_integral_j")
+        reasons["gpu_counter_integral_gap_percent"] = missing or "counter_not_advancing"
     reasons |= dict.fromkeys(("cooling_s", "cooling_idle_proven"), "cooling_not_finished")
     if row["gpu_uuid"] is None:
         reasons |= dict.fromkeys(("gpu_uuid", "gpu_name", "background_gpu_uuid"), "no_gpu")
