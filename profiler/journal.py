@@ -23,13 +23,13 @@ from profiler.errors import SessionError
 from profiler.planner import Plan, PlannedRun, make_plan
 from profiler.record import interrupted_row
 from profiler.store import ledger as ledger_events
-from profiler.store.compact import compact
 from profiler.store.layout import SessionFolder
 from profiler.store.ledger import Ledger, read_ledger
 from profiler.store.read import open_session
 from profiler.store.write import (
     Recorder,
     clean_temporary,
+    finish,
     refresh_summaries,
     write_campaign,
     write_experiment_json,
@@ -137,8 +137,8 @@ class Journal:
         write_run(self._folder, row)
 
     def finish(self) -> None:
-        """The campaign has ended: many small sample files become few."""
-        compact(self._folder)
+        """The campaign has ended: many small sample files become few, and every dataset has its columns."""
+        finish(self._folder)
         self._append(ledger_events.SESSION_FINISHED)
 
     def _interrupted_row(self, run: PlannedRun, run_id: str, attempt: int, message: str) -> dict[str, Any]:
