@@ -85,3 +85,16 @@ def test_a_plain_folder_of_the_same_name_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "cluster").mkdir()
     ended = run_script(tmp_path, "from profiler import _own\nprint(_own.driver().__file__)")
     assert Path(ended.stdout.strip()).parent.parent == Path(profiler.__file__).parent.parent, ended.stderr
+
+
+def test_a_missing_ray_is_named(tmp_path: Path) -> None:
+    hide = (
+        "import sys\n"
+        "class Hide:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] == 'ray': raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, Hide())\n"
+    )
+    ended = run_script(tmp_path, hide + ASK)
+    assert "refused: Ray is not installed" in ended.stdout, ended.stderr
+    assert "pip install ray" in ended.stdout

@@ -6,10 +6,9 @@ from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 from profiler.cli import output
+from profiler.cli.tables import Heading, print_table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from profiler.hyperparameters import HyperparameterSpec
     from profiler.workloads import Catalog, ModelSpec, RepoSpec
 
@@ -23,8 +22,7 @@ def execute(options: Namespace) -> int:
         output.print_json(catalog_json(catalog))
         return 0
     for repo in catalog.repos.values():
-        output.print_result(f"{repo.name}   {repo.description}".rstrip())
-        output.print_table(_table(repo))
+        _print_repo(repo)
     output.print_result("run one: profiler run -r REPO -m MODEL -mt HYPERPARAMETERS   (* = no trainer for it here yet)")
     return 0
 
@@ -77,19 +75,19 @@ def _range(spec: HyperparameterSpec) -> list[float] | None:
     return [int(end) if spec.type == "int" else end for end in spec.range]
 
 
-def _table(repo: RepoSpec) -> Table:
-    from rich import box
-    from rich.table import Table
+HEADINGS = tuple(map(Heading, ("hyper-parameter", "type", "default", "range", "distribution")))
 
-    table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("model", "metric", "hyper-parameter", "type", "default", "range", "distribution"):
-        table.add_column(heading, overflow="fold")
+
+def _print_repo(repo: RepoSpec) -> None:
+    """Models that have the same hyper-parameters share one table."""
+    output.print_result(f"{repo.name}: {repo.description}\n")
+    groups: dict[str, list[ModelSpec]] = {}
     for model in repo.models.values():
-        first = [_model_name(model), model.primary_metric]
-        for name, spec in model.hyperparameters.items():
-            table.add_row(*first, name, *_cells(spec))
-            first = ["", ""]
-    return table
+        groups.setdefault(repr(model.hyperparameters), []).append(model)
+    for models in groups.values():
+        output.print_result("\n".join(f"  {_model_name(model):<34} {model.primary_metric}" for model in models) + "\n")
+        specs = models[0].hyperparameters
+        print_table(HEADINGS, [(name, *_cells(spec)) for name, spec in specs.items()])
 
 
 def _model_name(model: ModelSpec) -> str:

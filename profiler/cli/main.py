@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line and returns the exit code. `arguments` defaults to those of the process."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     stop_on_signals()
+    output.make_encodable()
     as_json = "--json" in (words[: words.index("--")] if "--" in words else words)
     try:
         options = parse(words)

@@ -6,9 +6,11 @@ A reader of stdout that goes away (``| head``) ends nothing: the rest is written
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +21,12 @@ from typing import IO, Any
 
 from profiler.errors import ConfigError, ProfilerError
 
-WIDTH_OFF_TERMINAL = 100_000
+
+def make_encodable() -> None:
+    """Lets characters that the terminal's encoding lacks come out as escapes instead of ending the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def print_result(text: str) -> None:
@@ -37,21 +44,14 @@ def say(text: str) -> None:
     _write(sys.stderr, text + "\n")
 
 
-def print_table(table: Any) -> None:
-    """Writes a rich renderable to stdout: fitted to a terminal's width, never cut off elsewhere."""
-    from rich.console import Console
-
-    on_terminal = is_terminal(sys.stdout)
-    console = Console(file=sys.stdout, width=None if on_terminal else WIDTH_OFF_TERMINAL, highlight=False)
-    with console.capture() as captured:
-        console.print(table)
-    lines = captured.get().splitlines()
-    print_result("\n".join(line.rstrip() for line in lines))
-
-
 def is_terminal(stream: IO[str] | None) -> bool:
     """Whether `stream` is a terminal that understands more than plain lines."""
     return stream is not None and not stream.closed and stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def terminal_width() -> int:
+    """Columns of the terminal, from COLUMNS or the terminal itself; 80 where nobody knows."""
+    return shutil.get_terminal_size().columns
 
 
 def report_error(error: ProfilerError, *, as_json: bool) -> None:

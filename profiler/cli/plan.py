@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from profiler.cli import output
 from profiler.cli.progress import duration_text, energy_text
+from profiler.cli.tables import Heading, print_table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from profiler.config import Campaign
     from profiler.planner import Plan, PlannedRun
 
@@ -36,26 +35,21 @@ def print_plan(campaign: Campaign, *, as_json: bool) -> int:
     if as_json:
         output.print_json(plan.to_json())
         return 0
-    output.print_table(_table(plan))
+    print_table(HEADINGS, map(_cells, plan))
     output.print_result(_totals(campaign, plan))
     return 0
 
 
-def _table(plan: Plan) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("#", justify="right")
-    table.add_column("run", overflow="fold")
-    table.add_column("mode")
-    table.add_column("values", overflow="fold")
-    table.add_column("background", overflow="fold")
-    for heading in ("MiB", "time", "GPU energy"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for run in plan:
-        table.add_row(*_cells(run))
-    return table
+HEADINGS = (
+    Heading("#", figures=True),
+    Heading("run"),
+    Heading("mode"),
+    Heading("values", long=True),
+    Heading("background", long=True),
+    Heading("MiB", figures=True),
+    Heading("time", figures=True),
+    Heading("GPU energy", figures=True),
+)
 
 
 def _cells(run: PlannedRun) -> tuple[str, ...]:
@@ -65,10 +59,10 @@ def _cells(run: PlannedRun) -> tuple[str, ...]:
     return (
         str(run.index),
         run.experiment_id,
-        run.mode if run.mode != "parallel" else f"parallel ({run.foreground_mode})",
+        run.mode,
         _values(run.hyperparameters, run.mutated),
         background,
-        f"{run.memory_mib:.0f}" if run.memory_mib is not None else "-",
+        f"{run.memory_mib:.0f}" if run.memory_mib else "-",
         duration_text(run.estimated_seconds),
         energy_text(run.estimated_gpu_energy_j),
     )

@@ -5,13 +5,12 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from profiler.cli import output
 from profiler.cli.progress import energy_text
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from profiler.cli.summary import energy_lines
+from profiler.cli.tables import Heading, print_table
 
 Row = Mapping[str, Any]
 
@@ -28,32 +27,34 @@ def execute(options: Namespace) -> int:
     if options.json:
         output.print_json({"session_id": session.session_id, "runs": to_json(rows)})
         return 0
-    output.print_table(_table(rows))
+    _print_rows(rows)
     output.print_result(_totals(session.session_id, rows, safe_only=options.safe))
+    output.print_result("\n".join(energy_lines(rows)))
     return 0
 
 
-def _table(rows: Sequence[Row]) -> Table:
-    from rich import box
-    from rich.table import Table
+def _print_rows(rows: Sequence[Row]) -> None:
+    names = {row.get("primary_metric") for row in rows if row.get("primary_metric_value") is not None}
+    name = names.pop() if len(names) == 1 else None  # one name for all stands in the heading
+    headings = (
+        Heading("run"),
+        Heading("verdict"),
+        Heading("values", long=True),
+        Heading("time", figures=True),
+        Heading("GPU", figures=True),
+        Heading("CPU", figures=True),
+        Heading(name or "metric", figures=True),
+        Heading("try", figures=True),
+        Heading("reasons", long=True),
+    )
+    print_table(headings, [_cells(row, name) for row in rows])
 
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("run", overflow="fold")
-    table.add_column("verdict")
-    table.add_column("values", overflow="fold")
-    for heading in ("time", "GPU", "CPU", "metric"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("tries", justify="right")
-    table.add_column("reasons", overflow="fold")
-    for row in rows:
-        table.add_row(*_cells(row))
-    return table
 
-
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row, metric_name: str | None) -> tuple[str, ...]:
     metric = "-"
     if row.get("primary_metric_value") is not None:
-        metric = f"{row['primary_metric']} {row['primary_metric_value']:.4g}"
+        own_name = "" if metric_name else f"{row['primary_metric']} "
+        metric = f"{own_name}{row['primary_metric_value']:.4g}"
     return (
         str(row.get("experiment_id") or "-"),
         str(row.get("verdict") or "not run"),
@@ -63,7 +64,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         energy_text(row.get("cpu_energy_total_j")),
         metric,
         str(row.get("attempt") or "-"),
-        " ".join(row.get("reasons") or []) or "-",
+        " ".join(reason for reason in row.get("reasons") or [] if reason != "no_energy_source") or "-",
     )
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profiler.cli import output
+from profiler.cli.tables import Heading, print_table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from profiler.process.find import KeeperInfo
 
 
@@ -60,22 +59,17 @@ def _print(document: dict[str, Any]) -> None:
         output.print_result(f"{document['session_id']}: {counts}")
     rows = document["processes"]
     if rows:
-        output.print_table(_table(rows))
+        print_table(HEADINGS, map(_cells, rows))
     left = sum(row["leftover"] for row in rows) + len(document["leftover_cgroups"])
     output.print_result(f"{len(rows)} in work on this machine" if rows else "nothing runs on this machine")
     if left:
         output.print_result(f"{left} left over; end them with: profiler reap")
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> Table:
-    from rich import box
-    from rich.table import Table
+HEADINGS = tuple(map(Heading, ("run", "attempt", "role", "containment", "processes", "keeper", "owner", "state")))
 
-    table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("run", "attempt", "role", "containment", "processes", "keeper", "owner", "state"):
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        cells = (row["run"], row["attempt"], row["role"], row["containment"], len(row["pids"]), row["keeper_pid"])
-        state = "left over" if row["leftover"] else "live"
-        table.add_row(*("-" if cell is None else str(cell) for cell in cells), str(row["owner_pid"]), state)
-    return table
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    known = (row["run"], row["attempt"], row["role"], row["containment"], len(row["pids"]), row["keeper_pid"])
+    state = "left over" if row["leftover"] else "live"
+    return (*("-" if cell is None else str(cell) for cell in known), str(row["owner_pid"]), state)

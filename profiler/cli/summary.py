@@ -22,7 +22,7 @@ def closing_summary(rows: Sequence[Row], path: str) -> str:
     """How many runs ended how, the energy where known, the reasons, where the files are, and what to type next."""
     done = [row for row in rows if row.get("verdict") is not None]
     lines = ["", _counts(rows, done)]
-    lines += [_energy(done, column, label) for column, label in ENERGIES]
+    lines += energy_lines(done)
     lines += _reasons(done)
     lines += [
         f"summary             {Path(path) / 'summary.csv'}",
@@ -43,6 +43,12 @@ def _counts(rows: Sequence[Row], done: Sequence[Row]) -> str:
     if len(done) < len(rows):
         text += f", {len(rows) - len(done)} not run"
     return f"{text}; {duration_text(spent_s)} of training"
+
+
+def energy_lines(rows: Sequence[Row]) -> list[str]:
+    """A line on each kind of energy over the runs that have ended."""
+    done = [row for row in rows if row.get("verdict") is not None]
+    return [_energy(done, column, label) for column, label in ENERGIES] if done else []
 
 
 def _energy(done: Sequence[Row], column: str, label: str) -> str:

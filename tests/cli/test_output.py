@@ -117,3 +117,17 @@ def test_a_reader_that_goes_away_ends_nothing() -> None:
     assert process.stderr is not None
     assert process.stderr.read() == ""
     assert process.wait(timeout=30) == 7
+
+
+def test_a_poor_encoding_ends_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "ä─名.yaml"
+    ended = subprocess.run(
+        [sys.executable, "-m", "profiler", "plan", path],
+        capture_output=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert ended.returncode == 2
+    assert b"Traceback" not in ended.stderr
+    assert b"\\u540d" in ended.stderr

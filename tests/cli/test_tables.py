@@ -1,0 +1,45 @@
+"""Tables for people: what fits, what folds, what is left out."""
+
+from __future__ import annotations
+
+from profiler.cli.tables import Heading, lines_of
+
+HEADINGS = (Heading("#", figures=True), Heading("run"), Heading("values", long=True), Heading("time", figures=True))
+ROWS = [("1", "alpha", "a=1 b=2", "2 s"), ("12", "be", "a=3", "10 s")]
+
+
+def test_a_table_that_fits_has_a_line_a_row() -> None:
+    assert lines_of(HEADINGS, ROWS, None) == [
+        " #   run     values    time",
+        "---------------------------",
+        " 1   alpha   a=1 b=2    2 s",
+        "12   be      a=3       10 s",
+    ]
+    assert lines_of(HEADINGS, ROWS, 27) == lines_of(HEADINGS, ROWS, None)
+
+
+def test_a_table_that_does_not_fit_puts_long_texts_below() -> None:
+    assert lines_of(HEADINGS, ROWS, 26) == [
+        " #   run     time",
+        "-----------------",
+        " 1   alpha    2 s",
+        "    values: a=1 b=2",
+        "12   be      10 s",
+        "    values: a=3",
+    ]
+
+
+def test_long_texts_fold_to_the_width_and_lose_nothing() -> None:
+    text = " ".join(f"parameter_{number}=0.{number}" for number in range(10))
+    lines = lines_of(HEADINGS, [("1", "alpha", text, "2 s")], 60)
+    assert all(len(line) <= 60 for line in lines)
+    assert " ".join(" ".join(lines).split()).endswith(f"values: {text}")
+
+
+def test_columns_without_any_value_are_left_out() -> None:
+    rows = [("1", "alpha", "-", "-"), ("2", "be", "-", "3 s")]
+    assert lines_of(HEADINGS, rows, None)[0] == "#   run     time"
+
+
+def test_an_empty_table_shows_its_headings() -> None:
+    assert lines_of(HEADINGS, [], 80) == ["#   run   values   time", "-----------------------"]
