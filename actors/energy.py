@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from actors.watch import end_embedded_ray_with
 from profiler import host
 from profiler.energy.nvml import NvmlReadError
 from profiler.energy.sample import Sample
@@ -27,12 +26,9 @@ class EnergyActor:
     Args:
         rate_hz: grid of the trace.
         node_id: Ray's id of the node, stored with every sample.
-        embedded_driver_pid: the driver that started Ray inside itself; when it dies, so does this Ray.
     """
 
-    def __init__(self, rate_hz: float, node_id: str, embedded_driver_pid: int | None) -> None:
-        if embedded_driver_pid is not None:
-            end_embedded_ray_with(embedded_driver_pid)
+    def __init__(self, rate_hz: float, node_id: str) -> None:
         self.node_id = node_id
         self.sources: Sources = discover()
         self.processes = GpuProcessLog()

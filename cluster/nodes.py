@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +49,7 @@ def start_nodes(
 
     `folders` must exist on a node (session and workloads). Raises CannotRunError when no node can serve.
     """
-    actors = [(node, _start_actor(session, node, campaign.sampling_rate_hz)) for node in session.nodes()]
+    actors = [(node, _start_actor(node, campaign.sampling_rate_hz)) for node in session.nodes()]
     nodes, left_out = [], []
     for ray_node, actor in actors:
         try:
@@ -69,12 +68,12 @@ def start_nodes(
     return nodes, left_out
 
 
-def _start_actor(session: RaySession, node: RayNode, rate_hz: float) -> Any:
+def _start_actor(node: RayNode, rate_hz: float) -> Any:
     strategy = NodeAffinitySchedulingStrategy(node_id=node.node_id, soft=False)
     remote = ray.remote(EnergyActor).options(
         num_cpus=0, max_restarts=-1, max_concurrency=4, scheduling_strategy=strategy
     )
-    return remote.remote(rate_hz, node.node_id, os.getpid() if session.embedded else None)
+    return remote.remote(rate_hz, node.node_id)
 
 
 def _node(ray_node: RayNode, actor: Any, facts: dict[str, Any]) -> Node:

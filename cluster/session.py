@@ -6,11 +6,12 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.sweeper import swept
 from profiler.errors import CannotRunError
 
 ENERGY_SLOT = "energy_slot"
@@ -64,16 +65,23 @@ def open_ray(address: str | None) -> Iterator[RaySession]:
     if ray.is_initialized():
         raise CannotRunError("this process is already connected to Ray: call ray.shutdown() before profiler.run()")
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with swept(str(Path(ray.__file__).parent)) if address is None else nullcontext():
+        try:
+            _connect(address)
+            _restore(handlers)
+            yield RaySession(embedded=address is None, address=address)
+        finally:
+            ray.shutdown()
+            _restore(handlers)
+
+
+def _connect(address: str | None) -> None:
+    import ray
+
     try:
         ray.init(**_init_arguments(address))
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
         raise CannotRunError(_refusal(address, error)) from error
-    try:
-        _restore(handlers)
-        yield RaySession(embedded=address is None, address=address)
-    finally:
-        ray.shutdown()
-        _restore(handlers)
 
 
 def _init_arguments(address: str | None) -> dict[str, Any]:
