@@ -24,16 +24,18 @@ ENERGY_SHARE_OF_TASK = 0.001  # of the bundle's energy_slot, so that the task be
 
 @dataclass(frozen=True)
 class Grant:
-    """Resources of one task inside the bundle: CPUs and the fraction of the GPU (0 where there is none)."""
+    """Resources of one task inside the bundle: CPUs, the fraction of the GPU (0 where there is none), and whether the
+    node has an energy slot to be part of."""
 
     cpus: float
     gpu_fraction: float
+    energy_slot: bool
 
     def options(self, group: PlacementGroup) -> dict[str, Any]:
         return {
             "num_cpus": self.cpus,
             "num_gpus": self.gpu_fraction,
-            "resources": {"energy_slot": ENERGY_SHARE_OF_TASK},
+            "resources": {"energy_slot": ENERGY_SHARE_OF_TASK} if self.energy_slot else {},
             "max_retries": 0,
             "scheduling_strategy": PlacementGroupSchedulingStrategy(
                 placement_group=group, placement_group_bundle_index=0

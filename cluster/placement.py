@@ -35,11 +35,11 @@ class Slot:
     def grants(self, run: PlannedRun) -> tuple[Grant, Grant | None]:
         """Resources of the foreground (the whole slot when alone) and of the background."""
         if run.background is None:
-            return Grant(min(run.cpus or self.cpus, self.cpus), self.gpus), None
+            return Grant(min(run.cpus or self.cpus, self.cpus), self.gpus, self.node.has_energy_slot), None
         foreground, background = _split(self.cpus, run.cpus, run.background.cpus, run.fraction)
         return (
-            Grant(foreground, run.fraction * self.gpus),
-            Grant(background, run.background.fraction * self.gpus),
+            Grant(foreground, run.fraction * self.gpus, self.node.has_energy_slot),
+            Grant(background, run.background.fraction * self.gpus, self.node.has_energy_slot),
         )
 
 

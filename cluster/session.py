@@ -91,6 +91,7 @@ def _init_arguments(address: str | None) -> dict[str, Any]:
             **common,
             "address": "local",
             "include_dashboard": False,
+            "_node_ip_address": "127.0.0.1",  # loopback only: nobody else is meant to reach it
             "object_store_memory": EMBEDDED_OBJECT_STORE_BYTES,
             "resources": {ENERGY_SLOT: 1},
         }
