@@ -154,15 +154,18 @@ class ContainedProcess:
 
     def stop(self, grace_s: float | None = None) -> ExitReport:
         """TERM to the trainer, KILL to everything `grace_s` later (None: the command's own, 0: at once). Returns when
-        the kernel has emptied the run. A keeper that does not answer is killed, and the run with it."""
+        the kernel has emptied the run. A keeper that does not answer is killed, and the run with it. Interrupted
+        while it waits, it lets go of the lease: then everything is killed at once."""
         grace_s = self._grace_s if grace_s is None else grace_s
-        if self.poll() is None:
-            self._send(f"s{grace_s}")
-            self._signal_keeper(signal.SIGCONT)  # in case somebody stopped it
-        report = self.wait(grace_s + ANSWER_MARGIN_S)
-        if report is None:
-            self._signal_keeper(signal.SIGKILL)
+        try:
+            if self.poll() is None:
+                self._send(f"s{grace_s}")
+                self._signal_keeper(signal.SIGCONT)  # in case somebody stopped it
+            if self.wait(grace_s + ANSWER_MARGIN_S) is None:
+                self._signal_keeper(signal.SIGKILL)
             report = self.wait(None)
+        finally:
+            self._lease.close()
         assert report is not None
         return report
 
@@ -215,6 +218,8 @@ class ContainedProcess:
         return stamp
 
     def _send(self, line: str) -> None:
+        if self._lease.closed:
+            return  # a stop was interrupted: it is ending already
         try:
             self._lease.write(f"{line}\n".encode())
         except BrokenPipeError:
@@ -319,6 +324,7 @@ def start(
 
 def _start_in(command: Command, watch_pids: Sequence[int], tier: str) -> ContainedProcess:
     _check(command)
+    _fill_standard_descriptors()
     with ExitStack() as ours:  # every descriptor that the keeper gets and this process does not keep
         watched = {_pidfd(ours, os.getpid()): "lease_closed"}
         watched.update({_pidfd(ours, pid): "owner_gone" for pid in watch_pids})
@@ -371,6 +377,13 @@ def _check(command: Command) -> None:
             f"not a command that can be started: {command.argv!r} (it is empty, it or its environment holds a NUL, "
             "or a variable's name holds a '=')"
         )
+
+
+def _fill_standard_descriptors() -> None:
+    """A process started with 0, 1 or 2 closed would give those numbers to its pipes, and subprocess overwrite them."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
 
 
 def _pidfd(ours: ExitStack, pid: int) -> int:

@@ -180,7 +180,7 @@ def time_to_clean(place: Place, namespace: int | None, begun: float, but: set[in
 def end_survivors(place: Place, namespace: int | None, but: set[int]) -> set[int]:
     """Who is left, killed here so that the next round starts clean (they carry this program's mark)."""
     survivors = place.survivors([namespace], 0, but)
-    while found := place.survivors([namespace], 0, but):
+    while found := place.survivors([], 0, but):
         for pid in found:
             try:
                 os.kill(pid, signal.SIGKILL)

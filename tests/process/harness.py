@@ -117,10 +117,12 @@ class Owner:
         )
         self.say(json.dumps(order))
         self.started: dict[str, Any] = self.answer() if await_start else {}
+        # held open, the namespace's inode cannot be given to a later one and make a stranger look like ours
+        self.held = os.open(f"/proc/{self.started['guard_pid']}/ns/pid", os.O_RDONLY) if self.namespace else -1
 
     @property
     def namespace(self) -> int | None:
-        return self.started.get("namespace_inode")
+        return (self.started or {}).get("namespace_inode")
 
     def ask(self, line: str) -> Any:
         self.say(line)
@@ -150,6 +152,9 @@ class Owner:
         """Ends the owner, not the run: that is the keeper's part."""
         self.process.kill()
         self.process.wait()
+        if self.held >= 0:
+            os.close(self.held)
+            self.held = -1
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 try:

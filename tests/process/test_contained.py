@@ -22,7 +22,7 @@ def nothing_left(place: Place) -> object:
     """Each test starts with an empty output file and must leave no process, whatever it did."""
     (place.folder / "out").write_text("")
     yield
-    assert place.survivors(seconds=0.1) == set()
+    assert place.survivors(seconds=0) == set()
 
 
 @pytest.mark.parametrize(
@@ -39,11 +39,17 @@ def nothing_left(place: Place) -> object:
         ("memory", 1, None),
     ],
 )
-def test_status_is_exact(place: Place, tier: str, how: str, code: int | None, number: int | None) -> None:
-    report = place.ended(place.trainer("die", how), tier=tier)
+def test_status_is_exact(place: Place, how: str, code: int | None, number: int | None) -> None:
+    report = place.ended(place.trainer("die", how))
     assert (report["exit_code"], report["signal"], report["why"]) == (code, number, "exited")
     assert report["left_behind"] == 0 and report["error"] is None
     assert not list(place.folder.glob("core*"))
+
+
+@pytest.mark.parametrize(("how", "code", "number"), [("3", 3, None), ("kill", None, signal.SIGKILL)])
+def test_status_in_every_tier(place: Place, tier: str, how: str, code: int | None, number: int | None) -> None:
+    report = place.ended(place.trainer("die", how), tier=tier)
+    assert (report["exit_code"], report["signal"], report["why"]) == (code, number, "exited")
 
 
 @pytest.mark.parametrize("count", [0, 1, 20])
@@ -244,6 +250,59 @@ with start(Command(argv, env, Path("/"))) as p:
     with place.popen(place.python, "-S", "-c", program, stdout=-1) as process:
         assert process.stdout is not None
         assert process.stdout.buffer.read() == b"\xff\n\xc3\xa9 '" * 2  # type: ignore[attr-defined]
+
+
+def test_an_owner_without_standard_descriptors(place: Place) -> None:
+    program = f"""
+import os
+os.closerange(0, 3)
+from pathlib import Path
+from profiler.process.contained import Command, start
+with start(Command(("sh", "-c", "echo ran"), {{}}, Path("/"), Path("{place.folder}/out"))) as p:
+    p.release()
+    code = p.wait(10).exit_code
+os._exit(code)
+"""
+    place.run(program)
+    assert text(place) == "ran\n"
+
+
+def test_an_interrupted_stop_kills_at_once(place: Place) -> None:
+    program = f"""
+import signal, time
+from pathlib import Path
+from profiler.process.contained import Command, start
+p = start(Command(({place.python!r}, "-S", "{place.trainers}/ignore.py"), {{}}, Path("/"), Path("{place.folder}/out")))
+p.release()
+while "up" not in Path("{place.folder}/out").read_text():
+    time.sleep(0.01)
+signal.setitimer(signal.ITIMER_REAL, 0.2)
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+try:
+    p.stop(60)
+except KeyboardInterrupt:
+    begun = time.monotonic()
+    print(p.stop(60).signal, time.monotonic() - begun < 1)
+"""
+    assert place.run(program).split() == ["9", "True"]
+
+
+def test_a_stop_right_after_release_reaches_the_trainer(place: Place) -> None:
+    """TERM may find a fork that has not loaded its program: it must not get lost."""
+    program = """
+import time
+from pathlib import Path
+from profiler.process.contained import Command, start
+for index in range(15):
+    p = start(Command(("sleep", "60"), {}, Path("/")))
+    p.release()
+    time.sleep(index * 0.0003)
+    begun = time.monotonic()
+    report = p.stop(20)
+    print(report.signal, time.monotonic() - begun < 5)
+"""
+    answers = place.run(program).split()
+    assert set(answers[1::2]) == {"True"} and set(answers[::2]) <= {"15", "None"}
 
 
 @pytest.mark.parametrize(

@@ -118,12 +118,10 @@ def test_owner_gone_during_the_grace(place: Place) -> None:
 
 def test_a_run_with_everything_is_killed_in_rows(place: Place) -> None:
     """Ten quick rounds, each a little later in the run; the whole matrix is tests/faults/keeper_matrix.py."""
-    namespaces = []
     for index in range(10):
         with place.owner(place.trainer("nasty")) as owner:
             owner.ask("release")
-            namespaces.append(owner.namespace)
             time.sleep(0.02 * index)
             owner.kill()
-    wait_until(lambda: not place.survivors(namespaces, 0), 2)
-    assert place.survivors(namespaces, 1.0) == set()
+    wait_until(lambda: not place.survivors(seconds=0), 2)
+    assert place.survivors(seconds=1.0) == set()

@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SETTLE_NS = 50_000_000  # helpers that end by themselves right after the trainer are not "left behind"
 
 
@@ -62,7 +63,7 @@ class Guard:
         self.wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in STOPPING:
             signal.signal(number, lambda number, frame: self.end("keeper_killed", f"the keeper got signal {number}"))
         for fd in (self.wake, self.spec.lease, *self.watched):
             self.poller.register(fd, select.POLLIN)
@@ -201,6 +202,8 @@ class Guard:
     def start_trainer(self) -> None:
         self.started, started_write = os.pipe()
         self.poller.register(self.started, select.POLLIN)
+        # a TERM for the trainer that comes before its program waits until it has the default actions
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         self.t0_ns = time.monotonic_ns()
         try:
             self.trainer = os.fork()
@@ -208,6 +211,7 @@ class Guard:
             self.end("start_failed", f"cannot fork: {error.strerror}")
         if self.trainer == 0:
             self.become_trainer(started_write)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         for fd in {started_write, self.spec.stdout, self.spec.stderr}:
             os.close(fd)
         if self.spec.timeout_s is not None:
