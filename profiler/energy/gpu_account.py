@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from profiler.energy import integral
+from profiler.energy import counters, edges, integral
 from profiler.energy.counted import ledger, note_if_short, source_text
-from profiler.energy.counters import EnergyCounter
+from profiler.energy.counters import CounterInfo, EnergyCounter
 from profiler.energy.coverage import Coverage
+from profiler.energy.edges import Power
 from profiler.energy.figures import GPU_FIGURES, Sheet, Window
 from profiler.energy.integral import Integral, Point
 from profiler.energy.sample import Sample, reason_for
@@ -133,16 +134,32 @@ def _write_energy(
     if counter is None or result is None or result.null_reason == NOT_SUPPORTED:
         _energy_from_power(sheet, integrated, coverage)
         return
-    sheet.put("gpu_energy_j", result.joules, result.null_reason)
     if result.joules is None:
+        sheet.put("gpu_energy_j", None, result.null_reason)
         return
     info = counter.info
-    sheet.sources["gpu_energy_j"] = source_text([(info, result)], window)
-    edges = [integral.power_at(trace.points, t_ns) for t_ns in (window.t0_ns, window.t1_ns)]
-    power_w = max((power for power in edges if power is not None), default=result.joules / window.duration_s)
-    sheet.uncertainty_j["gpu_energy_j"] = power_w * (info.period_s + window.outside_s(info.name))
+    energy_j, half_width_j, how = _at_the_edges(window, info, result.joules, trace)
+    sheet.put("gpu_energy_j", energy_j, counters.BELOW_STEP)
+    sheet.sources["gpu_energy_j"] = f"{source_text([(info, result)], window)}, {how}"
+    sheet.uncertainty_j["gpu_energy_j"] = half_width_j
     note_if_short(sheet, window, info.period_s, "gpu_energy_j")
     _compare_paths(sheet, window, info.name, result.joules, trace.points)
+
+
+def _at_the_edges(window: Window, info: CounterInfo, joules: float, trace: _Trace) -> tuple[float | None, float, str]:
+    """The counter's energy moved from its own steps to the edges of the window: J, +- J, and how it was done.
+
+    None where less than nothing is left: the window is shorter than what its edges are unsure by."""
+    name = info.name
+    # The 1 s average lags too far behind to say anything about an edge.
+    power = Power(trace.points if trace.kind == "instant" else (), joules / window.between_s(name))
+    first = edges.start_edge(info, window.start.readings[name], window.start.steps.get(name), power, window.t0_ns)
+    last = edges.end_edge(info, window.end.readings[name], window.end.steps.get(name), power, window.t1_ns)
+    energy_j = joules + last.correction_j - first.correction_j
+    caught = sum(name in boundary.steps for boundary in (window.start, window.end))
+    half_width_j = edges.half_width_j(first, last)
+    how = f"{caught} of 2 edges at a step of the counter, interpolated by power: {energy_j - joules:+.2f} J"
+    return (energy_j if energy_j > 0 else None), half_width_j, f"{how}, +- {half_width_j:.2f} J"
 
 
 def _energy_from_power(sheet: Sheet, integrated: Integral, coverage: Coverage) -> None:

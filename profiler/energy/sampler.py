@@ -187,7 +187,7 @@ class Sampler:
         """Rows since number `since_seq` (0 at first) in the order they came, and the number for the next call."""
         return self._retention.rows(since_seq)
 
-    def window(self, t0_ns: int, t1_ns: int, margin_ticks: int = 1) -> list[Sample]:
+    def window(self, t0_ns: int, t1_ns: int, margin_ticks: int = 2) -> list[Sample]:
         """Rows of [t0_ns, t1_ns] by time, and `margin_ticks` more on each side, which edges are interpolated from."""
         margin_ns = margin_ticks * self.grid.period_ns
         return self._retention.window(t0_ns - margin_ns, t1_ns + margin_ns)

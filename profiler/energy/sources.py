@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from profiler import host
-from profiler.energy import counters, perf, rapl
+from profiler.energy import counters, edges, perf, rapl
 from profiler.energy.counters import Clock, EnergyCounter, Reading, Unavailable
+from profiler.energy.edges import Step
 
 if TYPE_CHECKING:
     from profiler.energy.nvml import Nvml, NvmlDevice
@@ -27,11 +28,14 @@ PROBE_INTERVAL_S: Final = 0.005
 
 @dataclass(frozen=True)
 class Boundary:
-    """One edge of a window: when its reading began, every counter's reading by counter name, and the three clocks."""
+    """One edge of a window: when its reading began, every counter's reading by counter name, and the three clocks.
+
+    `steps` has the counters that were caught in the moment they moved (edges)."""
 
     t_ns: int
     readings: Mapping[str, Reading]
     anchor: host.Anchor | None = None
+    steps: Mapping[str, Step] = field(default_factory=dict)
 
 
 @dataclass
@@ -59,18 +63,28 @@ class Sources:
         self,
         gpu_uuid: str | Sequence[str] | None = None,
         *,
-        edge: Literal["start", "end"] = "start",
+        edge: Literal["start", "end"] | None = None,
+        align: bool = True,
         clock_ns: Clock = time.monotonic_ns,
     ) -> Boundary:
         """Reads every CPU counter and those of the given GPU (or GPUs). A reading never fails: it has a null reason.
 
-        The slow GPU call (3 ms, up to 18) is kept away from the run: first at the start, last at the end."""
+        With an `edge` the slow GPU calls (3 ms, up to 18) are kept away from the run, first at the start and last at
+        the end, and unless `align` is False the GPU's counter is watched until it moves (50 ms, at most 250)."""
         t_ns = clock_ns()
         uuids = [gpu_uuid] if isinstance(gpu_uuid, str) else list(gpu_uuid or ())
-        slow = [self.gpu_counters[uuid] for uuid in uuids if uuid in self.gpu_counters]
-        order = (slow, self.counters) if edge == "start" else (self.counters, slow)
-        readings = {counter.info.name: _boundary_reading(counter, clock_ns) for group in order for counter in group}
-        return Boundary(t_ns, readings, host.anchor() if clock_ns is time.monotonic_ns else None)
+        gpus = [self.gpu_counters[uuid] for uuid in uuids if uuid in self.gpu_counters]
+        cpu: dict[str, Reading] = {}
+        if edge == "end":
+            cpu = {counter.info.name: _boundary_reading(counter, clock_ns) for counter in self.counters}
+        if edge is not None and align:
+            gpu, steps = edges.catch_steps(gpus, clock_ns)
+        else:
+            gpu, steps = {counter.info.name: _boundary_reading(counter, clock_ns) for counter in gpus}, {}
+        if edge != "end":
+            cpu = {counter.info.name: _boundary_reading(counter, clock_ns) for counter in self.counters}
+        anchor = host.anchor() if clock_ns is time.monotonic_ns else None
+        return Boundary(t_ns, {**cpu, **gpu}, anchor, steps)
 
     def close(self) -> None:
         """Closes every source; safe to call again."""

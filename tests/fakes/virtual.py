@@ -52,27 +52,23 @@ class Profile:
     seconds: tuple[float, ...]
     start_ns: int = 0
     _ends: tuple[float, ...] = field(init=False, repr=False, default=())
+    _joules: tuple[float, ...] = field(init=False, repr=False, default=())
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_ends", tuple(accumulate(self.seconds)))
+        object.__setattr__(self, "_ends", (0.0, *accumulate(self.seconds)))
+        parts = (watts * seconds for watts, seconds in zip(self.watts, self.seconds, strict=True))
+        object.__setattr__(self, "_joules", (0.0, *accumulate(parts)))
 
     def power_w(self, t_ns: int) -> float:
-        index = bisect_right(self._ends, (t_ns - self.start_ns) / SECOND)
-        return self.watts[min(index, len(self.watts) - 1)]
+        index = bisect_right(self._ends, (t_ns - self.start_ns) / SECOND) - 1
+        return self.watts[min(max(index, 0), len(self.watts) - 1)]
 
     def energy_j(self, t_ns: int) -> float:
         """Joules since `start_ns`; negative before it."""
-        left = (t_ns - self.start_ns) / SECOND
-        if left <= 0:
-            return self.watts[0] * left
-        energy = 0.0
-        for watts, seconds in zip(self.watts, self.seconds, strict=False):
-            part = min(left, seconds)
-            energy += watts * part
-            left -= part
-            if left <= 0:
-                return energy
-        return energy + self.watts[-1] * left
+        elapsed_s = (t_ns - self.start_ns) / SECOND
+        index = max(0, bisect_right(self._ends, elapsed_s) - 1)
+        watts = self.watts[min(index, len(self.watts) - 1)]
+        return self._joules[index] + watts * (elapsed_s - self._ends[index])
 
 
 def constant(watts: float) -> Profile:
