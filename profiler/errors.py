@@ -1,12 +1,12 @@
 """The error tree. One job: every error that a user may meet, and the exit code it ends the program with.
 
-    ProfilerError                 3   this machine or cluster cannot do it
-    ├── ConfigError               2   one or more faults in a config; carries all of them
-    ├── UsageError                2   the command line or an argument is wrong
-    ├── SessionError              2   a session folder is missing, unreadable or in use
-    ├── CannotRunError            3   something the campaign needs is absent here (trainer, sensor, disk, permission)
-    │   └── ContainmentError      3   no way to contain a run's processes
-    └── CampaignInterruptedError  130 stopped by the user; everything is ended and the session can be resumed
+ProfilerError                 3   this machine or cluster cannot do it
+|-- ConfigError               2   one or more faults in a config; carries all of them
+|-- UsageError                2   the command line or an argument is wrong
+|-- SessionError              2   a session folder is missing, unreadable or in use
+|-- CannotRunError            3   something the campaign needs is absent here (trainer, sensor, disk, permission)
+|   `-- ContainmentError      3   no way to contain a run's processes
+`-- CampaignInterruptedError  130 stopped by the user; everything is ended and the session can be resumed
 """
 
 from __future__ import annotations

@@ -6,12 +6,13 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 
 def tell(**event):
     path = os.environ.get("PROFILER_EVENTS")
     if path:
-        with open(path, "a") as stream:
+        with Path(path).open("a") as stream:
             stream.write(json.dumps({**event, "t_ns": time.monotonic_ns()}) + "\n")
 
 
@@ -41,8 +42,8 @@ def main():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if behaviour == "daemon":
         daemon(given["marker"])
-    if behaviour == "fail_once" and not os.path.exists(given["marker"]):
-        open(given["marker"], "w").close()
+    if behaviour == "fail_once" and not Path(given["marker"]).exists():
+        Path(given["marker"]).touch()
         sys.exit(7)
     if behaviour == "wrong_rate":
         given = {**given, "learning_rate": given["learning_rate"] * 2}
