@@ -170,30 +170,43 @@ def test_the_same_options_give_the_same_plan(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", [["plan"], ["run", "--dry-run"], ["run", "-ec"], ["run"]])
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (None, ["missing.yaml"]),
-        ("", ["empty"]),
-        ("name: x\nexperimets: []\n", ["experimets", "experiments"]),
-        ("name: x\nruns_per_config: two\nexperiments: [{repo: examples, model: mnist}]\n", ["runs_per_config", "two"]),
-        ("name: x\nexperiments: [{repo: exmples, model: mnist}]\n", ["exmples", "examples"]),
-        ("{", ["missing.yaml"]),
-        ("\x00\x01", ["missing.yaml"]),
-    ],
-    ids=["absent", "empty", "unknown key", "wrong type", "unknown repo", "no yaml", "binary"],
-)
-def test_a_bad_config_ends_with_2(command: list[str], content: str | None, words: list[str], tmp_path: Path) -> None:
-    path = tmp_path / "missing.yaml"
+BAD_CONFIGS = {
+    "absent": (None, ["bad.yaml"]),
+    "empty": ("", ["empty"]),
+    "unknown key": ("name: x\nexperimets: []\n", ["experimets", "experiments"]),
+    "wrong type": (
+        "name: x\nruns_per_config: two\nexperiments: [{repo: examples, model: mnist}]\n",
+        ["runs_per_config", "two"],
+    ),
+    "unknown repo": ("name: x\nexperiments: [{repo: exmples, model: mnist}]\n", ["exmples", "examples"]),
+    "no yaml": ("{", ["bad.yaml"]),
+    "binary": ("\x00\x01", ["bad.yaml"]),
+}
+
+
+def bad_config(folder: Path, name: str) -> Path:
+    path = folder / "bad.yaml"
+    content, _words = BAD_CONFIGS[name]
     if content is not None:
         path.write_text(content)
-    ended = profiler(*command, path, cwd=tmp_path)
+    return path
+
+
+@pytest.mark.parametrize("name", BAD_CONFIGS)
+def test_a_bad_config_ends_with_2(name: str, tmp_path: Path) -> None:
+    ended = profiler("plan", bad_config(tmp_path, name))
     assert (ended.code, ended.out) == (2, "")
-    assert all(word in ended.err for word in words), ended.err
+    assert all(word in ended.err for word in BAD_CONFIGS[name][1]), ended.err
     assert "Traceback" not in ended.err
-    entries = profiler(*command, path, "--json", cwd=tmp_path).json()["errors"]
+
+
+@pytest.mark.parametrize("command", [["plan"], ["run"], ["run", "-ec"], ["run", "--dry-run"]])
+def test_a_bad_config_in_json_is_one_document_and_starts_nothing(command: list[str], tmp_path: Path) -> None:
+    ended = profiler(*command, bad_config(tmp_path, "unknown key"), "--json", cwd=tmp_path)
+    assert (ended.code, ended.err) == (2, "")
+    entries = ended.json()["errors"]
     assert all(set(entry) == {"file", "path", "value", "message", "suggestion"} for entry in entries)
+    assert "experiments" in [entry["suggestion"] for entry in entries]
     assert not (tmp_path / "results").exists()
 
 
