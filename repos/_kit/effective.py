@@ -3,6 +3,8 @@
 What is reported is what trains, not what was asked for: a value that a preset overrode shows up here.
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 
@@ -10,6 +12,11 @@ from torch import nn
 def learning_rate(optimizer: torch.optim.Optimizer) -> float:
     """The learning rate that all parameter groups share, read before the first scheduler step."""
     return _shared(optimizer, "lr")
+
+
+def shared_learning_rate(optimizers: Iterable[torch.optim.Optimizer]) -> float:
+    """The learning rate that several optimisers have in common."""
+    return _one({learning_rate(optimizer) for optimizer in optimizers}, "lr")
 
 
 def base_learning_rate(optimizer: torch.optim.Optimizer) -> float:

@@ -10,22 +10,27 @@ class TrainerError(Exception):
     """Something the user can put right; its text goes to stderr without a traceback."""
 
     exit_code = EXIT_FAILED
+    kind = "error"
 
 
 class UsageError(TrainerError):
     """An option has a value that cannot work with the others or with the data."""
 
     exit_code = EXIT_USAGE
+    kind = "usage"
 
 
 class CannotRunError(TrainerError):
     """The machine lacks what was asked for: a device, a package, a data set."""
 
     exit_code = EXIT_CANNOT_RUN
+    kind = "cannot_run"
 
 
 class DataError(CannotRunError):
     """A data set is missing or is not in the layout it should have."""
+
+    kind = "data_missing"
 
 
 class StoppedError(Exception):

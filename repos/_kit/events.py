@@ -1,7 +1,6 @@
 """Appends the trainer's events as JSON lines to the file that PROFILER_EVENTS names; it does not interpret them."""
 
 import json
-import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -10,9 +9,9 @@ from typing import Any
 EVENTS_VARIABLE = "PROFILER_EVENTS"
 
 
-def finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The metrics as plain floats, without those that are not finite: JSON has no NaN, and absent is not zero."""
-    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+def plain(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics as plain floats; numpy's and torch's scalars become Python's."""
+    return {name: float(value) for name, value in metrics.items()}
 
 
 class Events:
@@ -34,10 +33,14 @@ class Events:
         return cls(os.environ.get(EVENTS_VARIABLE) or None)
 
     def emit(self, event: str, **fields: Any) -> None:
-        """Append one event, stamped with CLOCK_MONOTONIC in nanoseconds."""
+        """Append one event, stamped with CLOCK_MONOTONIC in nanoseconds.
+
+        A float that is not finite is written as NaN or Infinity, as Python's json reads it: a diverged training must
+        not look like one without that metric.
+        """
         if self._descriptor is None:
             return
-        line = json.dumps({"event": event, "t_ns": self._clock_ns(), **fields}, allow_nan=False)
+        line = json.dumps({"event": event, "t_ns": self._clock_ns(), **fields})
         data = (line + "\n").encode()
         written = os.write(self._descriptor, data)
         if written != len(data):

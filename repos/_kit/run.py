@@ -11,7 +11,7 @@ from typing import Any
 
 from _kit.data import Provenance
 from _kit.errors import EXIT_FAILED, EXIT_OUT_OF_MEMORY, StoppedError, TrainerError
-from _kit.events import Events, finite
+from _kit.events import Events, plain
 from _kit.stopping import StopRequest, end_by_signal
 
 CUDA_SIGNS = (
@@ -60,7 +60,7 @@ class Run:
     def epoch(self, metrics: Mapping[str, float]) -> None:
         """Report the end of one more epoch, counted here, with its metrics."""
         self.epochs_done += 1
-        self._events.emit("epoch", epoch=self.epochs_done, metrics=finite(metrics))
+        self._events.emit("epoch", epoch=self.epochs_done, metrics=plain(metrics))
         self._stop.check()
 
     def done(self, metrics: Mapping[str, float]) -> None:
@@ -69,11 +69,15 @@ class Run:
             self.save_checkpoint()
         shown = ", ".join(f"{name}={value:.6g}" for name, value in metrics.items())
         self.say(f"Done: {self.epochs_done} epochs, {shown}")
-        self._events.emit("done", metrics=finite(metrics), epochs=self.epochs_done)
+        self._events.emit("done", metrics=plain(metrics), epochs=self.epochs_done)
 
     def out_of_memory(self, where: str, message: str) -> None:
         """Report that memory ran out on "cuda" or "host"."""
         self._events.emit("oom", where=where, message=message[:500])
+
+    def failed(self, error: TrainerError) -> None:
+        """Report an error that the user can put right, by its kind."""
+        self._events.emit("error", kind=error.kind, message=str(error)[:500])
 
     @staticmethod
     def say(line: str) -> None:
@@ -100,6 +104,7 @@ def main(train: Callable[[Run], None]) -> int:
     except StoppedError as stopped:
         return _end_stopped(run, stopped.signum)
     except TrainerError as error:
+        run.failed(error)
         print(f"error: {error}", file=sys.stderr, flush=True)
         return error.exit_code
     except (RuntimeError, MemoryError) as error:

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from _kit import options, threads
 from _kit.run import Run, main
 
-MODELS = ("mnist_cnn", "mnist_rnn")
+MODELS = ("mnist_cnn", "mnist_rnn", "mnist_forward_forward", "siamese")
 DEFAULT_TRAIN_SIZE = 10_000
 
 
@@ -39,6 +39,8 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
 def run_model(chosen: argparse.Namespace, thread_count: int, run: Run) -> None:
     """Load the digits, prepare the device and train the chosen model; imports torch."""
     import classify
+    import forward_forward
+    import siamese
     from _kit.device import choose_device, seed_everything
     from digits import load_digits
 
@@ -47,7 +49,8 @@ def run_model(chosen: argparse.Namespace, thread_count: int, run: Run) -> None:
     shuffle_seed = chosen.seed if chosen.shuffle_labels else None
     limit = getattr(chosen, "train_size", None)
     digits = load_digits(chosen.data, chosen.data_source, chosen.size, limit, shuffle_seed)
-    classify.train(chosen, run, digits, device)
+    trainers = {"mnist_forward_forward": forward_forward.train, "siamese": siamese.train}
+    trainers.get(chosen.model, classify.train)(chosen, run, digits, device)
 
 
 if __name__ == "__main__":
