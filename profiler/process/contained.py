@@ -399,10 +399,9 @@ def _pidfd(ours: ExitStack, pid: int) -> int:
 
 def _outputs(ours: ExitStack, target: Path | int | None) -> tuple[int, int]:
     """Descriptors for the trainer's stdout and stderr."""
-    if isinstance(target, int):
-        return target, target
-    if target is None:
-        own = tuple(_duplicate(fd) for fd in (1, 2))
+    if not isinstance(target, Path):
+        # copies: in the keeper, the numbers 0 to 2 have another meaning
+        own = [os.dup(fd) for fd in ((1, 2) if target is None else (target, target))]
         for fd in own:
             ours.callback(os.close, fd)
         return own[0], own[1]
@@ -412,13 +411,6 @@ def _outputs(ours: ExitStack, target: Path | int | None) -> tuple[int, int]:
         raise CannotRunError(f"cannot write the run's output to {target}: {error.strerror}") from error
     ours.callback(os.close, fd)
     return fd, fd
-
-
-def _duplicate(fd: int) -> int:
-    try:
-        return os.dup(fd)
-    except OSError:  # this process has none
-        return os.open(os.devnull, os.O_WRONLY)
 
 
 def _pipe() -> tuple[FileIO, FileIO]:

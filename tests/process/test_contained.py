@@ -267,6 +267,27 @@ os._exit(code)
     assert text(place) == "ran\n"
 
 
+def test_output_to_a_standard_descriptor(place: Place) -> None:
+    program = """
+from pathlib import Path
+from profiler.process.contained import Command, start
+with start(Command(("sh", "-c", "echo out; echo err >&2"), {}, Path("/"), stdout=1)) as p:
+    p.release()
+    p.wait(10)
+"""
+    assert place.run(program) == "out\nerr\n"
+
+
+def test_a_suspended_trainer_can_be_stopped(place: Place) -> None:
+    with place.owner(["sh", "-c", "echo up; kill -STOP $$; sleep 60"]) as owner:
+        owner.ask("release")
+        wait_until(lambda: "up" in text(place))
+        time.sleep(0.1)
+        begun = time.monotonic()
+        report = owner.ask("stop 20")
+    assert report["signal"] == signal.SIGTERM and time.monotonic() - begun < 10
+
+
 def test_an_interrupted_stop_kills_at_once(place: Place) -> None:
     program = f"""
 import signal, time

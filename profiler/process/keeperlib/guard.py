@@ -132,7 +132,8 @@ class Guard:
         if self.trainer is None:
             self.kill_now = True
         elif self.status is None:
-            os.kill(self.trainer, signal.SIGTERM)  # not reaped yet, so the number is still the trainer's
+            for number in (signal.SIGTERM, signal.SIGCONT):  # a stopped process handles nothing
+                os.kill(self.trainer, number)  # not reaped yet, so the number is still the trainer's
 
     def check_deadline(self) -> None:
         if self.deadline_ns is None or time.monotonic_ns() < self.deadline_ns:
