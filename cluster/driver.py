@@ -113,14 +113,14 @@ def _drive(folder: SessionFolder, plan: Plan, catalog: Catalog, journal: Journal
         for node in nodes:
             if not node.has_energy_slot:
                 observe({"event": "warning", "message": _no_energy_slot(node)})
-        slots = stack.enter_context(reserve(nodes))
+        slots = stack.enter_context(reserve(nodes, ray_session.health))
         collector = SampleCollector(folder, nodes)
-        stack.callback(collector.close)
+        stack.callback(lambda: collector.close(ask=ray_session.health.lost is None))
         execution = _Execution(folder, plan, catalog, journal, slots, collector, options)
         try:
             execution.run(pending)
         except KeyboardInterrupt:
-            execution.stop()
+            execution.stop(ray_alive=ray_session.health.lost is None)
             raise CampaignInterruptedError(
                 f"interrupted: every process is ended; go on with: profiler resume {folder.root}"
             ) from None
@@ -184,12 +184,12 @@ class _Execution:
                 power_told_s = time.monotonic()
                 self._options.observer({"event": "power", "watts": self._collector.power_w()})
 
-    def stop(self) -> None:
+    def stop(self, *, ray_alive: bool) -> None:
         """End every attempt and return when no process of this session is left on this node."""
         for stream in self._active:
-            ray.cancel(stream, force=False)
+            ray.cancel(stream, force=not ray_alive)
         deadline = time.monotonic() + STOP_TIMEOUT_S
-        while self._active and time.monotonic() < deadline:
+        while ray_alive and self._active and time.monotonic() < deadline:
             for stream in self._ready():
                 self._drop(self._active[stream])
         while time.monotonic() < deadline and self._keepers():

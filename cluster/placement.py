@@ -15,6 +15,7 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from actors.attempt import Grant
+from cluster.health import Health
 from cluster.nodes import Node
 from cluster.session import ENERGY_SLOT
 from profiler.errors import CannotRunError
@@ -57,7 +58,7 @@ def threads(grant: Grant) -> int:
 
 
 @contextmanager
-def reserve(nodes: Sequence[Node]) -> Iterator[list[Slot]]:
+def reserve(nodes: Sequence[Node], health: Health) -> Iterator[list[Slot]]:
     """Reserve every slot of `nodes` for the campaign. Raises CannotRunError when the resources are taken."""
     slots = [slot for node in nodes for slot in _slots_of(node)]
     try:
@@ -65,7 +66,8 @@ def reserve(nodes: Sequence[Node]) -> Iterator[list[Slot]]:
         yield slots
     finally:
         for slot in slots:
-            _remove(slot.group)
+            if health.lost is None:  # without a gcs the call would never return
+                _remove(slot.group)
 
 
 def _slots_of(node: Node) -> list[Slot]:

@@ -40,10 +40,12 @@ class SampleCollector:
         """The newest known power of each device, in W."""
         return dict(self._power_w)
 
-    def close(self) -> None:
-        self._take(timeout_s=2)
-        self._ask(time.monotonic())
-        self._take(timeout_s=2)
+    def close(self, *, ask: bool = True) -> None:
+        """Write what is left; `ask`: also what the nodes still have."""
+        if ask:
+            self._take(timeout_s=2)
+            self._ask(time.monotonic())
+            self._take(timeout_s=2)
         self._write(time.monotonic())
 
     def _ask(self, now_s: float) -> None:

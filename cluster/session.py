@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.health import Endpoint, Health, watched
 from cluster.sweeper import swept
-from profiler.errors import CannotRunError
+from profiler.errors import CampaignInterruptedError, CannotRunError
 
 ENERGY_SLOT = "energy_slot"
 EMBEDDED_OBJECT_STORE_BYTES = 100 * 1024 * 1024  # records and logs are small; the default takes 30 % of the memory
@@ -38,10 +39,11 @@ class RayNode:
 
 @dataclass(frozen=True)
 class RaySession:
-    """A connection to Ray. `embedded`: this process started it and ends it."""
+    """A connection to Ray. `embedded`: this process started it and ends it. `health`: whether Ray is still there."""
 
     embedded: bool
     address: str | None
+    health: Health
 
     def nodes(self) -> list[RayNode]:
         import ray
@@ -65,14 +67,36 @@ def open_ray(address: str | None) -> Iterator[RaySession]:
     if ray.is_initialized():
         raise CannotRunError("this process is already connected to Ray: call ray.shutdown() before profiler.run()")
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    with swept(str(Path(ray.__file__).parent)) if address is None else nullcontext():
+    with swept(str(Path(ray.__file__).parent)) if address is None else nullcontext(_nothing) as sweep:
+        health = None
         try:
             _connect(address)
             _restore(handlers)
-            yield RaySession(embedded=address is None, address=address)
+            with watched(_endpoints()) as health:
+                yield RaySession(embedded=address is None, address=address, health=health)
+        except (KeyboardInterrupt, CampaignInterruptedError):
+            if health is None or health.lost is None:
+                raise
+            raise CannotRunError(f"{health.lost}, so the campaign was ended") from None
         finally:
+            if health is not None and health.lost is not None:
+                sweep()  # what is left of Ray serves nobody, and its tasks would go on
             ray.shutdown()
             _restore(handlers)
+
+
+def _nothing() -> None:
+    """A running cluster is not ours to end."""
+
+
+def _endpoints() -> dict[str, Endpoint]:
+    """The two parts of Ray that this driver cannot do without."""
+    import ray
+
+    context = ray.get_runtime_context()
+    host, _, port = context.gcs_address.rpartition(":")
+    own = next(node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
+    return {"gcs": (host.strip("[]"), int(port)), "raylet": (own["NodeManagerAddress"], own["NodeManagerPort"])}
 
 
 def _connect(address: str | None) -> None:

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,10 +25,10 @@ SCAN_INTERVAL_S = 0.05
 
 
 @contextmanager
-def swept(ray_folder: str) -> Iterator[None]:
+def swept(ray_folder: str) -> Iterator[Callable[[], None]]:
     """No process of a Ray that this process starts inside the block outlives the block, or this process.
 
-    `ray_folder`: where the ray package is installed.
+    `ray_folder`: where the ray package is installed. Yields a function that ends them all at once.
     """
     driver = os.pidfd_open(os.getpid())
     try:
@@ -43,16 +43,15 @@ def swept(ray_folder: str) -> Iterator[None]:
         )
     finally:
         os.close(driver)
-    assert sweeper.stdin is not None
+
+    def sweep() -> None:
+        if sweeper.poll() is None:
+            sweeper.communicate(b"\n")  # a word, not only the pipe's end: a fork of this process may hold it open
+
     try:
-        yield
+        yield sweep
     finally:
-        try:
-            sweeper.stdin.write(b"\n")  # closing is not enough: a fork of this process may hold the pipe too
-            sweeper.stdin.close()
-        except BrokenPipeError:
-            pass  # somebody ended it
-        sweeper.wait()
+        sweep()
 
 
 class Ray:
