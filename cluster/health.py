@@ -1,0 +1,68 @@
+"""Notices that Ray itself has ended under a running campaign, which Ray's own calls answer by waiting. Repairs nothing.
+
+A driver whose raylet or gcs is gone hangs in its next call, or is ended by Ray a minute later without a word. So a
+thread asks both ports, and interrupts the driver's main thread when one of them stays dead.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+INTERVAL_S = 0.5
+REFUSED_LIMIT_S = 3.0  # a gcs with fault tolerance may be started anew
+SILENT_LIMIT_S = 30.0  # a network may have a bad moment
+CONNECT_TIMEOUT_S = 2.0
+
+Endpoint = tuple[str, int]
+
+
+class Health:
+    """What is known of Ray. `lost`: None while all is well, else what is gone, in words."""
+
+    def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
+        self.lost: str | None = None
+        self._endpoints = endpoints
+        self._answered_s = dict.fromkeys(endpoints, time.monotonic())
+        self._stopped = threading.Event()
+
+    def watch(self, thread: threading.Thread) -> None:
+        """Look until `stop`; at the first loss interrupt `thread` as Ctrl-C would, if it is the main thread."""
+        while not self._stopped.wait(INTERVAL_S):
+            for name, endpoint in self._endpoints.items():
+                limit_s = self._silence_allowed_s(name, endpoint)
+                if time.monotonic() - self._answered_s[name] > limit_s:
+                    self.lost = f"Ray's {name} at {endpoint[0]}:{endpoint[1]} is gone"
+                    if thread is threading.main_thread() and thread.ident is not None:
+                        signal.pthread_kill(thread.ident, signal.SIGINT)
+                    return
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def _silence_allowed_s(self, name: str, endpoint: Endpoint) -> float:
+        try:
+            socket.create_connection(endpoint, CONNECT_TIMEOUT_S).close()
+        except ConnectionRefusedError:
+            return REFUSED_LIMIT_S
+        except OSError:
+            return SILENT_LIMIT_S
+        self._answered_s[name] = time.monotonic()
+        return SILENT_LIMIT_S
+
+
+@contextmanager
+def watched(endpoints: Mapping[str, Endpoint]) -> Iterator[Health]:
+    """Watch `endpoints` (name -> host and port) for the thread that enters the block, as long as it is in it."""
+    health = Health(endpoints)
+    watcher = threading.Thread(target=health.watch, args=(threading.current_thread(),), daemon=True, name="ray-health")
+    watcher.start()
+    try:
+        yield health
+    finally:
+        health.stop()
+        watcher.join()
