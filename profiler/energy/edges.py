@@ -8,6 +8,7 @@ and the edge of the window is taken from the power trace. Where waiting is not a
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import pstdev
@@ -19,7 +20,9 @@ from profiler.energy.integral import Point
 
 # A counter that has not moved for this many of its periods is not waited for any longer.
 PATIENCE_PERIODS: Final = 2.5
-MAX_PASSES: Final = 500
+MAX_PASSES: Final = 1000
+# Where calls are quick there is no need to ask more often than this.
+PAUSE_S: Final = 0.001
 RECENT_POINTS: Final = 8
 # Sampled power is a mean over a period, so what happens inside of one moves more than the samples show.
 HIDDEN_SPREAD: Final = 1.5
@@ -53,6 +56,7 @@ def catch_steps(watched: Iterable[EnergyCounter], clock_ns: Clock) -> tuple[dict
     readings = {name: counter.read(clock_ns) for name, counter in waiting.items()}
     steps: dict[str, Step] = {}
     for _ in range(MAX_PASSES):
+        pass_began_ns = clock_ns()
         for name, counter in list(waiting.items()):
             before, after = readings[name], counter.read(clock_ns)
             readings[name] = after
@@ -63,6 +67,8 @@ def catch_steps(watched: Iterable[EnergyCounter], clock_ns: Clock) -> tuple[dict
                 del waiting[name]
         if not waiting:
             break
+        if (clock_ns() - pass_began_ns) / SECOND < PAUSE_S:
+            time.sleep(PAUSE_S)
     return readings, steps
 
 
