@@ -220,6 +220,13 @@ def show(value: Any) -> str:
     return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."
 
 
+def described(value: Any) -> str:
+    """`value` with its type, for the end of "must be ..., not"."""
+    if value is None or isinstance(value, bool):
+        return show(value)
+    return "an empty text" if value == "" else f"{show(value)} ({type_name(value)})"
+
+
 def reportable(value: Any) -> Any:
     """`value` if JSON can carry it in a reasonable length, else a short text of it."""
     try:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from profiler.documents import as_number, show, type_name
+from profiler.documents import as_number, described, show
 from profiler.mutation import Range, Scalar
 
 BUILT_IN_PLACEHOLDERS = ("python", "folder", "model", "hyperparameters")
@@ -75,14 +75,19 @@ class HyperparameterSpec(Frozen):
             return value
         if self.type == "bool" and isinstance(value, bool):
             return value
-        if self.type == "int" and isinstance(value, int) and not isinstance(value, bool):
+        if self.type == "int" and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
             return value
         if self.type == "float":
             number = as_number(value)
             if number is not None and abs(number) < 1e300:
                 return float(number) + 0.0  # no negative zero: it is equal to zero but written differently
-        names = {"int": "an integer", "float": "a number", "str": "a text", "bool": "true or false"}
-        raise ValueError(f"must be {names[self.type]}, not {show(value)} ({type_name(value)})")
+        names = {
+            "int": "an integer (at most 64 bits)" if isinstance(value, int) else "an integer",
+            "float": "a number",
+            "str": "a text",
+            "bool": "true or false",
+        }
+        raise ValueError(f"must be {names[self.type]}, not {described(value)}")
 
     def _check_bounds(self, value: float) -> None:
         if self.minimum is not None and value < self.minimum:

@@ -14,18 +14,19 @@ import json
 import math
 import random
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Literal
 
 Scalar = int | float | str | bool
 Vector = tuple[tuple[str, str], ...]
 """A complete set of values that can be compared and hashed: (name, canonical JSON text) sorted by name."""
 
-_CONTEXT = Context(prec=34)
-_TRIES = 200
+_CONTEXT = Context(prec=25)
+_TRIES = 50
 _ENUMERABLE = 200_000
 
 
@@ -75,7 +76,7 @@ class Range:
             return self._draw_int(share)
         low, high = float(self.low), float(self.high)
         if self.distribution == "log_uniform":
-            value = float(_log_between(Decimal(low), Decimal(high), share))
+            value = float(_log_between(low, high, share))
         else:
             value = low + (high - low) * share
         return min(max(value, low), high)
@@ -84,16 +85,21 @@ class Range:
         low, high = int(self.low), int(self.high)
         if self.distribution == "log_uniform":
             # k gets the share log((k+1)/k) of log((high+1)/low): every integer of the range can come, the ends too.
-            value = int(_log_between(Decimal(low), Decimal(high + 1), share))
+            value = int(_log_between(low, high + 1, share))
         else:
             value = low + math.floor((high - low + 1) * share)
         return min(max(value, low), high)
 
 
-def _log_between(low: Decimal, high: Decimal, share: float) -> Decimal:
-    log_low, log_high = _CONTEXT.ln(low), _CONTEXT.ln(high)
+def _log_between(low: float, high: float, share: float) -> Decimal:
+    log_low, log_high = _ln(low), _ln(high)
     width = _CONTEXT.subtract(log_high, log_low)
     return _CONTEXT.exp(_CONTEXT.add(log_low, _CONTEXT.multiply(width, Decimal(share))))
+
+
+@lru_cache(maxsize=1024)
+def _ln(value: float) -> Decimal:
+    return _CONTEXT.ln(Decimal(value))
 
 
 def _ordinal(value: float) -> int:
@@ -153,24 +159,27 @@ def draw_unique(
             raise TooFewValuesError(space.names, count, exist, used)
     drawn: list[dict[str, Scalar]] = []
     for number in range(count):
-        values = space.draw(streams(number), lambda vector: vector in forbidden or vector in taken)
+        values = space.draw(streams(number), forbidden, taken)
         taken.add(space.vector(values))
         drawn.append(values)
     return drawn
 
 
 class _Space:
-    """All settings of some names, the others fixed."""
+    """All settings of some names, the others fixed. Remembers what is left of it once that is little."""
 
     def __init__(self, ranges: Mapping[str, Range], base: Mapping[str, Scalar | None]) -> None:
         self.ranges = ranges
         self.names = sorted(ranges)
-        self.base = base
         self.size = math.prod(ranges[name].size() for name in self.names)
         self._fixed = {name: json.dumps(value) for name, value in base.items() if name not in ranges}
+        self._order = sorted({*self._fixed, *ranges})
+        self._left: list[dict[str, Scalar]] | None = None
 
     def vector(self, values: Mapping[str, Scalar]) -> Vector:
-        return vector_of({**self.base, **values})
+        """The complete vector, as `vector_of` makes it."""
+        fixed = self._fixed
+        return tuple((name, fixed[name] if name in fixed else _number_text(values[name])) for name in self._order)
 
     def reaches(self, vector: Vector) -> bool:
         """Whether `vector` is one of this space."""
@@ -181,20 +190,29 @@ class _Space:
             return False
         return all(self.ranges[name].contains(json.loads(texts[name])) for name in self.names)
 
-    def draw(self, stream: random.Random, refused: Callable[[Vector], bool]) -> dict[str, Scalar]:
-        """One setting that is not `refused`: drawn by the ranges' distributions, and where those keep hitting
-        what is taken (few values left), evenly from what is left."""
+    def draw(self, stream: random.Random, *refused: Set[Vector]) -> dict[str, Scalar]:
+        """One setting that is in none of the sets `refused`: drawn by the ranges' distributions, and where those keep
+        hitting what is taken (little is left), evenly from what is left."""
         for _ in range(_TRIES):
             values: dict[str, Scalar] = {name: self.ranges[name].draw(stream) for name in self.names}
-            if not refused(self.vector(values)):
+            if self._is_free(values, refused):
                 return values
-        if self.size <= _ENUMERABLE:
-            left = [values for values in map(self._at, range(self.size)) if not refused(self.vector(values))]
-            return left[math.floor(len(left) * stream.random())]
-        while True:  # most of a large space is free, so this ends soon
+        if self.size > _ENUMERABLE:
+            return self._draw_evenly(stream, refused)
+        if self._left is None:
+            self._left = list(map(self._at, range(self.size)))
+        self._left = [values for values in self._left if self._is_free(values, refused)]
+        return self._left[math.floor(len(self._left) * stream.random())]
+
+    def _draw_evenly(self, stream: random.Random, refused: Sequence[Set[Vector]]) -> dict[str, Scalar]:
+        while True:  # a space too large to list is never nearly used up, so this ends soon
             values = self._at(math.floor(self.size * Fraction(stream.random())))
-            if not refused(self.vector(values)):
+            if self._is_free(values, refused):
                 return values
+
+    def _is_free(self, values: Mapping[str, Scalar], refused: Sequence[Set[Vector]]) -> bool:
+        vector = self.vector(values)
+        return not any(vector in some for some in refused)
 
     def _at(self, index: int) -> dict[str, Scalar]:
         values: dict[str, Scalar] = {}
@@ -202,3 +220,8 @@ class _Space:
             index, position = divmod(index, self.ranges[name].size())
             values[name] = self.ranges[name].at(position)
         return values
+
+
+def _number_text(value: Scalar) -> str:
+    """What json.dumps writes for a drawn number, faster."""
+    return repr(value)

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -261,7 +262,7 @@ def load_catalog(extra: Sequence[Path] = ()) -> Catalog:
     for root in manifest_roots(extra):
         for manifest in _manifests(root):
             try:
-                repo = load_manifest(manifest)
+                repo = _known_manifest(manifest, _state(manifest))
             except ConfigError as error:
                 issues.extend(error.issues)
             else:
@@ -275,6 +276,20 @@ def _manifests(root: Path) -> list[Path]:
     if (root / MANIFEST_NAME).is_file():
         return [root / MANIFEST_NAME]
     return sorted(root.glob(f"*/{MANIFEST_NAME}"), key=lambda path: path.parent.name.lower())
+
+
+@lru_cache(maxsize=256)
+def _known_manifest(path: Path, state: tuple[int, int]) -> RepoSpec:
+    """`load_manifest`, once for each state of the file."""
+    return load_manifest(path)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:  # a dangling link: reading it will say so
+        return 0, 0
+    return status.st_mtime_ns, status.st_size
 
 
 def load_manifest(path: Path) -> RepoSpec:

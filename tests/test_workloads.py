@@ -295,10 +295,12 @@ def test_all_faults_of_all_manifests_are_told_at_once_and_once(tmp_path: Path) -
     write_repo(tmp_path, "a", broken(hyperparameters__steps__default="x", metrics__score__direction="up"))
     write_repo(tmp_path, "b", "models: [")
     write_repo(tmp_path, "c", "")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "workload.yaml").symlink_to(tmp_path / "nowhere")
     with pytest.raises(ConfigError) as caught:
         load_catalog([tmp_path])
     found = sorted((Path(issue.file).parent.name, issue.path) for issue in caught.value.issues)
-    assert found == [("a", "hyperparameters.steps"), ("a", "metrics.score.direction"), ("b", ""), ("c", "")]
+    assert found == [("a", "hyperparameters.steps"), ("a", "metrics.score.direction"), ("b", ""), ("c", ""), ("d", "")]
 
 
 def test_documents_are_read_strictly(tmp_path: Path) -> None:

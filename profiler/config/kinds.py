@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from profiler.config.faults import Faults
-from profiler.documents import as_number, nearest, show, type_name
+from profiler.documents import as_number, described, nearest
 
 
 class _Wrong:
@@ -27,7 +27,7 @@ class Kind(Protocol):
 
 
 def _refuse(path: str, value: Any, wanted: str, faults: Faults, suggestion: str | None = None) -> _Wrong:
-    faults.add(path, value, f"must be {wanted}, not {show(value)} ({type_name(value)})", suggestion)
+    faults.add(path, value, f"must be {wanted}, not {described(value)}", suggestion)
     return WRONG
 
 

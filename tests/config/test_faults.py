@@ -161,6 +161,7 @@ def test_unknown_keys_inside_a_key_are_found(key: str) -> None:
         ({"epochs": None}, "must be an integer"),
         ({"epochs": 0}, "at least 1"),
         ({"epochs": [3]}, "must be an integer"),
+        ({"epochs": 10**30}, "must be an integer"),
         ({"seed": 2**32}, "at most 4.29497e+09"),
         ({"learning_rate": "fast"}, "must be a number"),
         ({"learning_rate": True}, "must be a number"),
