@@ -5,8 +5,8 @@
 Each round starts an owner process that holds one contained run of tests/fakes/trainers/nasty.py (daemons in their own
 sessions with empty environments, some moving to a new PID every 30 ms, TERM ignored), waits for a phase and a random
 moment in it, kills its victims, and takes the time until a scan of all processes finds nothing of the run. A run is
-recognised by its PID namespace and by digits that only this program's processes carry. Every tenth round, and at the
-end, all scans of one whole second are united: what moves from PID to PID cannot hide in that. N rounds per cell.
+recognised by its PID namespace and by digits that only this program's processes carry. After every tenth round, 2 s
+later, all scans of one whole second are united: what moves from PID to PID cannot hide in that. N rounds per cell.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import os
 import random
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,9 +27,11 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 
+from profiler.process.find import find_keepers, reap
 from tests.process.harness import NOBODY, Owner, Place, living, make_place, wait_until
 
 CLEAN_LIMIT_S = 10.0
+SETTLED_S = 2.0  # so long after the last kill, nothing may be seen in any scan of a whole second
 LONGEST_WAIT_S = 0.7
 # victims that are struck together, and the signals that make sense for them (the trainer ignores all but KILL)
 VICTIMS: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
@@ -205,11 +208,42 @@ def run(places: dict[int, Place], tiers: list[str], rounds: int, seed: int, limi
         result = results.setdefault(cell.key, Result())
         strike(places[cell.uid], cell, chance, result)
         if index % 10 == 0 or index == len(todo[:limit]):
+            time.sleep(SETTLED_S)
             for place in places.values():
                 if late := place.survivors(seconds=1.0):
                     result.survivors += len(late)
                     print(f"round {index}: {sorted(late)} alive in {cell}", file=sys.stderr)
     return results
+
+
+class Decoys:
+    """Processes of somebody else that are called like a keeper whose owner is gone, and like the trainer."""
+
+    def __init__(self, folder: Path) -> None:
+        names = (folder / "profiler/process/keeper.py", folder / "trainers/nasty.py")
+        for name in names:
+            name.parent.mkdir(parents=True)
+            name.write_text("import time\ntime.sleep(1e6)\n")
+        labels = ["session=decoy", "tier=pid_namespace", "owner=4194303:1"]
+        self.processes = [
+            subprocess.Popen([sys.executable, "-I", "-S", str(name), *labels], start_new_session=True) for name in names
+        ]
+
+    def harmed(self) -> int:
+        """Ends them; how many had been ended by then, also by a reap of what looks left over."""
+        for keeper in find_keepers():
+            if keeper.leftover and keeper.pid in {process.pid for process in self.processes}:
+                reap(keeper)
+        harmed = sum(process.poll() is not None for process in self.processes)
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        return harmed
+
+
+def shared_memory() -> set[str]:
+    """What trainers of this program left in the machine's /dev/shm."""
+    return {entry.name for entry in Path("/dev/shm").glob("nasty-*")}
 
 
 def table(results: dict[tuple[str, str, str, str], Result]) -> str:
@@ -240,6 +274,7 @@ def main() -> int:
     parser.add_argument("--tiers", default="pid_namespace")
     parser.add_argument("--json", type=Path, help="write the single times there")
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would owners
     with tempfile.TemporaryDirectory(prefix="profiler-faults-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         places = {}
@@ -249,11 +284,18 @@ def main() -> int:
                 print(f"left out: {made}", file=sys.stderr)
             else:
                 places[uid] = made
-        results = run(places, options.tiers.split(","), options.rounds, options.seed, options.limit)
+        decoys, litter = Decoys(Path(folder) / "decoys"), shared_memory()
+        try:
+            results = run(places, options.tiers.split(","), options.rounds, options.seed, options.limit)
+        finally:
+            harmed = decoys.harmed()
+        litter = shared_memory() - litter
     print(f"seed {options.seed}\n{table(results)}")
+    print(f"{harmed} decoys harmed, {len(litter)} shared memory segments left")
     if options.json:
         options.json.write_text(json.dumps([{"cell": key, **asdict(result)} for key, result in results.items()]))
-    return 1 if any(result.survivors for result in results.values()) else 0
+    survivors = sum(result.survivors for result in results.values())
+    return 1 if survivors or harmed or litter else 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,230 @@
+"""A place where whole campaigns run as root or as an ordinary user, and the view of every process that belongs to one.
+
+A process belongs to a scene if it carries the scene's mark (digits in command line or environment), is in a PID
+namespace that one of those was in, is a keeper of the campaign's session, or is of the Ray that its driver started.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from profiler.process.find import KeeperInfo, find_keepers
+from tests.process.harness import NOBODY, REPO, living, python_for, wait_until
+
+QUICK = "tests/fakes/repos"
+OWN_NAMESPACE = Path("/proc/self/ns/pid").stat().st_ino
+AS_USER = (  # the code and its packages may lie where the user may not look: he gets them at places of his own
+    'mount --bind "$SITE" "$PLACE/site" && mount --bind "$REPO" "$PLACE/code" && cd "$PLACE" && '
+    'exec setpriv --reuid "$USER_ID" --regid "$USER_ID" --clear-groups "$@"'
+)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Where campaigns of `uid` run. Everything that is started from here has `mark` in its environment."""
+
+    folder: Path
+    uid: int
+    mark: str
+    python: str
+
+    @property
+    def code(self) -> Path:
+        return REPO if self.uid == os.geteuid() else self.folder / "code"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        environment = {
+            "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(self.folder),
+            "TEST_MARK": self.mark,
+            "PROFILER_REPOS": str(self.code / QUICK),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": str(self.code),
+            "COLUMNS": "200",
+        }
+        if self.uid != os.geteuid():
+            environment["PYTHONPATH"] += f":{self.folder / 'site'}"
+        return environment
+
+    def popen(self, *words: object, **options: object) -> subprocess.Popen[bytes]:
+        """A process of the scene's user, in its folder; its PID is that of the program itself."""
+        words = tuple(map(str, words))
+        environment = {**self.environment, **options.pop("env", {})}  # type: ignore[dict-item]
+        options = {"cwd": self.folder, "start_new_session": True, **options}
+        if self.uid == os.geteuid():
+            return subprocess.Popen(words, env=environment, **options)  # type: ignore[call-overload,no-any-return]
+        places = {"SITE": sysconfig.get_path("purelib"), "REPO": str(REPO), "PLACE": str(self.folder)}
+        return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
+            ["unshare", "--mount", "--propagation", "private", "bash", "-c", AS_USER, "bash", *words],
+            env={**environment, **places, "USER_ID": str(self.uid)},
+            **options,
+        )
+
+    def drive(self, *words: object, **options: object) -> Drive:
+        """`profiler WORDS` as a process of its own, in its own session; what it says goes to a file."""
+        said = self.folder / f"said-{secrets.token_hex(4)}"
+        with said.open("wb") as file:
+            options = {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": subprocess.STDOUT, **options}
+            process = self.popen(self.python, "-m", "profiler", *words, **options)
+        return Drive(self, process, said)
+
+    def session(self) -> Path:
+        """The newest session."""
+        return max((self.folder / "results").glob("run_*"))
+
+
+@dataclass
+class Drive:
+    """A driver's process and what is known of it. `namespaces`: those in which its trainers were seen."""
+
+    scene: Scene
+    process: subprocess.Popen[bytes]
+    said: Path
+    namespaces: set[int] = field(default_factory=set)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def text(self) -> str:
+        return self.said.read_text(errors="replace")
+
+    def await_text(self, word: str, seconds: float = 120) -> None:
+        """Until the driver has said `word`."""
+
+        def there() -> bool:
+            assert self.process.poll() is None or word in self.text(), f"ended before {word!r}:\n{self.text()}"
+            return word in self.text()
+
+        wait_until(there, seconds)
+
+    def session_id(self) -> str | None:
+        found = re.search(r"run_\d{8}_\d{6}", self.text())
+        return found.group() if found else None
+
+    def keepers(self) -> list[KeeperInfo]:
+        """Keepers of this driver's session (session names are times: others' may be the same)."""
+        mine = [keeper for keeper in find_keepers() if keeper.labels.get("session") == self.session_id()]
+        return [keeper for keeper in mine if keeper.uid == self.scene.uid]
+
+    def processes(self) -> dict[int, str]:
+        """PID and command line of everything of this campaign that exists now."""
+        ray = re.compile(rf"/session_[0-9_-]+_{self.pid}(?![0-9])".encode())
+        label = f"session={self.session_id()}".encode()
+        found = {}
+        for pid in living():
+            command = _read(pid, "cmdline")
+            carries = self.scene.mark.encode() in command + _read(pid, "environ")
+            inodes = _namespaces(pid)
+            if carries:
+                self.namespaces |= inodes - {OWN_NAMESPACE}
+            of_ray = bool(ray.search(command)) or (command.startswith(b"ray::") and _has_open(pid, ray))
+            keeper = label in command.split(b"\0") and _uid(pid) == self.scene.uid
+            if carries or of_ray or keeper or inodes & self.namespaces:
+                found[pid] = command.replace(b"\0", b" ").decode(errors="replace").strip()
+        return found
+
+    def ray_process(self, name: str, among: dict[int, str] | None = None) -> int | None:
+        """The one process of this Ray whose command line has `name` in its first word."""
+        processes = self.processes() if among is None else among
+        return next((pid for pid, line in processes.items() if name in line.split(" ")[0]), None)
+
+    def survivors(self, seconds: float = 1.0) -> dict[int, str]:
+        """Everything seen at any time during `seconds`."""
+        until, seen = time.monotonic() + seconds, {}
+        while True:
+            seen |= self.processes()
+            if time.monotonic() >= until:
+                return seen
+            time.sleep(0.05)
+
+    def time_to_clean(self, since: float, limit_s: float, but: Iterable[int] = ()) -> float:
+        """Seconds from `since` (CLOCK_MONOTONIC) to the first of three scans in a row without a process."""
+        clean, first, skip = 0, since, set(but)
+        while clean < 3:
+            now = time.monotonic()
+            if now - since > limit_s:
+                return limit_s
+            if self.processes().keys() - skip:
+                clean = 0
+            else:
+                first = now if clean == 0 else first
+                clean += 1
+        return first - since
+
+    def close(self) -> None:
+        """End whatever is left, so that the next campaign starts clean. All of it carries the scene's marks."""
+        self.process.kill()
+        self.process.wait()
+        until = time.monotonic() + 10
+        while (left := self.processes()) and time.monotonic() < until:
+            for pid in left:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+
+
+def _read(pid: int, name: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""
+
+
+def _namespaces(pid: int) -> set[int]:
+    found = set()
+    for kind in ("pid", "pid_for_children"):
+        try:
+            found.add(Path(f"/proc/{pid}/ns/{kind}").stat().st_ino)
+        except OSError:
+            continue
+    return found
+
+
+def _uid(pid: int) -> int | None:
+    try:
+        return Path(f"/proc/{pid}").stat().st_uid
+    except OSError:
+        return None
+
+
+def _has_open(pid: int, pattern: re.Pattern[bytes]) -> bool:
+    try:
+        links = [bytes(Path(entry.path).readlink()) for entry in os.scandir(f"/proc/{pid}/fd")]
+    except OSError:
+        return False
+    return any(pattern.search(link) for link in links)
+
+
+@contextmanager
+def made_scene(folder: Path, uid: int) -> Iterator[Scene | str]:
+    """A scene for `uid` in the fresh `folder`, or why there is none."""
+    folder.chmod(0o755)
+    python = python_for(uid)
+    if python is None:
+        yield f"no Python >= 3.11 that uid {uid} may run"
+        return
+    for name in ("site", "code"):
+        (folder / name).mkdir()
+    os.chown(folder, uid, -1)
+    scene = Scene(folder, uid, str(secrets.randbelow(9 * 10**11) + 10**11), python)
+    check = scene.popen(python, "-c", "import ray, profiler", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    yield f"uid {uid} cannot be given the code here" if check.wait() else scene
+
+
+def uids() -> list[int]:
+    """Whom to run as: root and an ordinary user, or only oneself."""
+    return [0, NOBODY] if os.geteuid() == 0 else [os.geteuid()]
