@@ -102,6 +102,8 @@ def _silent(event: dict[str, Any]) -> None:
 def _drive(folder: SessionFolder, plan: Plan, catalog: Catalog, journal: Journal, options: _Options) -> Session:
     observe = options.observer
     pending = journal.pending()
+    if not pending:
+        return _conclude(folder, journal, observe)
     observe({"event": "session", "session_id": folder.session_id, "path": str(folder.root), "runs": len(pending)})
     with ExitStack() as stack:
         stack.enter_context(held_governor(plan.campaign.governor, optional=options.governor_optional, warn=observe))
@@ -114,6 +116,8 @@ def _drive(folder: SessionFolder, plan: Plan, catalog: Catalog, journal: Journal
             if not node.has_energy_slot:
                 observe({"event": "warning", "message": _no_energy_slot(node)})
         slots = stack.enter_context(reserve(nodes, ray_session.health))
+        for item in pending:
+            slots[0].grants(item.run)  # refuses what does not fit before anything starts
         collector = SampleCollector(folder, nodes)
         stack.callback(lambda: collector.close(ask=ray_session.health.lost is None))
         execution = _Execution(folder, plan, catalog, journal, slots, collector, options)
@@ -124,6 +128,10 @@ def _drive(folder: SessionFolder, plan: Plan, catalog: Catalog, journal: Journal
             raise CampaignInterruptedError(
                 f"interrupted: every process is ended; go on with: profiler resume {folder.root}"
             ) from None
+    return _conclude(folder, journal, observe)
+
+
+def _conclude(folder: SessionFolder, journal: Journal, observe: Observer) -> Session:
     journal.finish()
     session = open_session(folder.root)
     observe({"event": "end", **session.counts()})

@@ -34,10 +34,20 @@ class Slot:
     gpus: int
 
     def grants(self, run: PlannedRun) -> tuple[Grant, Grant | None]:
-        """Resources of the foreground (the whole slot when alone) and of the background."""
+        """Resources of the foreground (the whole slot when alone) and of the background.
+
+        Raises CannotRunError when the config asks for more CPUs than the slot has."""
         if run.background is None:
-            return Grant(min(run.cpus or self.cpus, self.cpus), self.gpus, self.node.has_energy_slot), None
-        foreground, background = _split(self.cpus, run.cpus, run.background.cpus, run.fraction)
+            foreground, background = run.cpus or self.cpus, 0.0
+        else:
+            foreground, background = _split(self.cpus, run.cpus, run.background.cpus, run.fraction)
+        if foreground + background > self.cpus:
+            raise CannotRunError(
+                f"{run.experiment_id} asks for {foreground + background:g} CPUs, {self.node.hostname} has "
+                f"{self.cpus:g} for one run: lower `cpus` in the config"
+            )
+        if run.background is None:
+            return Grant(foreground, self.gpus, self.node.has_energy_slot), None
         return (
             Grant(foreground, run.fraction * self.gpus, self.node.has_energy_slot),
             Grant(background, run.background.fraction * self.gpus, self.node.has_energy_slot),
