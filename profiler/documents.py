@@ -19,6 +19,7 @@ import yaml
 from profiler.errors import ConfigIssue
 
 MAX_DOCUMENT_BYTES = 32 * 1024 * 1024
+MAX_VALUES = 2_000_000
 _MAX_SHOWN = 80
 _INT = re.compile(r"^[-+]?[0-9][0-9_]*$|^0x[0-9a-fA-F_]+$|^0o[0-7_]+$")
 _FLOAT = re.compile(
@@ -185,20 +186,31 @@ def _yaml_message(error: yaml.MarkedYAMLError) -> str:
 
 
 def plain(value: Any) -> Any:
-    """`value` with numpy-like numbers, tuples and paths turned into plain Python ones; anything else as it is."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, PurePath):
-        return str(value)
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    if isinstance(value, numbers.Real):
-        return float(value)
-    return value
+    """`value` with numpy-like numbers, tuples and paths turned into plain Python ones; anything else as it is.
+
+    Raises RecursionError for one that holds itself, ValueError for one that is too large (aliases can make a small
+    file mean a huge one).
+    """
+    left = MAX_VALUES
+
+    def convert(item: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ValueError(f"means more than {MAX_VALUES} values")
+        if item is None or isinstance(item, (bool, int, float, str)):
+            return item
+        if isinstance(item, Mapping):
+            return {key: convert(part) for key, part in item.items()}
+        if isinstance(item, (list, tuple)):
+            return [convert(part) for part in item]
+        if isinstance(item, PurePath):
+            return str(item)
+        if isinstance(item, numbers.Integral):
+            return int(item)
+        return float(item) if isinstance(item, numbers.Real) else item
+
+    return convert(value)
 
 
 def as_number(value: Any) -> int | float | None:

@@ -6,190 +6,35 @@ Reads `<root>/<repo>/workload.yaml` files into frozen models. It starts nothing 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import ValidationError
 
 from profiler.documents import DocumentError, nearest, read_document, reportable, show
 from profiler.errors import ConfigError, ConfigIssue
-from profiler.hyperparameters import BUILT_IN_PLACEHOLDERS, Frozen, HyperparameterSpec, argument_text
+from profiler.hyperparameters import HyperparameterSpec
+from profiler.models import NAME_PATTERN, DataNeed, MetricSpec, ModelSpec
 from profiler.mutation import Scalar
 
+__all__ = [
+    "Catalog",
+    "DataNeed",
+    "HyperparameterSpec",
+    "MetricSpec",
+    "ModelSpec",
+    "RepoSpec",
+    "Scalar",
+    "UnknownWorkloadError",
+    "load_catalog",
+    "load_manifest",
+    "manifest_roots",
+]
+
 MANIFEST_NAME = "workload.yaml"
-_PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
-
-
-class MetricSpec(Frozen):
-    """One figure a trainer reports. Outside `minimum`..`maximum` it is an error, not a result."""
-
-    name: str
-    unit: str = ""
-    minimum: float | None = None
-    maximum: float | None = None
-    direction: Literal["maximize", "minimize"]
-    pattern: str | None = None
-    select: Literal["last", "max", "min"] = "last"
-    description: str = ""
-
-    @field_validator("pattern")
-    @classmethod
-    def _has_a_group(cls, pattern: str | None) -> str | None:
-        return _check_pattern(pattern, groups=1)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> MetricSpec:
-        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
-            raise ValueError(f"minimum {self.minimum:g} is above maximum {self.maximum:g}")
-        return self
-
-
-class DataNeed(Frozen):
-    """A data set that a model reads: its layout under the data root, and where to get it."""
-
-    name: str
-    layout: str
-    source: str
-    optional: bool = False
-
-
-class ModelSpec(Frozen):
-    """One model of one repository, as its manifest declares it.
-
-    `memory_mib`: GPU memory at full size, an estimate. `seconds_per_epoch` and `mean_gpu_power_w`: estimates at full
-    size for planning only; None where nobody measured.
-    """
-
-    repo: str
-    name: str
-    aliases: tuple[str, ...] = ()
-    description: str = ""
-    command: tuple[str, ...] | None = None
-    hyperparameters: dict[str, HyperparameterSpec]
-    hyperparameter_aliases: dict[str, str] = Field(default_factory=dict)
-    metrics: dict[str, MetricSpec]
-    primary_metric: str
-    memory_mib: float = Field(default=0.0, ge=0)
-    uses_gpu: bool = True
-    seconds_per_epoch: float | None = Field(default=None, gt=0)
-    mean_gpu_power_w: float | None = Field(default=None, gt=0)
-    data: tuple[DataNeed, ...] = ()
-    ready_pattern: str | None = None
-    completion_pattern: str | None = None
-    effective_patterns: dict[str, str] = Field(default_factory=dict)
-    trust_argv: bool = False
-    folder: Path
-
-    @field_validator("ready_pattern", "completion_pattern")
-    @classmethod
-    def _compiles(cls, pattern: str | None) -> str | None:
-        return _check_pattern(pattern, groups=0)
-
-    @field_validator("effective_patterns")
-    @classmethod
-    def _compile(cls, patterns: dict[str, str]) -> dict[str, str]:
-        for pattern in patterns.values():
-            _check_pattern(pattern, groups=1)
-        return patterns
-
-    @model_validator(mode="after")
-    def _consistent(self) -> ModelSpec:
-        for name in (self.repo, self.name, *self.aliases):
-            if not _NAME.match(name):
-                raise ValueError(f"{name!r} cannot be a name: letters, digits and . _ + - only")
-        if self.primary_metric not in self.metrics:
-            raise ValueError(f"primary_metric {self.primary_metric!r} is not among the metrics {list(self.metrics)}")
-        for alias, target in self.hyperparameter_aliases.items():
-            if target not in self.hyperparameters or alias in self.hyperparameters:
-                raise ValueError(f"hyperparameter_aliases: {alias!r} must stand for an existing hyperparameter")
-        for name in self.effective_patterns:
-            if name not in self.hyperparameters:
-                raise ValueError(f"effective_patterns: {name!r} is no hyperparameter")
-        if self.command is not None:
-            self._check_command(self.command)
-        return self
-
-    def _check_command(self, command: tuple[str, ...]) -> None:
-        if not command or not command[0]:
-            raise ValueError("command must name a program")
-        placed = set(_PLACEHOLDER.findall(" ".join(command)))
-        unknown = placed - {*BUILT_IN_PLACEHOLDERS, *self.hyperparameters}
-        if unknown:
-            raise ValueError(f"command: unknown placeholder {{{sorted(unknown)[0]}}}")
-        if any("{hyperparameters}" in part and part != "{hyperparameters}" for part in command):
-            raise ValueError("command: {hyperparameters} must be an element of its own")
-        for spec in self.hyperparameters.values():
-            if spec.name in placed and (spec.type == "bool" or spec.default is None):
-                raise ValueError(
-                    f"command: {{{spec.name}}} may be absent, so give it a flag and use {{hyperparameters}}"
-                )
-            if spec.name not in placed and (spec.flag is None or "hyperparameters" not in placed):
-                raise ValueError(f"command: the hyperparameter {spec.name!r} would never reach the trainer")
-
-    @property
-    def epochs_parameter(self) -> str | None:
-        """The hyperparameter that counts epochs (`epochs`, or what that is an alias of), or None."""
-        name = self.hyperparameter_aliases.get("epochs", "epochs")
-        return name if name in self.hyperparameters else None
-
-    def defaults(self) -> dict[str, Scalar | None]:
-        """The complete default vector, in declared order."""
-        return {name: spec.default for name, spec in self.hyperparameters.items()}
-
-    def argv(self, hyperparameters: Mapping[str, Scalar | None], *, python: str) -> tuple[str, ...]:
-        """The command line of a training with these values. Floats keep every bit (`repr`); a None is left out.
-
-        `python` is the interpreter for `{python}`. Raises ValueError where there is no command, a value is missing,
-        or a name is unknown.
-        """
-        if self.command is None:
-            raise ValueError(f"{self.repo} / {self.name} has no trainer yet")
-        unknown = [name for name in hyperparameters if name not in self.hyperparameters]
-        if unknown:
-            raise ValueError(f"{self.repo} / {self.name} has no hyperparameter {unknown[0]!r}")
-        texts = {name: argument_text(value) for name, value in hyperparameters.items() if value is not None}
-        known = {**texts, "python": python, "folder": str(self.folder), "model": self.name}
-        placed = set(_PLACEHOLDER.findall(" ".join(self.command)))
-        out: list[str] = []
-        for part in self.command:
-            if part == "{hyperparameters}":
-                out.extend(self._flags(hyperparameters, placed))
-            else:
-                out.append(_PLACEHOLDER.sub(lambda match: _lookup(known, match.group(1)), part))
-        return tuple(out)
-
-    def _flags(self, values: Mapping[str, Scalar | None], placed: set[str]) -> Iterator[str]:
-        for name, spec in self.hyperparameters.items():
-            value = values.get(name)
-            if value is None or name in placed or spec.flag is None:
-                continue
-            if spec.type != "bool":
-                yield from (spec.flag, argument_text(value))
-            elif value:
-                yield spec.flag
-
-
-def _lookup(known: Mapping[str, str], name: str) -> str:
-    if name not in known:
-        raise ValueError(f"the command needs a value for {{{name}}}")
-    return known[name]
-
-
-def _check_pattern(pattern: str | None, *, groups: int) -> str | None:
-    if pattern is None:
-        return None
-    try:
-        compiled = re.compile(pattern, re.MULTILINE)
-    except re.error as error:
-        raise ValueError(f"is not a regular expression: {error}") from error
-    if compiled.groups < groups:
-        raise ValueError("needs a group around the number")
-    return pattern
 
 
 @dataclass(frozen=True)
@@ -273,9 +118,14 @@ def load_catalog(extra: Sequence[Path] = ()) -> Catalog:
 
 
 def _manifests(root: Path) -> list[Path]:
+    """The manifests in `root`, or its own if it is a repository itself. A dangling link counts: reading it faults."""
     if (root / MANIFEST_NAME).is_file():
         return [root / MANIFEST_NAME]
-    return sorted(root.glob(f"*/{MANIFEST_NAME}"), key=lambda path: path.parent.name.lower())
+    try:
+        folders = sorted(root.iterdir(), key=lambda path: path.name.lower())
+    except OSError:
+        return []
+    return [folder / MANIFEST_NAME for folder in folders if os.path.lexists(folder / MANIFEST_NAME)]
 
 
 @lru_cache(maxsize=256)
@@ -315,7 +165,7 @@ class _ManifestReader:
 
     def read(self) -> RepoSpec:
         name = self.raw.get("repo", self.path.parent.name)
-        if not isinstance(name, str) or not _NAME.match(name):
+        if not isinstance(name, str) or not NAME_PATTERN.match(name):
             self._issue("repo", name, "must be a name of letters, digits and . _ + -")
         self._check_keys(self.raw, (*_REPO_KEYS, *_SHARED_KEYS), "")
         models = self.raw.get("models")

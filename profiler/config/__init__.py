@@ -106,6 +106,7 @@ def _load(source: Mapping[Any, Any], file: str, overrides: Sequence[str], catalo
     faults = Faults(file)
     try:
         document = apply_overrides(plain(source), overrides, faults)
-    except RecursionError as error:
-        raise ConfigError([ConfigIssue(file, "", None, "is nested too deeply")]) from error
+    except (RecursionError, ValueError) as error:
+        message = "is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ConfigError([ConfigIssue(file, "", None, message)]) from error
     return CampaignReader(document, load_catalog() if catalog is None else catalog, faults).read()
