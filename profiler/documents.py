@@ -19,7 +19,7 @@ import yaml
 from profiler.errors import ConfigIssue
 
 MAX_DOCUMENT_BYTES = 32 * 1024 * 1024
-MAX_VALUES = 2_000_000
+MAX_VALUES = 1_000_000
 _MAX_SHOWN = 80
 _INT = re.compile(r"^[-+]?[0-9][0-9_]*$|^0x[0-9a-fA-F_]+$|^0o[0-7_]+$")
 _FLOAT = re.compile(

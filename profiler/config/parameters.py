@@ -10,7 +10,7 @@ from profiler.config.faults import Faults
 from profiler.config.kinds import names_of
 from profiler.documents import nearest
 from profiler.hyperparameters import HyperparameterSpec
-from profiler.mutation import Range, Scalar, vector_of
+from profiler.mutation import Range, Scalar, Vector, vector_of
 from profiler.workloads import ModelSpec
 
 
@@ -89,14 +89,17 @@ def read_grid(
             faults.add(place, values, "must be a list of at least one value")
             continue
         typed: list[Scalar | None] = []
+        seen: set[Vector] = set()
         for number, value in enumerate(values):
             try:
                 one = spec.coerce(value)
             except ValueError as error:
                 faults.add(f"{place}[{number}]", value, f"`{name}` {error}")
                 continue
-            if vector_of({name: one}) in {vector_of({name: earlier}) for earlier in typed}:
+            vector = vector_of({name: one})
+            if vector in seen:
                 faults.add(f"{place}[{number}]", value, "this value is listed twice")
+            seen.add(vector)
             typed.append(one)
         out[name] = tuple(typed)
     return out
