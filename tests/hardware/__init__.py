@@ -1,0 +1,1 @@
+"""Programs for a machine with a real NVIDIA GPU; the tests do not run them. Each prints JSON."""
