@@ -28,6 +28,7 @@ from profiler.store.ledger import Ledger, read_ledger
 from profiler.store.read import open_session
 from profiler.store.write import (
     Recorder,
+    archive_attempt,
     clean_temporary,
     finish,
     refresh_summaries,
@@ -116,8 +117,11 @@ class Journal:
 
     def lost(self, run: PlannedRun, run_id: str, attempt: int, message: str) -> dict[str, Any]:
         """Record an attempt whose process ended without a record; it counts as one."""
-        row = self._interrupted_row(run, run_id, attempt, message)
-        return self.finished(run, row, [], retry_may_help=True)
+        self._archive(run, attempt - 1)
+        row = self.finished(run, self._interrupted_row(run, run_id, attempt, message), [], retry_may_help=True)
+        if not row["is_final"]:
+            self._archive(run, attempt)
+        return row
 
     def cooled(self, row: dict[str, Any] | None, cooling: dict[str, Any]) -> None:
         """Complete a record with its cooling, which ends after the record was written."""
@@ -162,10 +166,18 @@ class Journal:
                 open_attempts.pop(key, None)
         for (run_id, attempt), event in open_attempts.items():
             if (run_id, attempt) not in written:
-                row = self._interrupted_row(
-                    runs[event["index"]], run_id, attempt, "the driver ended before this attempt did"
-                )
-                self._recorder.record({**row, "node_id": event["node_id"], "boot_id": event["boot_id"]})
+                run = runs[event["index"]]
+                row = self._interrupted_row(run, run_id, attempt, "the driver ended before this attempt did")
+                known = {name: event[name] for name in ("node_id", "boot_id")}
+                self._archive(run, attempt - 1)
+                self._recorder.record({**row, **known, "plan_digest": self._plan.digest})
+                self._archive(run, attempt)
+
+    def _archive(self, run: PlannedRun, attempt: int) -> None:
+        """Put the files of an ended attempt aside now: one that was lost early left no files of its own, and those in
+        the run's folder are the one's before it."""
+        if attempt > 0:
+            archive_attempt(self._folder, run.experiment_id, attempt)
 
     def _remaining(self, retry_failed: bool) -> list[PendingRun]:
         attempts: Counter[str] = Counter()

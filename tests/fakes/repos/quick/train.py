@@ -27,6 +27,17 @@ def daemon(marker):
     os.execv(sys.executable, [sys.executable, "-S", "-c", "import time; time.sleep(300)", marker])
 
 
+def unleash():
+    """Ignore TERM, and start daemons without environment and others that move to a new PID every 30 ms."""
+    sys.path.append(os.path.join(os.path.dirname(__file__), "../../trainers"))
+    from nasty import DAEMONS, WANDERERS, spawn
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    for action in ["sleep"] * DAEMONS + ["wander"] * WANDERERS:
+        spawn(action, time.monotonic() + 300)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--epochs", type=int)
@@ -40,6 +51,8 @@ def main():
     behaviour = given["behaviour"]
     if behaviour == "ignore_term":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if behaviour == "nasty":
+        unleash()
     if behaviour == "daemon":
         daemon(given["marker"])
     if behaviour == "fail_once" and not Path(given["marker"]).exists():
