@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from profiler.process.find import KeeperInfo, find_keepers
 from tests.process.harness import NOBODY, REPO, living, python_for, wait_until
@@ -87,12 +88,13 @@ class Scene:
 
 @dataclass
 class Drive:
-    """A driver's process and what is known of it. `namespaces`: those in which its trainers were seen."""
+    """A driver's process and what is known of it. `namespaces`: inode -> open file of those in which its trainers were
+    seen. Held open, because the kernel gives the number of a namespace that is gone to somebody else's."""
 
     scene: Scene
     process: subprocess.Popen[bytes]
     said: Path
-    namespaces: set[int] = field(default_factory=set)
+    namespaces: dict[int, BinaryIO] = field(default_factory=dict)
 
     @property
     def pid(self) -> int:
@@ -127,14 +129,22 @@ class Drive:
         for pid in living():
             command = _read(pid, "cmdline")
             carries = self.scene.mark.encode() in command + _read(pid, "environ")
-            inodes = _namespaces(pid)
             if carries:
-                self.namespaces |= inodes - {OWN_NAMESPACE}
+                self._hold_namespace(pid)
             of_ray = bool(ray.search(command)) or (command.startswith(b"ray::") and _has_open(pid, ray))
             keeper = label in command.split(b"\0") and _uid(pid) == self.scene.uid
-            if carries or of_ray or keeper or inodes & self.namespaces:
+            if carries or of_ray or keeper or _namespaces(pid) & self.namespaces.keys():
                 found[pid] = command.replace(b"\0", b" ").decode(errors="replace").strip()
         return found
+
+    def _hold_namespace(self, pid: int) -> None:
+        try:
+            file = Path(f"/proc/{pid}/ns/pid").open("rb")
+        except OSError:
+            return
+        inode = os.fstat(file.fileno()).st_ino
+        if inode == OWN_NAMESPACE or self.namespaces.setdefault(inode, file) is not file:
+            file.close()
 
     def ray_process(self, name: str, among: dict[int, str] | None = None) -> int | None:
         """The one process of this Ray whose command line has `name` in its first word."""
@@ -175,6 +185,8 @@ class Drive:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     pass
+        for file in self.namespaces.values():
+            file.close()
 
 
 def _read(pid: int, name: str) -> bytes:

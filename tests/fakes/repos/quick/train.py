@@ -29,7 +29,7 @@ def daemon(marker):
 
 def unleash():
     """Ignore TERM, and start daemons without environment and others that move to a new PID every 30 ms."""
-    sys.path.append(os.path.join(os.path.dirname(__file__), "../../trainers"))
+    sys.path.append(str(Path(__file__).parents[2] / "trainers"))
     from nasty import DAEMONS, WANDERERS, spawn
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
