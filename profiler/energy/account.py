@@ -66,7 +66,8 @@ def _write_cpu(sheet: Sheet, window: Window, sources: Sources, scope: str, colum
     present = [counter for counter in sources.counters if counter.info.scope == scope]
     absent = _unavailable(sources.unavailable, scope)
     if not present or absent is not None:
-        sheet.put(column, None, absent or _ABSENT[scope])
+        nothing_at_all = sheet.nulls.get("cpu_package_energy_j") if not sources.counters else None
+        sheet.put(column, None, absent or nothing_at_all or _ABSENT[scope])
         return
     ledgers = [(counter.info, ledger(counter, window)) for counter in present]
     failed = next(((info, result) for info, result in ledgers if result.units is None), None)

@@ -54,10 +54,13 @@ class NodeProbe:
         self._stat = _open(proc / "stat")
         self._meminfo = _open(proc / "meminfo")
         self._before: tuple[int, int] | None = None
+        self._looks = 0
 
     def look(self, tick: int, clock_ns: Clock) -> Look:
         columns: dict[str, Any] = {"util_percent": self._utilisation(), "memory_mib": self._memory_mib()}
-        missing = {name: "not_in_proc" for name, value in columns.items() if value is None}
+        why = {"util_percent": "no_earlier_look" if self._looks == 0 else "not_in_proc", "memory_mib": "not_in_proc"}
+        self._looks += 1
+        missing = {name: why[name] for name, value in columns.items() if value is None}
         return Look(clock_ns(), columns | {"null_reason": join_reasons(missing)})
 
     def close(self) -> None:
@@ -145,14 +148,16 @@ class Ledger:
 
 class GpuProbe:
     """One GPU: power and the cheap indicators on every tick, the energy counter (3 ms a call) on every
-    `counter_every`-th. The row's time is that of the power; the counter is read right after it."""
+    `counter_every`-th. The row's time is that of the power; the counter is read right after it. `turn` spreads the
+    counters of several GPUs over the ticks; the first look reads it in any case."""
 
-    def __init__(self, gpu: NvmlDevice, counter: EnergyCounter | None, counter_every: int) -> None:
+    def __init__(self, gpu: NvmlDevice, counter: EnergyCounter | None, counter_every: int, turn: int = 0) -> None:
         self.identity = Identity("nvml", gpu.uuid, "gpu")
         self._read: Callable[[Clock], Any] = gpu.read
         self._counter = counter
         self._ledger = Ledger(counter) if counter is not None else None
         self._counter_every = counter_every
+        self._turn = turn % counter_every
         self._countdown = 0
 
     def look(self, tick: int, clock_ns: Clock) -> Look:
@@ -181,7 +186,8 @@ class GpuProbe:
         self._countdown -= 1
         if self._countdown > 0:
             return {}
-        self._countdown = self._counter_every
+        self._countdown = self._counter_every - self._turn
+        self._turn = 0
         return self._ledger.columns(self._counter.read(clock_ns))
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """The sampler: looks at every source on an absolute grid, from threads of its own, and keeps the rows.
 
-One thread reads the node and the CPU counters; every GPU has its own, so that a blocked driver call delays nothing
-else. It decides nothing about energy (account) and stores nothing on disk (store).
+One thread reads the node and the CPU counters, another one the GPUs, so that a blocked driver call never delays the
+CPU's grid. A GPU whose call hangs is left alone with that thread, and the others go on in a new one: a thread for each
+GPU from the start would cost five times the CPU. It decides nothing about energy (account) and stores nothing (store).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
 from profiler.energy import grid, priority
@@ -29,6 +31,10 @@ FIRST_TICK_TIMEOUT_S: Final = 5.0
 STOP_TIMEOUT_S: Final = 2.0
 # A process stopped for hours would otherwise write millions of rows when it goes on; the gap shows all the same.
 MAX_MISSED_ROWS: Final = 36_000
+# A call that takes longer than this, and than two ticks, hangs. NVML's slowest healthy call was seen to take 21 ms.
+HANG_NS: Final = 100_000_000
+# The GPUs' ticks are due a little after the CPU's: two threads that wake together fight over the interpreter's lock.
+GPU_OFFSET_NS: Final = 5_000_000
 
 
 class Time(Protocol):
@@ -63,31 +69,56 @@ class _Lane:
 
     def __init__(self, name: str, probes: Sequence[Probe], sampler: Sampler) -> None:
         self.name = name
-        self.probes = probes
+        self.probes = tuple(probes)
         self.next_tick = 0
         self.priority: priority.Priority = "normal"
         self.ticked = threading.Event()
+        self.looking_at: tuple[Probe, int] | None = None
         self._sampler = sampler
 
     def run(self) -> None:
         """The thread: tick until the sampler stops."""
         self.priority = priority.raise_own()
         sampler = self._sampler
-        while sampler.time.wait_until(sampler.grid.due_ns(self.next_tick), sampler.stopping):
-            self.tick()
+        own_grid = sampler.grid_of(self)
+        while sampler.time.wait_until(own_grid.due_ns(self.next_tick), sampler.stopping):
+            self.tick(own_grid)
             self.ticked.set()
+            sampler.free_lanes(self)
 
-    def tick(self) -> None:
+    def tick(self, own_grid: Grid) -> None:
         """Reads every probe for the tick that is current, after a row for each tick that passed unread."""
         sampler = self._sampler
         now_ns = sampler.time.monotonic_ns()
-        current = max(self.next_tick, sampler.grid.tick_at(now_ns))
+        current = max(self.next_tick, own_grid.tick_at(now_ns))
         for tick in range(max(self.next_tick, current - MAX_MISSED_ROWS), current):
             for probe in self.probes:
-                sampler.record_missed(probe.identity, tick, now_ns)
+                sampler.record_missed(probe.identity, tick, own_grid.due_ns(tick), now_ns)
         self.next_tick = current + 1
         for probe in self.probes:
-            sampler.record_look(probe, current)
+            # While one hung, the others may have been given to another lane.
+            if probe in self.probes:
+                self.looking_at = (probe, sampler.time.monotonic_ns())
+                sampler.record_look(probe, current, own_grid.due_ns(current))
+        self.looking_at = None
+
+    def leave_hanging(self, now_ns: int) -> Sequence[Probe]:
+        """When a look hangs: keeps that probe, gives up the others and returns them; else returns nothing.
+
+        Those that were still to come have missed the tick."""
+        looking_at = self.looking_at
+        sampler = self._sampler
+        limit_ns = max(HANG_NS, 2 * sampler.grid.period_ns)
+        if looking_at is None or len(self.probes) == 1 or now_ns - looking_at[1] < limit_ns:
+            return ()
+        hanging = looking_at[0]
+        place = self.probes.index(hanging)
+        others = (*self.probes[:place], *self.probes[place + 1 :])
+        self.probes = (hanging,)
+        missed = self.next_tick - 1
+        for probe in others[place:]:
+            sampler.record_missed(probe.identity, missed, sampler.grid_of(self).due_ns(missed), now_ns)
+        return others
 
 
 class Sampler:
@@ -120,10 +151,13 @@ class Sampler:
         self._utc_offset_ns = self.time.utc_ns() - self.grid.start_ns
         cpu: list[Probe] = [node_probe or NodeProbe(), *(CounterProbe(counter) for counter in sources.counters)]
         every = max(1, round(rate_hz * COUNTER_PERIOD_S))
+        gpus = [
+            GpuProbe(gpu, sources.gpu_counters.get(gpu.uuid), every, turn=number)
+            for number, gpu in enumerate(sources.gpus)
+        ]
         self._lanes = [_Lane("cpu", cpu, self)]
-        for gpu in sources.gpus:
-            probe = GpuProbe(gpu, sources.gpu_counters.get(gpu.uuid), every)
-            self._lanes.append(_Lane(f"gpu-{gpu.index}", [probe], self))
+        if gpus:
+            self._lanes.append(_Lane("gpu", gpus, self))
 
     def __enter__(self) -> Sampler:
         self.start()
@@ -131,6 +165,12 @@ class Sampler:
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
+
+    def grid_of(self, lane: _Lane) -> Grid:
+        """The lane's own grid: the CPU's is the sampler's, that of the GPUs is a little later."""
+        if lane is self._lanes[0]:
+            return self.grid
+        return replace(self.grid, start_ns=self.grid.start_ns + min(GPU_OFFSET_NS, self.grid.period_ns // 2))
 
     @property
     def priority(self) -> priority.Priority:
@@ -153,12 +193,29 @@ class Sampler:
         for lane in self._lanes:
             lane.next_tick = first
             lane.ticked.clear()
-        self._threads = [
-            threading.Thread(target=lane.run, name=f"sampler-{lane.name}", daemon=True) for lane in self._lanes
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._threads = []
+        for lane in self._lanes:
+            self._start_thread(lane)
         self._lanes[0].ticked.wait(FIRST_TICK_TIMEOUT_S)
+
+    def _start_thread(self, lane: _Lane) -> None:
+        thread = threading.Thread(target=lane.run, name=f"sampler-{lane.name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def free_lanes(self, caller: _Lane) -> None:
+        """Gives the probes that wait behind a hanging one a thread of their own. The CPU's lane sees to it."""
+        if caller is not self._lanes[0]:
+            return
+        now_ns = self.time.monotonic_ns()
+        for lane in self._lanes[1:]:
+            freed = lane.leave_hanging(now_ns)
+            if freed:
+                _log.warning("%s does not answer; the other GPUs go on without it", lane.probes[0].identity.device)
+                successor = _Lane(f"gpu-{len(self._lanes)}", freed, self)
+                successor.next_tick = lane.next_tick
+                self._lanes.append(successor)
+                self._start_thread(successor)
 
     def stop(self) -> None:
         """Ends the threads; one that hangs in a driver call is left behind after 2 s (it is a daemon thread)."""
@@ -169,15 +226,16 @@ class Sampler:
 
     def drive(self, until_ns: int) -> None:
         """Runs every lane on the calling thread up to `until_ns`: for a `time` that the caller moves, as in tests."""
-        queue = [(self.grid.due_ns(lane.next_tick), number) for number, lane in enumerate(self._lanes)]
+        grids = [self.grid_of(lane) for lane in self._lanes]
+        queue = [(grids[number].due_ns(lane.next_tick), number) for number, lane in enumerate(self._lanes)]
         heapq.heapify(queue)
         while queue and queue[0][0] <= until_ns:
             due_ns, number = heapq.heappop(queue)
             if not self.time.wait_until(due_ns, self.stopping):
                 return
             lane = self._lanes[number]
-            lane.tick()
-            heapq.heappush(queue, (self.grid.due_ns(lane.next_tick), number))
+            lane.tick(grids[number])
+            heapq.heappush(queue, (grids[number].due_ns(lane.next_tick), number))
 
     def latest(self) -> dict[str, Sample]:
         """The last row of each device: "node", a counter's device, a GPU's UUID."""
@@ -204,12 +262,10 @@ class Sampler:
         """How many windows are held at the moment."""
         return self._retention.holds
 
-    def record_missed(self, identity: Identity, tick: int, noticed_ns: int) -> None:
-        due_ns = self.grid.due_ns(tick)
+    def record_missed(self, identity: Identity, tick: int, due_ns: int, noticed_ns: int) -> None:
         self._record(self._row(identity, tick, due_ns, noticed_ns - due_ns, missed=True, null_reason=TICK_MISSED))
 
-    def record_look(self, probe: Probe, tick: int) -> None:
-        due_ns = self.grid.due_ns(tick)
+    def record_look(self, probe: Probe, tick: int, due_ns: int) -> None:
         try:
             look = probe.look(tick, self.time.monotonic_ns)
         except Exception as error:  # noqa: BLE001 - a border: one broken device must not end the trace of the others

@@ -180,7 +180,7 @@ TREES: dict[str, Tree] = {
         (Zone("intel-rapl:0", "psys", 0.0, 0),),
         {"psys": ["psys"]},
         None,
-        nulls={"psys": "counter_not_advancing", "cpu_package": "no_package_zone", **NO_DRAM},
+        nulls={"psys": "counter_not_advancing", "cpu_package": "no_package_zone", "dram": "no_package_zone"},
     ),
     "an empty counter file": Tree(
         (package(0, text="", range_uj=None), child("intel-rapl:0:0", "dram", 3.0)),
@@ -190,7 +190,7 @@ TREES: dict[str, Tree] = {
         nulls={"cpu_package": "empty_read"},
     ),
     "a counter file that holds no number": Tree(
-        (package(0, text="error\n"),), {}, None, nulls={"cpu_package": "not_a_number", **NO_DRAM}
+        (package(0, text="error\n"),), {}, None, nulls={"cpu_package": "not_a_number", "dram": "not_a_number"}
     ),
     "a zone going away has lost its name": Tree(
         (package(0, 40.0), package(1, 40.0, named=False)), {"cpu_package": ["package-0"]}, 40.0, nulls=NO_DRAM
@@ -201,5 +201,5 @@ TREES: dict[str, Tree] = {
         40.0,
         nulls=NO_DRAM,
     ),
-    "no zone at all": Tree((), {}, None, nulls={"cpu_package": "no_rapl_zones", **NO_DRAM}),
+    "no zone at all": Tree((), {}, None, nulls={"cpu_package": "no_rapl_zones", "dram": "no_rapl_zones"}),
 }

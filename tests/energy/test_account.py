@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
@@ -15,7 +15,7 @@ from profiler.energy.sample import Sample
 from profiler.energy.sampler import Sampler
 from profiler.energy.sources import Boundary, Sources
 from tests.energy.test_sampler import NodeStandIn
-from tests.fakes.virtual import DRAM, PACKAGE, SECOND, Profile, VirtualCounter, VirtualGpu, VirtualTime, constant
+from tests.fakes.virtual import BOARD, DRAM, PACKAGE, SECOND, Profile, VirtualCounter, VirtualGpu, VirtualTime, constant
 
 
 @dataclass
@@ -64,6 +64,15 @@ def bench(
     by_uuid = {gpu.uuid: gpu.energy_counter() for gpu in gpus}
     found = Sources(tuple(counters), tuple(gpus), tuple(unavailable), by_uuid)  # type: ignore[arg-type]
     return Bench(found, clock, Sampler(found, 10.0, "node", "boot", time=clock, node_probe=NodeStandIn()))
+
+
+def same(reading: Reading) -> Reading:
+    return reading
+
+
+def board_counter(watts: float, clock: VirtualTime, faults: Callable[[Reading], Reading] = same) -> VirtualCounter:
+    """A counter that says what it likes, whatever its board draws; its calls take as long as NVML's."""
+    return VirtualCounter(constant(watts), BOARD, clock, call_ns=3_000_000, faults=faults)
 
 
 @pytest.fixture
@@ -166,8 +175,7 @@ def test_a_gpu_has_both_paths_and_its_indicators(clock: VirtualTime) -> None:
 
 
 def test_two_paths_that_disagree_are_noted_on_a_long_run_only(clock: VirtualTime) -> None:
-    honest = VirtualGpu(constant(300.0), clock)
-    lying = VirtualGpu(constant(300.0), clock, counter=VirtualCounter(constant(330.0), honest.energy_counter().info))
+    lying = VirtualGpu(constant(300.0), clock, counter=board_counter(330.0, clock))
     machine = bench(gpus=[lying], clock=clock)
     assert reasons(machine.measure(5.0, lying.uuid)) == []
     (finding,) = machine.measure(20.0, lying.uuid).findings
@@ -187,8 +195,7 @@ def unsupported(reading: Reading) -> Reading:
 
 
 def test_a_board_without_counter_falls_back_to_the_integral_and_says_so(clock: VirtualTime) -> None:
-    info = VirtualGpu(constant(1.0)).energy_counter().info
-    gpu = VirtualGpu(constant(300.0), clock, counter=VirtualCounter(constant(300.0), info, faults=unsupported))
+    gpu = VirtualGpu(constant(300.0), clock, counter=board_counter(300.0, clock, unsupported))
     machine = bench(gpus=[gpu], clock=clock)
     result = machine.measure(12.0, gpu.uuid)
     assert result.gpu_energy_j == pytest.approx(3600.0)
@@ -214,15 +221,13 @@ def test_a_gpu_that_falls_off_the_bus_is_null(clock: VirtualTime) -> None:
     def lost(reading: Reading) -> Reading:
         return Reading(reading.t_ns, None, "nvml_gpu_lost") if reading.t_ns > start_ns + 5 * SECOND else reading
 
-    info = VirtualGpu(constant(1.0)).energy_counter().info
-    gpu = VirtualGpu(constant(300.0), clock, counter=VirtualCounter(constant(300.0), info, faults=lost))
+    gpu = VirtualGpu(constant(300.0), clock, counter=board_counter(300.0, clock, lost))
     result = bench(gpus=[gpu], clock=clock).measure(10.0, gpu.uuid)
     assert result.null_reasons["gpu_energy_j"] == "nvml_gpu_lost"
 
 
 def test_a_frozen_gpu_counter_is_null(clock: VirtualTime) -> None:
-    info = VirtualGpu(constant(1.0)).energy_counter().info
-    gpu = VirtualGpu(constant(300.0), clock, counter=VirtualCounter(constant(0.0), info))
+    gpu = VirtualGpu(constant(300.0), clock, counter=board_counter(0.0, clock))
     result = bench(gpus=[gpu], clock=clock).measure(10.0, gpu.uuid)
     assert result.null_reasons["gpu_energy_j"] == "counter_not_advancing"
 
