@@ -76,12 +76,12 @@ class _Lane:
         self.looking_at: tuple[Probe, int] | None = None
         self._sampler = sampler
 
-    def run(self) -> None:
-        """The thread: tick until the sampler stops."""
+    def run(self, stopping: threading.Event) -> None:
+        """The thread: tick until `stopping` is set."""
         self.priority = priority.raise_own()
         sampler = self._sampler
         own_grid = sampler.grid_of(self)
-        while sampler.time.wait_until(own_grid.due_ns(self.next_tick), sampler.stopping):
+        while sampler.time.wait_until(own_grid.due_ns(self.next_tick), stopping):
             self.tick(own_grid)
             self.ticked.set()
             sampler.free_lanes(self)
@@ -142,7 +142,7 @@ class Sampler:
         self.node_id = node_id
         self.boot_id = boot_id
         self.rate_hz = rate_hz
-        self.stopping = threading.Event()
+        self._stopping = threading.Event()
         self._retention = Retention(keep_s)
         self._latest: dict[str, Sample] = {}
         self._threads: list[threading.Thread] = []
@@ -178,13 +178,14 @@ class Sampler:
 
     @property
     def running(self) -> bool:
-        return any(thread.is_alive() for thread in self._threads)
+        return bool(self._threads) and self._threads[0].is_alive()
 
     def start(self) -> None:
         """Starts the threads and returns after the first tick. After a `stop` the same grid goes on."""
         if self.running:
             return
-        self.stopping.clear()
+        # A new event each time: a thread that hung over the last stop must not come back to life.
+        self._stopping = threading.Event()
         now_ns = self.time.monotonic_ns()
         first = self.grid.tick_at(now_ns) + 1 if self._threads else 0
         if not self._threads:
@@ -199,7 +200,7 @@ class Sampler:
         self._lanes[0].ticked.wait(FIRST_TICK_TIMEOUT_S)
 
     def _start_thread(self, lane: _Lane) -> None:
-        thread = threading.Thread(target=lane.run, name=f"sampler-{lane.name}", daemon=True)
+        thread = threading.Thread(target=lane.run, args=(self._stopping,), name=f"sampler-{lane.name}", daemon=True)
         self._threads.append(thread)
         thread.start()
 
@@ -219,7 +220,7 @@ class Sampler:
 
     def stop(self) -> None:
         """Ends the threads; one that hangs in a driver call is left behind after 2 s (it is a daemon thread)."""
-        self.stopping.set()
+        self._stopping.set()
         deadline = time.monotonic() + STOP_TIMEOUT_S
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -231,7 +232,7 @@ class Sampler:
         heapq.heapify(queue)
         while queue and queue[0][0] <= until_ns:
             due_ns, number = heapq.heappop(queue)
-            if not self.time.wait_until(due_ns, self.stopping):
+            if not self.time.wait_until(due_ns, self._stopping):
                 return
             lane = self._lanes[number]
             lane.tick(grids[number])

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from profiler.energy import sampler as sampler_module
 from profiler.energy.grid import Grid, rate
 from profiler.energy.probes import Identity, Look
 from profiler.energy.retention import CHUNK_ROWS, Retention
@@ -248,6 +249,30 @@ def test_a_gpu_that_hangs_delays_neither_the_cpu_nor_the_other_gpus() -> None:
     for device in ("GPU-0", "GPU-1", "GPU-2"):
         every = sorted(r.tick for r in [*rows, *later] if r.device == device)
         assert every == list(range(len(every))), "one row a tick, read or missed"
+
+
+def test_a_thread_that_hung_over_a_stop_does_not_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampler_module, "STOP_TIMEOUT_S", 0.1)
+    first_call, release = threading.Event(), threading.Event()
+
+    def hang_once() -> None:
+        if not first_call.is_set():
+            first_call.set()
+            release.wait(10)
+
+    gpu = VirtualGpu(constant(300.0), before_read=hang_once)
+    sampler = Sampler(Sources(gpus=(gpu,)), 20.0)  # type: ignore[arg-type]
+    sampler.start()
+    sampler.stop()
+    assert not sampler.running
+    sampler.start()
+    assert sampler.running
+    release.set()
+    time.sleep(0.3)
+    sampler.stop()
+    ticks = [r.tick for r in sampler.rows(0)[0] if r.scope == "gpu"]
+    assert len(ticks) >= 4
+    assert len(set(ticks)) == len(ticks)
 
 
 def test_stop_and_start_go_on_with_the_same_grid() -> None:
