@@ -196,6 +196,9 @@ class _Execution:
         """End every attempt and return when no process of this session is left on this node."""
         for stream in self._active:
             ray.cancel(stream, force=not ray_alive)
+        if not ray_alive:
+            for slot in [*self._free, *(active.slot for active in self._active.values())]:
+                slot.node.actor.leave.remote()
         deadline = time.monotonic() + STOP_TIMEOUT_S
         while ray_alive and self._active and time.monotonic() < deadline:
             for stream in self._ready():
