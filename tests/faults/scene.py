@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -18,11 +19,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from profiler.process.find import KeeperInfo, find_keepers
 from tests.process.harness import NOBODY, REPO, living, python_for, wait_until
 
+TASKS = (b"ray::attempt_task", b"ray::background_task", b"ray::EnergyActor")
 QUICK = "tests/fakes/repos"
 OWN_NAMESPACE = Path("/proc/self/ns/pid").stat().st_ino
 AS_USER = (  # the code and its packages may lie where the user may not look: he gets them at places of his own
@@ -54,6 +55,7 @@ class Scene:
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONPATH": str(self.code),
             "COLUMNS": "200",
+            "RAY_AUTH_MODE": "disabled",  # clusters here are on loopback, and a user's token is none of their business
         }
         if self.uid != os.geteuid():
             environment["PYTHONPATH"] += f":{self.folder / 'site'}"
@@ -73,13 +75,15 @@ class Scene:
             **options,
         )
 
-    def drive(self, *words: object, **options: object) -> Drive:
-        """`profiler WORDS` as a process of its own, in its own session; what it says goes to a file."""
+    def drive(self, *words: object, cluster: Cluster | None = None, **options: object) -> Drive:
+        """`profiler WORDS` as a process of its own, in its own session, on `cluster` or with an embedded Ray; what it
+        says goes to a file."""
+        words = (*words, "--address", cluster.address) if cluster else words
         said = self.folder / f"said-{secrets.token_hex(4)}"
         with said.open("wb") as file:
             options = {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": subprocess.STDOUT, **options}
             process = self.popen(self.python, "-m", "profiler", *words, **options)
-        return Drive(self, process, said)
+        return Drive(self, process, said, cluster)
 
     def session(self) -> Path:
         """The newest session."""
@@ -88,13 +92,14 @@ class Scene:
 
 @dataclass
 class Drive:
-    """A driver's process and what is known of it. `namespaces`: inode -> open file of those in which its trainers were
+    """A driver's process and what is known of it. `namespaces`: inode -> descriptor of those in which its trainers were
     seen. Held open, because the kernel gives the number of a namespace that is gone to somebody else's."""
 
     scene: Scene
     process: subprocess.Popen[bytes]
     said: Path
-    namespaces: dict[int, BinaryIO] = field(default_factory=dict)
+    cluster: Cluster | None = None
+    namespaces: dict[int, int] = field(default_factory=dict)
 
     @property
     def pid(self) -> int:
@@ -133,22 +138,24 @@ class Drive:
                 self._hold_namespace(pid)
             of_ray = bool(ray.search(command)) or (command.startswith(b"ray::") and _has_open(pid, ray))
             keeper = label in command.split(b"\0") and _uid(pid) == self.scene.uid
+            if self.cluster is not None and not of_ray:
+                of_ray = command.startswith(TASKS) and _parent(pid) == self.cluster.raylet
             if carries or of_ray or keeper or _namespaces(pid) & self.namespaces.keys():
                 found[pid] = command.replace(b"\0", b" ").decode(errors="replace").strip()
         return found
 
     def _hold_namespace(self, pid: int) -> None:
         try:
-            file = Path(f"/proc/{pid}/ns/pid").open("rb")
+            held = os.open(f"/proc/{pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return
-        inode = os.fstat(file.fileno()).st_ino
-        if inode == OWN_NAMESPACE or self.namespaces.setdefault(inode, file) is not file:
-            file.close()
+        inode = os.fstat(held).st_ino
+        if inode == OWN_NAMESPACE or self.namespaces.setdefault(inode, held) != held:
+            os.close(held)
 
-    def ray_process(self, name: str, among: dict[int, str] | None = None) -> int | None:
+    def ray_process(self, name: str) -> int | None:
         """The one process of this Ray whose command line has `name` in its first word."""
-        processes = self.processes() if among is None else among
+        processes = self.processes() | (self.cluster.processes() if self.cluster else {})
         return next((pid for pid, line in processes.items() if name in line.split(" ")[0]), None)
 
     def survivors(self, seconds: float = 1.0) -> dict[int, str]:
@@ -185,8 +192,61 @@ class Drive:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     pass
-        for file in self.namespaces.values():
-            file.close()
+        while self.namespaces:
+            os.close(self.namespaces.popitem()[1])
+
+
+class Cluster:
+    """A Ray of `ray start` on this machine, in the scene's folder and as its user. Its files name nobody else's."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._folder = scene.folder / f"ray-{secrets.token_hex(2)}"
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.address = f"127.0.0.1:{probe.getsockname()[1]}"
+        command = "from ray.scripts.scripts import main; main()"
+        options = ["--head", "--include-dashboard=false", "--disable-usage-stats", "--num-cpus=2"]
+        places = ["--node-ip-address=127.0.0.1", f"--port={self.address.rpartition(':')[2]}"]
+        with (scene.folder / "cluster").open("wb") as said:
+            self._process = scene.popen(
+                scene.python, "-c", command, "start", *options, *places, f"--temp-dir={self._folder}",
+                '--resources={"energy_slot": 1}', env={"TEST_MARK": "0"}, stdout=said, stderr=said,
+            )  # fmt: skip
+        wait_until(lambda: any(line.startswith("ray::") for line in self.processes().values()), 120)
+        assert self._process.wait(120) == 0, (scene.folder / "cluster").read_text()
+
+    @property
+    def raylet(self) -> int | None:
+        return next((pid for pid, line in self.processes().items() if "raylet/raylet" in line.split(" ")[0]), None)
+
+    def processes(self) -> dict[int, str]:
+        """The cluster's own: whatever names its folder, or writes into it as its agents do."""
+        pattern = re.compile(re.escape(bytes(self._folder)))
+        found = {}
+        for pid in living():
+            command = _read(pid, "cmdline")
+            if pattern.search(command) or (command.startswith(b"ray::") and _has_open(pid, pattern)):
+                found[pid] = command.replace(b"\0", b" ").decode(errors="replace").strip()
+        return found
+
+    def whole(self) -> bool:
+        """Whether a campaign can be run on it."""
+        lines = [line.split(" ")[0] for line in self.processes().values()]
+        return all(any(name in line for line in lines) for name in ("gcs_server", "raylet/raylet", "ray::Runtime"))
+
+    def close(self) -> None:
+        until = time.monotonic() + 10
+        while (left := self.processes()) and time.monotonic() < until:
+            for pid in left:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            time.sleep(0.05)
+
+
+def _parent(pid: int) -> int:
+    fields = _read(pid, "stat").rpartition(b")")[2].split()
+    return int(fields[1]) if fields else 0
 
 
 def _read(pid: int, name: str) -> bytes:

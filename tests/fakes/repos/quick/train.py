@@ -27,8 +27,9 @@ def daemon(marker):
     os.execv(sys.executable, [sys.executable, "-S", "-c", "import time; time.sleep(300)", marker])
 
 
-def unleash():
+def unleash(marker):
     """Ignore TERM, and start daemons without environment and others that move to a new PID every 30 ms."""
+    os.environ["TEST_MARK"] = marker
     sys.path.append(str(Path(__file__).parents[2] / "trainers"))
     from nasty import DAEMONS, WANDERERS, spawn
 
@@ -36,6 +37,18 @@ def unleash():
         signal.signal(number, signal.SIG_IGN)
     for action in ["sleep"] * DAEMONS + ["wander"] * WANDERERS:
         spawn(action, time.monotonic() + 300)
+
+
+def exhaust_memory():
+    """Allocate until the kernel's out-of-memory killer comes, inside a small control group of our own (root only)."""
+    group = Path("/sys/fs/cgroup") / f"quick-{os.getppid()}-{time.monotonic_ns()}"
+    group.mkdir()
+    (group / "memory.max").write_text(str(64 << 20))
+    (group / "memory.swap.max").write_text("0")
+    (group / "cgroup.procs").write_text("0")
+    hoard = []
+    while True:
+        hoard.append(bytearray(os.urandom(1 << 20)))
 
 
 def main():
@@ -52,7 +65,7 @@ def main():
     if behaviour == "ignore_term":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if behaviour == "nasty":
-        unleash()
+        unleash(given["marker"])
     if behaviour == "daemon":
         daemon(given["marker"])
     if behaviour == "fail_once" and not Path(given["marker"]).exists():
@@ -71,6 +84,8 @@ def main():
     if behaviour == "oom":
         tell(event="oom", kind="cuda", message="CUDA out of memory")
         sys.exit(1)
+    if behaviour == "host_oom":
+        exhaust_memory()
     if behaviour == "exit_3":
         sys.exit(3)
     if behaviour == "kill_self":
