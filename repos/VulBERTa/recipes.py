@@ -11,7 +11,7 @@ from torch import nn
 
 MLP_SHAPES = {
     "full": RobertaShape(vocabulary=50_000, length=1024, width=768, layers=12, heads=12, inner=3072),
-    "reduced": RobertaShape(vocabulary=2_000, length=80, width=64, layers=1, heads=2, inner=128),
+    "reduced": RobertaShape(vocabulary=2_000, length=80, width=64, layers=1, heads=2, inner=128, gain=12.0),
 }
 CNN_SHAPES = {
     "full": CnnShape(vocabulary=50_000, width=768, channels=200, hidden=(256, 128)),

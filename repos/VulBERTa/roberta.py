@@ -1,26 +1,21 @@
-"""mlp: a transformer encoder of RoBERTa's shape with a dense head for two classes (needs torch); no training code.
-
-A narrow model learns hardly anything at a learning rate chosen for width 768: in a sum over fewer inputs the same
-step of each weight moves the output less. So a narrow layer multiplies its input by 768 / width and starts from
-weights that much smaller (the maximal update parametrisation); at full size the factor is 1 and changes nothing.
-"""
+"""mlp: a transformer encoder of RoBERTa's shape with a dense head for two classes (needs torch); no training code."""
 
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from _kit.gain import GainLinear
 from bpe import PAD
 from torch import nn
 
 INITIAL_DEVIATION = 0.02
 NORM_EPSILON = 1e-5
 DROPOUT = 0.1
-BASE_WIDTH = 768
 
 
 @dataclass(frozen=True)
 class RobertaShape:
-    """Ids in the vocabulary, the longest sequence, and the sizes of the encoder."""
+    """Ids in the vocabulary, the longest sequence, the sizes of the encoder, the gain of its layers (see _kit.gain)."""
 
     vocabulary: int
     length: int
@@ -28,33 +23,25 @@ class RobertaShape:
     layers: int
     heads: int
     inner: int
+    gain: float = 1.0
 
 
-class Dense(nn.Linear):
-    """A linear layer of a model of some `width`, with the factor for narrow models."""
-
-    def __init__(self, inputs: int, outputs: int, width: int) -> None:
-        self.factor = BASE_WIDTH / width
-        super().__init__(inputs, outputs)
-
-    def reset_parameters(self) -> None:
-        """Draw weights that, multiplied by the factor, deviate by INITIAL_DEVIATION * sqrt(factor)."""
-        nn.init.normal_(self.weight, std=INITIAL_DEVIATION / self.factor**0.5)
-        nn.init.zeros_(self.bias)
-
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """Outputs [..., outputs] of inputs [..., inputs]."""
-        return super().forward(states if self.factor == 1 else states * self.factor)
+def dense(inputs: int, outputs: int, gain: float) -> GainLinear:
+    """A linear layer with normal weights and no bias at first; with a gain, sqrt(gain) times as large after it."""
+    layer = GainLinear(inputs, outputs, gain)
+    nn.init.normal_(layer.weight, std=INITIAL_DEVIATION / gain**0.5)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 class Attention(nn.Module):
     """Multi-head self-attention with dropout on the weights."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, gain: float) -> None:
         super().__init__()
         self.heads = heads
-        self.inputs = Dense(width, 3 * width, width)
-        self.output = Dense(width, width, width)
+        self.inputs = dense(width, 3 * width, gain)
+        self.output = dense(width, width, gain)
 
     def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """New states [n, length, width]; `mask` [n, 1, 1, length] is true where there is a token to look at."""
@@ -69,10 +56,10 @@ class Layer(nn.Module):
 
     def __init__(self, shape: RobertaShape) -> None:
         super().__init__()
-        self.attention = Attention(shape.width, shape.heads)
+        self.attention = Attention(shape.width, shape.heads, shape.gain)
         self.norm1 = nn.LayerNorm(shape.width, eps=NORM_EPSILON)
-        self.inner = Dense(shape.width, shape.inner, shape.width)
-        self.outer = Dense(shape.inner, shape.width, shape.width)
+        self.inner = dense(shape.width, shape.inner, shape.gain)
+        self.outer = dense(shape.inner, shape.width, shape.gain)
         self.norm2 = nn.LayerNorm(shape.width, eps=NORM_EPSILON)
         self.dropout = nn.Dropout(DROPOUT)
 
@@ -94,8 +81,8 @@ class RobertaClassifier(nn.Module):
         self.norm = nn.LayerNorm(shape.width, eps=NORM_EPSILON)
         self.dropout = nn.Dropout(DROPOUT)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
-        self.dense = Dense(shape.width, shape.width, shape.width)
-        self.output = Dense(shape.width, 2, shape.width)
+        self.dense = dense(shape.width, shape.width, shape.gain)
+        self.output = dense(shape.width, 2, shape.gain)
         self.apply(_initialise)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:

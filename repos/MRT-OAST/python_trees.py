@@ -1,0 +1,85 @@
+"""From Python functions to labelled trees: the plain syntax tree (AST) and the optimised one (OAST).
+
+The OAST says more with fewer nodes: nodes that only wrap another one vanish; operators, types of constants and names
+of well-known functions move into the label; all selections are one kind of node, and so are all loops. Neither tree
+carries the names of variables, so renaming them changes nothing.
+"""
+
+import ast
+import builtins
+from collections.abc import Callable
+
+from trees import Node
+
+_CONTEXTS = (ast.Load, ast.Store, ast.Del)
+_WRAPPERS = (ast.Expr, ast.keyword, ast.Starred, ast.FormattedValue, ast.withitem, ast.match_case, ast.MatchValue)
+_KINDS = {
+    "FunctionDef": "Function",
+    "AsyncFunctionDef": "Function",
+    "Lambda": "Function",
+    "If": "Selection",
+    "IfExp": "Selection",
+    "Match": "Selection",
+    "For": "Loop",
+    "AsyncFor": "Loop",
+    "While": "Loop",
+    "ListComp": "Comprehension",
+    "SetComp": "Comprehension",
+    "DictComp": "Comprehension",
+    "GeneratorExp": "Comprehension",
+    "AnnAssign": "Assign",
+    "NamedExpr": "Assign",
+    "AsyncWith": "With",
+    "YieldFrom": "Yield",
+    "TryStar": "Try",
+}
+_OPERATORS = (ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
+_KNOWN_CALLS = frozenset(
+    name
+    for owner in (builtins, str, bytes, list, dict, set)
+    for name in dir(owner)
+    if not name.startswith("_") and name.islower()
+)
+
+
+def plain_tree(node: ast.AST) -> Node:
+    """The AST: the class of every syntax node, without contexts."""
+    children = [plain_tree(child) for child in ast.iter_child_nodes(node) if not isinstance(child, _CONTEXTS)]
+    return Node(type(node).__name__, children)
+
+
+def optimised_tree(node: ast.AST) -> Node:
+    """The OAST of a function."""
+    below: list[Node] = []
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, (*_CONTEXTS, *_OPERATORS)):
+            below += _flattened(child)
+    return Node(_label(node), below)
+
+
+TREES: dict[str, Callable[[ast.AST], Node]] = {"OAST": optimised_tree, "AST": plain_tree}
+
+
+def _flattened(node: ast.AST) -> list[Node]:
+    """The node, or what is below it when it only wraps something."""
+    tree = optimised_tree(node)
+    if isinstance(node, _WRAPPERS) and tree.children:
+        return tree.children
+    if isinstance(node, ast.arguments):
+        return tree.children
+    return [tree]
+
+
+def _label(node: ast.AST) -> str:
+    kind = type(node).__name__
+    kind = _KINDS.get(kind, kind)
+    match node:
+        case ast.BinOp(op=operator) | ast.UnaryOp(op=operator) | ast.BoolOp(op=operator) | ast.AugAssign(op=operator):
+            return f"{kind}:{type(operator).__name__}"
+        case ast.Compare(ops=operators):
+            return f"{kind}:{type(operators[0]).__name__}"
+        case ast.Constant(value=value):
+            return f"{kind}:{type(value).__name__}"
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in _KNOWN_CALLS:
+            return f"{kind}:{name}"
+    return kind
