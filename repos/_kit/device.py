@@ -41,7 +41,8 @@ def seed_everything(seed: int, device: torch.device, threads: int, deterministic
         torch.set_num_interop_threads(1)
     if deterministic and device.type == "cuda":
         os.environ.setdefault(*CUBLAS_WORKSPACE)
-    torch.use_deterministic_algorithms(deterministic or device.type == "cpu")
+    # Not torch.use_deterministic_algorithms: that imports the compiler, which takes seconds and is never used here.
+    torch.set_deterministic_debug_mode("error" if deterministic or device.type == "cpu" else "default")
     # Filling fresh memory with NaN finds bugs; here it would only cost time and joules.
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = False

@@ -22,22 +22,33 @@ class StopRequest:
 
     def __init__(self, hard_limit_s: float = HARD_LIMIT_S) -> None:
         self._hard_limit_s = hard_limit_s
+        self._write_end = -1
         self.signum: int | None = None
 
     def install(self) -> None:
         """Take over the signals; main thread only. Forked children get the default actions back."""
-        read_end, write_end = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(write_end, False)
+        read_end, self._write_end = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._write_end, False)
         for signum in SIGNALS:
             signal.signal(signum, self._on_signal)
-        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-        os.register_at_fork(after_in_child=restore_defaults)
+        signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
+        # A signal to a child that was just forked must not reach the parent through the pipe they still share.
+        os.register_at_fork(before=self._mute, after_in_parent=self._unmute, after_in_child=restore_defaults)
         threading.Thread(target=self._watch, args=(read_end,), name="stop-watcher", daemon=True).start()
 
     def check(self) -> None:
         """Raise StoppedError if a stop was asked for; trainers call it between steps."""
         if self.signum is not None:
             raise StoppedError(self.signum)
+
+    @staticmethod
+    def _mute() -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.set_wakeup_fd(-1)
+
+    def _unmute(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
 
     def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
         self.signum = signum
@@ -55,7 +66,9 @@ class StopRequest:
 
 
 def restore_defaults() -> None:
-    """Give the signals their default actions and stop listening to them."""
+    """Give the signals their default actions and stop listening to them; only the main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        return
     signal.set_wakeup_fd(-1)
     for signum in SIGNALS:
         signal.signal(signum, signal.SIG_DFL)

@@ -1,0 +1,1 @@
+"""Tests of the trainers below repos/ and of what they share."""

@@ -1,0 +1,153 @@
+"""How a trainer ends: exit codes, out of memory, signals. Real processes of a few lines, without torch."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.repos.trainings import REPOS, environment
+
+HEAD = """
+import pathlib, signal, sys, time
+sys.path.insert(0, {repos!r})
+from _kit.data import Provenance
+from _kit.errors import DataError
+from _kit.run import main
+"""
+STEPS = """
+def train(run):
+    run.config({"epochs": 1}, Provenance("made up", "sha256:0"))
+    run.save_checkpoint = lambda: pathlib.Path("checkpoint.pt").write_text("saved")
+    pathlib.Path("mark").touch()
+    while True:
+        time.sleep(0.01)
+        run.step()
+"""
+
+
+def program(body: str) -> list[str]:
+    return [sys.executable, "-c", HEAD.format(repos=str(REPOS)) + body + "\nsys.exit(main(train))\n"]
+
+
+def run_program(body: str, folder: Path) -> tuple[int, list[dict[str, object]], str]:
+    done = subprocess.run(
+        program(body), cwd=folder, env=environment(folder), stdin=subprocess.DEVNULL, capture_output=True, timeout=60
+    )
+    return done.returncode, events_in(folder), done.stderr.decode()
+
+
+def events_in(folder: Path) -> list[dict[str, object]]:
+    path = folder / "events.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def stop_at_mark(body: str, folder: Path, signum: int = signal.SIGTERM) -> tuple[int, float, str]:
+    """(exit code, seconds from the signal to the end, what it printed) of a program stopped once it made `mark`."""
+    with subprocess.Popen(
+        program(body), cwd=folder, env=environment(folder), stdin=subprocess.DEVNULL, stdout=-1, stderr=-1
+    ) as process:
+        deadline = time.monotonic() + 30
+        while not (folder / "mark").exists():
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.01)
+        sent = time.monotonic()
+        process.send_signal(signum)
+        output, errors = process.communicate(timeout=30)
+        return process.returncode, time.monotonic() - sent, (output + errors).decode()
+
+
+def test_the_events_of_a_whole_training_come_in_order(tmp_path: Path) -> None:
+    code, events, _ = run_program(
+        """
+def train(run):
+    run.config({"epochs": 2}, Provenance("made up", "sha256:0"), parameters=7)
+    for epoch in range(2):
+        run.step(), run.step()
+        run.epoch({"accuracy": 0.5})
+    run.done({"accuracy": 0.5})
+""",
+        tmp_path,
+    )
+    assert code == 0
+    assert [event["event"] for event in events] == ["config", "ready", "epoch", "epoch", "done"]
+    assert [event.get("epoch") for event in events[2:4]] == [1, 2]
+    assert events[-1]["epochs"] == 2
+    assert events[0]["data_source"] == "made up" and events[0]["facts"] == {"parameters": 7}
+    stamps = [event["t_ns"] for event in events]
+    assert stamps == sorted(stamps)  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "event", "text"),
+    [
+        ("def train(run): raise DataError('no digits')", 3, "error", "error: no digits"),
+        ("def train(run): raise ValueError('odd')", 1, None, "ValueError: odd"),
+        ("def train(run): raise RuntimeError('odd')", 1, None, "RuntimeError: odd"),
+        ("def train(run): bytearray(1 << 62)", 12, "oom", "error: out of memory (host)"),
+        ("def train(run):\n import numpy; numpy.ones(1 << 50)", 12, "oom", "error: out of memory (host)"),
+        (
+            "class OutOfMemoryError(RuntimeError): pass\n"
+            "def train(run): raise OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')",
+            12,
+            "oom",
+            "error: out of memory (cuda)",
+        ),
+    ],
+)
+def test_a_failure_has_an_exit_code_and_a_reason(
+    body: str, code: int, event: str | None, text: str, tmp_path: Path
+) -> None:
+    exit_code, events, errors = run_program(body, tmp_path)
+    assert exit_code == code
+    assert text in errors
+    assert [one["event"] for one in events] == ([event] if event else [])
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_saves_the_checkpoint_and_ends_by_the_signal(signum: int, tmp_path: Path) -> None:
+    code, seconds, output = stop_at_mark(STEPS, tmp_path, signum)
+    assert code == -signum
+    assert seconds < 5
+    assert "after 0 epochs" in output
+    assert (tmp_path / "checkpoint.pt").read_text() == "saved"
+    assert "done" not in {event["event"] for event in events_in(tmp_path)}
+
+
+def test_a_stop_inside_a_long_computation_ends_it_too(tmp_path: Path) -> None:
+    body = """
+import hashlib
+def train(run):
+    pathlib.Path("mark").touch()
+    hashlib.pbkdf2_hmac("sha256", b"p", b"s", (1 << 31) - 1)
+"""
+    code, seconds, output = stop_at_mark(body, tmp_path)
+    assert code == 143
+    assert 1 < seconds < 6
+    assert "in the middle of a step" in output
+
+
+def test_forked_children_get_the_default_action_and_do_not_stop_their_parent(tmp_path: Path) -> None:
+    body = """
+import os
+def train(run):
+    child = os.fork()
+    if child == 0:
+        pathlib.Path("mark").touch()
+        time.sleep(30)
+        os._exit(0)
+    while not pathlib.Path("mark").exists():
+        time.sleep(0.01)
+    os.kill(child, signal.SIGTERM)
+    status = os.waitpid(child, 0)[1]
+    time.sleep(0.2)
+    run.step()
+    run.epoch({"status": os.waitstatus_to_exitcode(status)})
+    run.done({})
+"""
+    code, events, _ = run_program(body, tmp_path)
+    assert code == 0
+    assert events[1]["metrics"] == {"status": -signal.SIGTERM}
