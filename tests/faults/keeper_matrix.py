@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -192,16 +192,30 @@ def end_survivors(place: Place, namespace: int | None, but: set[int]) -> set[int
     return survivors
 
 
+def describe(pid: int) -> str:
+    """A survivor as far as it can still be read."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+    except OSError:
+        return f"{pid} (gone since)"
+    return f"{pid} of {parent}: {command[:200]}"
+
+
 @cache
 def usable(place: Place, tier: str) -> bool:
     with place.owner(["true"], tier=tier) as owner:
         return "error" not in owner.started
 
 
-def run(places: dict[int, Place], tiers: list[str], rounds: int, seed: int, limit: int | None = None) -> dict:
+def run(places: dict[int, Place], options: argparse.Namespace) -> dict[tuple[str, str, str, str], Result]:
     """All cells `rounds` times, in random order (at most `limit` rounds). Returns results by `Cell.key`."""
-    chance = random.Random(seed)
-    todo = [cell for cell in cells(list(places), tiers) if usable(places[cell.uid], cell.tier)] * rounds
+    chance, limit = random.Random(options.seed), options.limit
+    todo = [
+        cell
+        for cell in cells(list(places), options.tiers.split(","))
+        if usable(places[cell.uid], cell.tier) and cell.victim in (options.victims or VICTIMS)
+    ] * options.rounds
     chance.shuffle(todo)
     results: dict[tuple[str, str, str, str], Result] = {}
     for index, cell in enumerate(todo[:limit], 1):
@@ -212,7 +226,8 @@ def run(places: dict[int, Place], tiers: list[str], rounds: int, seed: int, limi
             for place in places.values():
                 if late := place.survivors(seconds=1.0):
                     result.survivors += len(late)
-                    print(f"round {index}: {sorted(late)} alive in {cell}", file=sys.stderr)
+                    print(f"round {index}, {cell}: {[describe(pid) for pid in sorted(late)]}", file=sys.stderr)
+                    end_survivors(place, None, set())
     return results
 
 
@@ -241,11 +256,6 @@ class Decoys:
         return harmed
 
 
-def shared_memory() -> set[str]:
-    """What trainers of this program left in the machine's /dev/shm."""
-    return {entry.name for entry in Path("/dev/shm").glob("nasty-*")}
-
-
 def table(results: dict[tuple[str, str, str, str], Result]) -> str:
     head = ("victim", "signal", "user", "tier", "kills", "survivors", "median ms", "max ms", "reports")
     lines = [head]
@@ -266,14 +276,19 @@ def table(results: dict[tuple[str, str, str, str], Result]) -> str:
     return "\n".join([text[0], "-|-".join("-" * width for width in widths), *text[1:], "", total])
 
 
-def main() -> int:
+def options_from(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=1, help="rounds per cell (default 1)")
     parser.add_argument("--limit", type=int, help="at most so many rounds in all")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10**6)
     parser.add_argument("--tiers", default="pid_namespace")
+    parser.add_argument("--victims", nargs="*", choices=VICTIMS, help="only these")
     parser.add_argument("--json", type=Path, help="write the single times there")
-    options = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def main() -> int:
+    options = options_from(sys.argv[1:])
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would owners
     with tempfile.TemporaryDirectory(prefix="profiler-faults-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
@@ -284,18 +299,22 @@ def main() -> int:
                 print(f"left out: {made}", file=sys.stderr)
             else:
                 places[uid] = made
-        decoys, litter = Decoys(Path(folder) / "decoys"), shared_memory()
+        decoys = Decoys(Path(folder) / "decoys")
         try:
-            results = run(places, options.tiers.split(","), options.rounds, options.seed, options.limit)
+            results = run(places, options)
         finally:
             harmed = decoys.harmed()
-        litter = shared_memory() - litter
+        litter = set().union(*(place.shared_memory() for place in places.values()))
+        for segment in litter:
+            segment.unlink()
     print(f"seed {options.seed}\n{table(results)}")
     print(f"{harmed} decoys harmed, {len(litter)} shared memory segments left")
     if options.json:
-        options.json.write_text(json.dumps([{"cell": key, **asdict(result)} for key, result in results.items()]))
+        rows = [{"cell": key, **vars(result), "whys": dict(result.whys)} for key, result in results.items()]
+        options.json.write_text(json.dumps(rows))
     survivors = sum(result.survivors for result in results.values())
-    return 1 if survivors or harmed or litter else 0
+    kept_private = options.tiers == "pid_namespace"  # the lesser tiers share the machine's /dev/shm
+    return 1 if survivors or harmed or (litter and kept_private) else 0
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.keeper_matrix import run, table
+from tests.faults.keeper_matrix import options_from, run, table
 from tests.process.conftest import place
 from tests.process.harness import Place
 
@@ -19,7 +19,7 @@ ROUNDS = 20
 @pytest.mark.fault
 def test_some_cells_leave_nothing(place: Place, tmp_path: Path) -> None:
     seed = time.time_ns() % 10**6
-    results = run({place.uid: place}, ["pid_namespace"], 1, seed, limit=ROUNDS)
+    results = run({place.uid: place}, options_from(["--seed", str(seed), "--limit", str(ROUNDS)]))
     print(f"seed {seed}\n{table(results)}")
     assert sum(result.kills for result in results.values()) == ROUNDS
     assert sum(result.survivors for result in results.values()) == 0

@@ -28,6 +28,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
             if "error" in owner.started:
                 pytest.skip(owner.started["message"])
         yield made
+        for segment in made.shared_memory():  # the lesser tiers leave it
+            segment.unlink()
 
 
 @pytest.fixture(params=["pid_namespace", "cgroup", "subreaper"])

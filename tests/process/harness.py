@@ -60,6 +60,10 @@ class Place:
         assert process.returncode == 0, f"exit {process.returncode}"
         return out
 
+    def shared_memory(self) -> set[Path]:
+        """What trainers of this place left in the machine's /dev/shm."""
+        return set(Path("/dev/shm").glob(f"*{self.mark}*"))
+
     def owner(self, argv: Iterable[str], **order: Any) -> Owner:
         return Owner(self, list(argv), order)
 

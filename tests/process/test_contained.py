@@ -227,7 +227,7 @@ def test_shared_memory_goes_with_the_run(place: Place) -> None:
         wait_until(lambda: text(place).count("up") == 2)
         os.kill(owner.started["guard_pid"], signal.SIGKILL)
         owner.ask("wait")
-    assert not [entry for entry in Path("/dev/shm").iterdir() if place.mark in entry.name]
+    assert not [segment for segment in place.shared_memory() if name in segment.name]
 
 
 def test_output_is_appended_and_stderr_goes_along(place: Place) -> None:

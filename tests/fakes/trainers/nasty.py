@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from signal import SIG_IGN, SIGHUP, SIGINT, SIGTERM, signal
 
-from daemons import LIFETIME, become_daemon
+from daemons import LIFETIME, MARK, become_daemon
 from reforker import wander
 
 DAEMONS, WANDERERS = 3, 2
@@ -38,7 +38,7 @@ def main() -> None:
         spawn("wander", until)
     if os.fork() == 0:
         os.setsid()
-        Path(f"/dev/shm/nasty-{os.getpid()}").write_bytes(bytes(1000))
+        Path(f"/dev/shm/nasty-{MARK}-{os.getpid()}").write_bytes(bytes(1000))
         time.sleep(300)
     print("up", flush=True)
     while time.monotonic() < until:
