@@ -13,7 +13,7 @@ from tests.process.harness import Place
 
 __all__ = ["place"]
 
-ROUNDS = 20
+ROUNDS = 12
 
 
 @pytest.mark.fault
