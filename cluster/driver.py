@@ -30,6 +30,7 @@ from profiler.process.find import find_keepers
 from profiler.store.layout import SessionFolder, create_session
 from profiler.store.read import Session, open_session
 from profiler.trainer import driver_environment
+from profiler.verdict import Finding
 from profiler.workloads import Catalog, load_catalog
 
 Observer = Callable[[dict[str, Any]], None]
@@ -311,7 +312,9 @@ class _Execution:
         cause = getattr(error, "cause", None)
         if isinstance(cause, CannotRunError):
             raise cause
-        row = self._journal.lost(active.run, active.run_id, active.attempt, str(error).strip().splitlines()[-1])
+        reason = "oom" if isinstance(error, ray.exceptions.OutOfMemoryError) else "interrupted"
+        finding = Finding(reason, str(error).strip().splitlines()[-1])
+        row = self._journal.lost(active.run, active.run_id, active.attempt, finding)
         self._options.observer({"event": "attempt", "row": row})
         return None if row["is_final"] else PendingRun(active.run, active.attempt + 1)
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Execution:
-    """What the measured part of an attempt produced. `namespace` is the inode of the trainer's PID namespace."""
+    """What the measured part of an attempt produced. `namespace` is the inode of the trainer's PID namespace;
+    `oom_kills`: processes of this node that the kernel ended for lack of memory meanwhile."""
 
     report: ExitReport
     containment: str
@@ -33,6 +34,7 @@ class Execution:
     argv: tuple[str, ...]
     before: Boundary
     after: Boundary
+    oom_kills: int
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,14 @@ def assess(
         energy = _energy(node, samples, sources, execution)
         processes = _processes(spec, node, trace, execution, background)
         findings += [
-            *judge_training(execution.report, outcome, events, spec.planned.hyperparameters, spec.foreground),
+            *judge_training(
+                execution.report,
+                outcome,
+                events,
+                spec.planned.hyperparameters,
+                spec.foreground,
+                host_oom=_host_oom(execution),
+            ),
             *_condition_findings(execution, processes),
             *_throttle_findings(node, samples, execution.report),
             *energy.findings,
@@ -136,6 +145,13 @@ def _condition_findings(execution: Execution, processes: Sequence[dict[str, Any]
             command = process["command"] or "unknown command"
             text = f"PID {process['pid']} ({command}), user {process['user_id']}, {memory} MiB"
             yield Finding("foreign_gpu_process", text)
+
+
+def _host_oom(execution: Execution) -> str | None:
+    """Evidence that the kernel ended the trainer, or a part of it, for lack of memory."""
+    if not execution.oom_kills:
+        return None
+    return f"the kernel's out-of-memory killer ended {execution.oom_kills} process(es) of this node during the run"
 
 
 def _throttle_findings(node: NodeFacts, samples: Sequence[Sample], report: ExitReport) -> Iterator[Finding]:

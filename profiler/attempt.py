@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from profiler import host
 from profiler.assessment import Execution, assess
 from profiler.background import BackgroundFiles, BackgroundJob, BackgroundWatch
 from profiler.cooling import cool
@@ -275,12 +276,14 @@ def _train(spec: AttemptSpec, node: NodeFacts, files: TrainerFiles, sources: Sou
         job, files, run_id=spec.run_id, labels=spec.labels("foreground"), environment=spec.environment
     )
     with start(command, watch_pids=spec.watch_pids, allow_uncontained=spec.allow_uncontained) as process:
+        oom_kills = host.oom_kills() or 0
         before = sources.boundary(node.gpu_uuid, edge="start")
         process.release()
         report = process.wait(None)
         after = sources.boundary(node.gpu_uuid, edge="end")
     assert report is not None
-    return Execution(report, process.containment, process.namespace_inode, command.argv, before, after)
+    oom_kills = (host.oom_kills() or 0) - oom_kills
+    return Execution(report, process.containment, process.namespace_inode, command.argv, before, after, oom_kills)
 
 
 def _clean(spec: AttemptSpec, valid: bool) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler.errors import CannotRunError
+from profiler.process.contained import start_time
 
 Warn = Callable[[dict[str, Any]], None]
 
@@ -60,13 +61,19 @@ def held_governor(
 
 
 def restore_leftover(journal: Path) -> bool:
-    """Put back what `journal` remembers and remove it; True when there was something to restore."""
+    """Put back what `journal` remembers and remove it; True when that was done. What a living campaign holds stays.
+
+    Raises CannotRunError when a value cannot be written."""
     try:
-        previous: dict[str, str] = json.loads(journal.read_text())
+        remembered = json.loads(journal.read_text())
+        previous: dict[str, str] = remembered["previous"]
+        owner = remembered["owner"]
     except FileNotFoundError:
         return False
-    except ValueError:
+    except (ValueError, KeyError, TypeError):
         journal.unlink()
+        return False
+    if _is_somebody_else(owner):
         return False
     for path, governor in previous.items():
         try:
@@ -80,7 +87,14 @@ def restore_leftover(journal: Path) -> bool:
     return True
 
 
+def _is_somebody_else(owner: list[int]) -> bool:
+    """Whether `owner` (PID and start time) is alive and not this process."""
+    return owner != _identity(os.getpid()) and owner == _identity(owner[0])
+
+
 def _set_all(governor: str, sysfs: Path, journal: Path) -> None:
+    if journal.exists():
+        raise CannotRunError(f"governor {governor!r}: another campaign on this machine holds the governor ({journal})")
     files = policies(sysfs)
     if not files:
         raise CannotRunError(f"governor {governor!r}: this machine has no cpufreq policies (a virtual machine?)")
@@ -98,11 +112,17 @@ def _set_all(governor: str, sysfs: Path, journal: Path) -> None:
         path.write_text(governor)
 
 
+def _identity(pid: int) -> list[int] | None:
+    """PID and start time: together they name one process; None if there is none."""
+    started = start_time(pid)
+    return None if started is None else [pid, started]
+
+
 def _remember(previous: dict[str, str], journal: Path) -> None:
     journal.parent.mkdir(parents=True, exist_ok=True)
     temporary = journal.with_name("." + journal.name)
     with temporary.open("w") as stream:
-        json.dump(previous, stream)
+        json.dump({"owner": _identity(os.getpid()), "previous": previous}, stream)
         stream.flush()
         os.fsync(stream.fileno())
     temporary.rename(journal)

@@ -78,3 +78,13 @@ def shift(before: Anchor, after: Anchor) -> ClockShift:
     slept_ns = (after.boottime_ns - before.boottime_ns) - elapsed_ns
     stepped_ns = (after.utc_ns - before.utc_ns) - elapsed_ns - slept_ns
     return ClockShift(slept_ns / 1e9, stepped_ns / 1e9)
+
+
+def oom_kills(proc: Path = PROC) -> int | None:
+    """How many processes the kernel's out-of-memory killer has ended since boot; None where it does not tell."""
+    try:
+        lines = (proc / "vmstat").read_text().splitlines()
+    except OSError:
+        return None
+    counts = [int(line.split()[1]) for line in lines if line.startswith("oom_kill ")]
+    return counts[0] if counts else None

@@ -115,10 +115,11 @@ class Journal:
         """The gate did not open: the attempt was never executed, and its number is free again."""
         self._append("attempt_refused", run_id=run_id, attempt=attempt, problems=problems)
 
-    def lost(self, run: PlannedRun, run_id: str, attempt: int, message: str) -> dict[str, Any]:
+    def lost(self, run: PlannedRun, run_id: str, attempt: int, finding: Finding) -> dict[str, Any]:
         """Record an attempt whose process ended without a record; it counts as one."""
         self._archive(run, attempt - 1)
-        row = self.finished(run, self._interrupted_row(run, run_id, attempt, message), [], retry_may_help=True)
+        row = self._lost_row(run, run_id, attempt, finding)
+        row = self.finished(run, row, [], retry_may_help=finding.retry_may_help)
         if not row["is_final"]:
             self._archive(run, attempt)
         return row
@@ -145,8 +146,7 @@ class Journal:
         finish(self._folder)
         self._append(ledger_events.SESSION_FINISHED)
 
-    def _interrupted_row(self, run: PlannedRun, run_id: str, attempt: int, message: str) -> dict[str, Any]:
-        finding = Finding("interrupted", message)
+    def _lost_row(self, run: PlannedRun, run_id: str, attempt: int, finding: Finding) -> dict[str, Any]:
         session_id, seed = self._folder.session_id, self._plan.seed
         return interrupted_row(run, session_id, run_id, attempt, seed, judge([finding]), finding)
 
@@ -167,7 +167,8 @@ class Journal:
         for (run_id, attempt), event in open_attempts.items():
             if (run_id, attempt) not in written:
                 run = runs[event["index"]]
-                row = self._interrupted_row(run, run_id, attempt, "the driver ended before this attempt did")
+                finding = Finding("interrupted", "the driver ended before this attempt did")
+                row = self._lost_row(run, run_id, attempt, finding)
                 known = {name: event[name] for name in ("node_id", "boot_id")}
                 self._archive(run, attempt - 1)
                 self._recorder.record({**row, **known, "plan_digest": self._plan.digest})

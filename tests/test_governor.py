@@ -83,6 +83,13 @@ def test_restored_by_the_next_start_after_sigkill(sysfs: Path, tmp_path: Path) -
     )
     process = subprocess.Popen([sys.executable, "-c", program, str(sysfs), str(journal)], stdout=subprocess.PIPE)
     assert process.stdout is not None and process.stdout.readline() == b"held\n"
+    assert not restore_leftover(journal)
+    with (
+        pytest.raises(CannotRunError, match="another campaign"),
+        held_governor("powersave", optional=False, warn=silent, sysfs=sysfs, journal=journal),
+    ):
+        pass
+    assert governors(sysfs) == ["performance", "performance"]
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert governors(sysfs) == ["performance", "performance"]
