@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -54,8 +55,7 @@ def run_matrix(scenes: dict[str, Scene], path: Path, rounds: int, minutes: float
                     done.append(outcome.cell)
                 if outcome.cell in todo:
                     todo.remove(outcome.cell)
-                print(len(done), *vars(outcome.cell).values(), outcome.before, outcome.clean_s, outcome.end_s, outcome.survivors,
-                      outcome.left, outcome.problem or "", sep=" | ", flush=True)  # fmt: skip
+                print(len(done), *list(outcome.to_json().values()), sep=" | ", flush=True)
 
 
 def least_struck(users: Sequence[str], done: Sequence[Cell]) -> list[Cell]:
@@ -72,6 +72,7 @@ def main() -> int:
     parser.add_argument("--table", type=Path, help="write the page there")
     parser.add_argument("--resume-cycles", type=int, metavar="N", help="kill and resume instead, N times")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # what was started is ended on the way out
     with ExitStack() as stack:
         scenes: dict[str, Scene] = {}
         for uid in uids():

@@ -32,9 +32,10 @@ TIMEOUT_S = 2.0  # of a run that is struck while it stops: its trainer ignores T
 
 @dataclass(frozen=True)
 class Outcome:
-    """One kill. Seconds count from the signal. `before`: processes of the run when it was struck; `survivors`: those
-    seen in the second after the cell's limit; `left`: of the whole campaign, Ray's included, in the second after its driver's end; `end_s`: when
-    the driver had ended and nothing was left (None: it went on, as it should). `problem`: anything unexpected."""
+    """One kill. Seconds count from the signal. `before`: processes of the run when it was struck (of one keeper where
+    that was struck); `survivors`: those seen in the second after the limit; `left`: of the whole campaign, Ray's
+    included, after its driver's end; `end_s`: when the driver had ended and nothing was left (None: the campaign went
+    on, as it should). `problem`: anything unexpected."""
 
     cell: Cell
     before: int
@@ -72,6 +73,7 @@ class Strike:
     def __init__(self, drive: Drive, cell: Cell, index: int, chance: random.Random) -> None:
         self.drive, self.cell, self.index, self.chance = drive, cell, index, chance
         self.namespaces: set[int | None] = set()  # only such as the drive holds open
+        self.only: int | None = None  # the struck keeper: its partner is stopped afterwards, with a grace of its own
 
     def reach(self) -> None:
         """Bring the run into the phase, and then to some moment of it."""
@@ -107,7 +109,7 @@ class Strike:
         run = f"{self.drive.session_id()}-{self.index:03d}"
         role = "background" if self.cell.victim == "background worker" else ""
         mine = [keeper for keeper in self.drive.keepers() if keeper.labels.get("run") == run]
-        return [keeper for keeper in mine if keeper.labels["role"].startswith(role)]
+        return [k for k in mine if k.labels["role"].startswith(role) and self.only in (None, k.pid)]
 
     def keeper(self) -> KeeperInfo | None:
         """The foreground's, or the background's where the foreground has ended."""
@@ -155,6 +157,9 @@ class Strike:
     def strike(self) -> Outcome:
         """Reach the phase, send the signal, look at what is left."""
         self.reach()
+        keeper = self.keeper()
+        if keeper is not None and self.cell.victim in ("waiting half", "PID 1", "trainer"):
+            self.only = keeper.pid
         self.drive.processes()  # learns the namespaces
         before = len(self.processes())
         victims = self.victims()
