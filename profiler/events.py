@@ -8,6 +8,8 @@ line of `problems` instead of an exception.
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,13 +72,17 @@ def read_events(path: Path) -> TrainerEvents:
 def _lines(path: Path, complain: Callable[[str], None]) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object) of each whole line that holds a JSON object."""
     try:
-        file = path.open("rb")
+        # A trainer can have put a pipe there, which nobody writes: opening must not wait.
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb")
     except FileNotFoundError:
         return
     except OSError as error:
         complain(f"cannot read {path}: {error.strerror}")
         return
     with file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            complain(f"{path} is not a plain file")
+            return
         number, skipping = 0, False
         while line := file.readline(MAX_LINE_BYTES):
             ended = line.endswith(b"\n")

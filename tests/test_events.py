@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,15 @@ def test_no_file_is_a_trainer_that_said_nothing(tmp_path: Path) -> None:
 
 def test_a_folder_in_its_place_is_a_problem(tmp_path: Path) -> None:
     assert "Is a directory" in read_events(tmp_path).problems[0]
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_or_a_device_in_its_place_is_a_problem_and_is_not_waited_for(tmp_path: Path) -> None:
+    pipe, endless = tmp_path / "pipe", tmp_path / "endless"
+    os.mkfifo(pipe)
+    endless.symlink_to("/dev/zero")
+    for path in (pipe, endless):
+        assert "not a plain file" in read_events(path).problems[0]
 
 
 def test_a_line_torn_at_any_byte_is_passed_over(tmp_path: Path) -> None:
