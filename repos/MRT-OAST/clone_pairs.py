@@ -15,7 +15,7 @@ from _kit.errors import DataError
 from trees import Node, postorder, preorder
 
 SPLIT_SEED = 20_250_427
-TRAIN_SHARE, VALID_SHARE = 0.8, 0.1
+TRAIN_SHARE, VALID_SHARE = 0.75, 0.1
 NEIGHBOURHOOD = 5
 
 

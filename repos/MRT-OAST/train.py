@@ -14,7 +14,6 @@ from _kit.run import Run, main
 
 MODELS = ("default",)
 DATASETS = ("auto", "OJClone", "GCJ", "BCB")
-PRECISIONS = ("auto", "off", "float16", "bfloat16")
 
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -33,21 +32,21 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dataset", choices=DATASETS, default="auto", help="which set below the data root")
     parser.add_argument("--ast-type", choices=("OAST", "AST"), default="OAST", help="which tree of a program")
     text = "number format of the forward pass; auto: off"
-    parser.add_argument("--amp", choices=PRECISIONS, default="auto", help=text)
+    parser.add_argument("--amp", choices=options.PRECISIONS, default="auto", help=text)
     return parser.parse_args(arguments)
 
 
 def run_model(chosen: argparse.Namespace, thread_count: int, run: Run) -> None:
     """Load the pairs, prepare the device and train; imports torch."""
     import clone_pairs
-    import training
+    import clone_training
     from _kit.device import choose_device, seed_everything
 
     device = choose_device(chosen.device)
     seed_everything(chosen.seed, device, thread_count)
     shuffle_seed = chosen.seed if chosen.shuffle_labels else None
     data = clone_pairs.load(chosen.data, chosen.data_source, chosen.dataset, chosen.ast_type, chosen.size, shuffle_seed)
-    training.train(chosen, run, data, device)
+    clone_training.train(chosen, run, data, device)
 
 
 if __name__ == "__main__":

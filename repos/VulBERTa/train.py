@@ -14,7 +14,6 @@ from _kit.run import Run, main
 
 MODELS = ("mlp", "cnn")
 DATASETS = ("auto", "devign", "d2a", "draper", "reveal", "vuldeepecker")
-PRECISIONS = ("auto", "off", "float16", "bfloat16")
 DEFAULTS = {
     "mlp": {"epochs": 10, "learning_rate": 3e-5, "batch_size": 4, "seed": 42},
     "cnn": {"epochs": 20, "learning_rate": 5e-4, "batch_size": 128, "seed": 1234},
@@ -34,14 +33,14 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dataset", choices=DATASETS, default="auto", help="which set below the data root")
     parser.add_argument("--allow-pickle", action="store_true", help="read pickled sets; a pickle can run any code")
     text = "number format of the forward pass; auto: float16 for mlp on a GPU, else off"
-    parser.add_argument("--amp", choices=PRECISIONS, default="auto", help=text)
+    parser.add_argument("--amp", choices=options.PRECISIONS, default="auto", help=text)
     return parser.parse_args(arguments)
 
 
 def run_model(chosen: argparse.Namespace, thread_count: int, run: Run) -> None:
     """Load the functions, prepare the device and train the chosen model; imports torch."""
+    import detector_training
     import encoded_functions
-    import training
     from _kit.device import choose_device, seed_everything
 
     device = choose_device(chosen.device)
@@ -50,7 +49,7 @@ def run_model(chosen: argparse.Namespace, thread_count: int, run: Run) -> None:
     data = encoded_functions.load(
         chosen.data, chosen.data_source, chosen.dataset, chosen.size, chosen.allow_pickle, shuffle_seed
     )
-    training.train(chosen, run, data, device)
+    detector_training.train(chosen, run, data, device)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 SIZES = ("full", "reduced")
+PRECISIONS = ("auto", "off", "float16", "bfloat16")
 DATA_SOURCES = ("auto", "original", "packaged", "generated")
 
 

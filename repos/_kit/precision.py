@@ -7,14 +7,12 @@ import torch
 
 from _kit.errors import UsageError
 
-CHOICES = ("auto", "off", "float16", "bfloat16")
-
 
 class Precision:
     """One number format for the forward pass; weights and optimiser state stay float32.
 
-    `choice` is one of CHOICES; "auto" is `on_cuda` on a GPU and "off" elsewhere. float16 scales the loss, so that
-    small gradients survive; a step whose gradients overflowed is skipped and the scale halved.
+    `choice` is one of options.PRECISIONS; "auto" is `on_cuda` on a GPU and "off" elsewhere. float16 scales the loss,
+    so that small gradients survive; a step whose gradients overflowed is skipped and the scale halved.
     """
 
     def __init__(self, choice: str, device: torch.device, on_cuda: str = "off") -> None:

@@ -10,8 +10,8 @@ from _kit.batches import TensorBatches
 from _kit.device import generator
 from _kit.precision import Precision
 from _kit.run import Run
+from detector_recipes import RECIPES, Recipe, class_weights
 from encoded_functions import Encoded
-from recipes import RECIPES, Recipe, class_weights
 from torch import nn
 
 EVALUATION_BATCH = 64

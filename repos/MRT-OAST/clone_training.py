@@ -12,8 +12,8 @@ from _kit.batches import TensorBatches
 from _kit.device import generator
 from _kit.precision import Precision
 from _kit.run import Run
+from clone_net import Shape, SiameseNet
 from clone_pairs import CloneData, Pairs
-from siamese import Shape, SiameseNet
 
 SHAPES = {
     "full": Shape(length=256, width=128, layers=2, heads=8, inner=512),
