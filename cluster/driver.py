@@ -350,6 +350,7 @@ def _gate_limits(campaign: Campaign, node: Node) -> GateLimits:
         idle_memory_mib=node.facts["idle_memory_mib"],
         boot_id=node.boot_id,
         counters=tuple(node.facts["counters"]),
+        gpu_counters=node.facts["gpu_counters"],
     )
 
 

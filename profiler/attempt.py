@@ -55,7 +55,8 @@ class BackgroundTask(Protocol):
 @dataclass(frozen=True)
 class GateLimits:
     """What the gate asks for. `idle_memory_mib`: used memory of each GPU (by UUID) when nobody was on it; `boot_id`: of
-    the node when the campaign looked at it; `counters`: energy counters that were alive then."""
+    the node when the campaign looked at it; `counters`: CPU energy counters that were alive then; `gpu_counters`: that
+    of each GPU, by UUID. A run needs the one of its own GPU only."""
 
     max_wait_seconds: float
     memory_margin_mib: float
@@ -63,6 +64,12 @@ class GateLimits:
     idle_memory_mib: Mapping[str, float]
     boot_id: str
     counters: tuple[str, ...]
+    gpu_counters: Mapping[str, str]
+
+    def expected_counters(self, gpu_uuid: str | None) -> list[str]:
+        """Names of the counters that a run on this GPU needs."""
+        own = None if gpu_uuid is None else self.gpu_counters.get(gpu_uuid)
+        return [*self.counters, *([] if own is None else [own])]
 
 
 @dataclass(frozen=True)
@@ -165,7 +172,7 @@ def gate_checks(spec: AttemptSpec, node: NodeFacts, sources: Sources) -> list[Ch
     checks: list[Check] = [
         lambda: check_boot(limits.boot_id, node.boot_id),
         lambda: check_disk(spec.folder.root, DISK_NEEDED_MIB),
-        lambda: check_sources(sources.boundary(node.gpu_uuid).readings, limits.counters),
+        lambda: check_sources(sources.boundary(node.gpu_uuid).readings, limits.expected_counters(node.gpu_uuid)),
     ]
     device = next((gpu for gpu in sources.gpus if gpu.uuid == node.gpu_uuid), None)
     if device is not None:

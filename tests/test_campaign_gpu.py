@@ -35,6 +35,14 @@ def test_counter_energy_is_that_of_the_closed_form(tmp_path: Path, fake_nvml: Fa
     assert "gpu_energy_j" in row["energy_sources"]
 
 
+def test_a_second_gpu_of_the_node_holds_no_run_up(tmp_path: Path, fake_nvml_library: Path) -> None:
+    two = FakeNvml(tmp_path / "two.state", fake_nvml_library, gpus=2)
+    path = config(tmp_path, [quick(epochs=1)], cooling={"seconds": 0}, gate={"max_wait_seconds": 0})
+    row = run_json("run", path, "--results", tmp_path / "results", **two.env)["runs"][0]
+    assert (row["verdict"], row["gate_wait_s"]) == ("valid", 0)
+    assert row["gpu_energy_j"] is not None
+
+
 def test_a_pair_has_one_device_and_cooling_is_proven(tmp_path: Path, fake_nvml: FakeNvml) -> None:
     fake_nvml.power(200.0)
     item = pair({"epochs": 2, "epoch_seconds": 0.4}, {"epochs": 2, "epoch_seconds": 0.2})
