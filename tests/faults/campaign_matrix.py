@@ -11,6 +11,7 @@ import os
 import random
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -280,8 +281,9 @@ class Matrix:
             for index, cell in enumerate(cells, 1):
                 try:
                     yield Strike(drive, cell, index, self._chance).strike()
-                except AssertionError as error:
-                    yield Outcome(cell, 0, None, [], None, [], drive.process.poll(), str(error)[-800:])
+                except (AssertionError, subprocess.TimeoutExpired) as error:
+                    told = f"{str(error)[-800:]}\n{drive.text()[-800:]}"
+                    yield Outcome(cell, 0, None, [], None, [], drive.process.poll(), told)
                     return
             if cells[-1].passing:
                 yield from self._end(drive, cells[-1])
