@@ -25,9 +25,8 @@ NAMES = ("actors", "cluster")
 
 
 def driver() -> ModuleType:
-    """The module `cluster.driver`. Raises CannotRunError naming the file that shadows it, or what Ray lacks."""
-    for name in NAMES:
-        _refuse_stranger(name)
+    """The module `cluster.driver`. Raises CannotRunError naming all files that shadow it, or what Ray lacks."""
+    _refuse_strangers()
     try:
         return importlib.import_module("cluster.driver")
     except ModuleNotFoundError as error:
@@ -62,18 +61,23 @@ def run(
     return session
 
 
-def _refuse_stranger(name: str) -> None:
-    found = _origin(name)
-    if found is not None and found.parent.parent == HOME:
+def _refuse_strangers() -> None:
+    """All of them at once, so that nobody renames one and meets the next."""
+    origins = {name: _origin(name) for name in NAMES}
+    strangers = {name: found for name, found in origins.items() if found is None or found.parent.parent != HOME}
+    if not strangers:
         return
-    if found is None:
-        raise CannotRunError(
-            f"the package {name!r} of profiler is missing beside {HOME / 'profiler'}; install it again"
+    lines = [
+        f"the package {name!r} of profiler is missing beside {HOME / 'profiler'}; install it again"
+        if found is None
+        else f"{_shown(found)} hides the package {name!r} that belongs to profiler"
+        for name, found in strangers.items()
+    ]
+    if any(found is not None for found in strangers.values()):
+        lines.append(
+            "rename it, or start your script from another folder: Python looks for modules in the script's folder first"
         )
-    raise CannotRunError(
-        f"{_shown(found)} hides the package {name!r} that belongs to profiler\n"
-        f"rename it, or start your script from another folder: Python looks for modules in the script's folder first"
-    )
+    raise CannotRunError("\n".join(lines))
 
 
 def _origin(name: str) -> Path | None:

@@ -74,6 +74,15 @@ def test_a_package_called_actors_beside_the_script_is_named(tmp_path: Path) -> N
     assert f"refused: {tmp_path / 'actors'} hides the package 'actors'" in ended.stdout, ended.stderr
 
 
+def test_both_are_named_at_once(tmp_path: Path) -> None:
+    (tmp_path / "cluster.py").write_text("")
+    (tmp_path / "actors").mkdir()
+    (tmp_path / "actors" / "__init__.py").write_text("")
+    ended = run_script(tmp_path, ASK)
+    assert str(tmp_path / "cluster.py") in ended.stdout, ended.stderr
+    assert str(tmp_path / "actors") in ended.stdout
+
+
 def test_a_stranger_that_is_imported_already_is_named_too(tmp_path: Path) -> None:
     (tmp_path / "cluster.py").write_text("")
     ended = run_script(tmp_path, f"import cluster\n{ASK}")
