@@ -20,5 +20,6 @@ def execute(options: Namespace) -> int:
         to_csv(session, target, options.safe)
     except OSError as error:
         raise CannotRunError(f"cannot write {target}: {error.strerror or error}") from error
-    output.print_result(str(target))
+    tell = output.print_result if target.is_file() else output.say  # the rows themselves can have gone to stdout
+    tell(str(target))
     return 0

@@ -19,7 +19,7 @@ from fractions import Fraction
 from pathlib import PurePath
 from typing import IO, Any
 
-from profiler.errors import ConfigError, ProfilerError
+from profiler.errors import CannotRunError, ConfigError, ProfilerError
 
 
 def make_encodable() -> None:
@@ -27,6 +27,10 @@ def make_encodable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+class StdoutLostError(CannotRunError):
+    """The result could not be written to stdout. Nothing more can be, not even as JSON."""
 
 
 def print_result(text: str) -> None:
@@ -56,7 +60,7 @@ def terminal_width() -> int:
 
 def report_error(error: ProfilerError, *, as_json: bool) -> None:
     """Says what is wrong: as ``{"errors": [...]}`` on stdout, else on stderr, one fault a line."""
-    if as_json:
+    if as_json and not isinstance(error, StdoutLostError):
         print_json({"errors": error_entries(error)})
     elif isinstance(error, ConfigError):
         say("\n".join(f"error: {issue}" for issue in error.issues))
@@ -127,6 +131,11 @@ def _write(stream: IO[str] | None, text: str) -> None:
         stream.flush()
     except BrokenPipeError:
         _silence(stream)
+    except OSError as error:
+        if stream is not sys.stdout:
+            return  # a message that cannot be written, such as to a log on a full disk, must not end a campaign
+        _silence(stream)
+        raise StdoutLostError(f"cannot write to stdout: {error.strerror}") from error
 
 
 def _silence(stream: IO[str]) -> None:

@@ -112,7 +112,11 @@ def summary_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
 def to_csv(session: Session, path: Path, safe: bool = False) -> int:
     """Write the session's final rows to `path` in the old column names; the number of rows. `safe`: only safe runs."""
     rows = [row for row in session.final_rows() if row["safe"] or not safe]
-    write_whole(path, summary_csv(rows))
+    if path.exists() and not path.is_file():
+        with path.open("wb") as device:  # /dev/stdout, a pipe: what is no file must not be replaced by one
+            device.write(summary_csv(rows))
+    else:
+        write_whole(path.resolve(), summary_csv(rows))
     return len(rows)
 
 

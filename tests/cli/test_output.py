@@ -131,3 +131,19 @@ def test_a_poor_encoding_ends_nothing(tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert b"Traceback" not in ended.stderr
     assert b"\\u540d" in ended.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_full_stdout_is_told_and_ends_with_3(options: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "profiler", "list", *options], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert ended.returncode == 3
+    assert ended.stderr == "error: cannot write to stdout: No space left on device\n"
+
+
+def test_a_full_stderr_ends_nothing() -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([sys.executable, "-m", "profiler", "plan", "/nonexistent"], stderr=full)
+    assert ended.returncode == 2

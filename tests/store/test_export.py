@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,23 @@ def test_export_is_the_summary(tmp_path: Path) -> None:
     assert to_csv(session, tmp_path / "deep" / "safe.csv", safe=True) == 1
     assert (tmp_path / "all.csv").read_bytes() == folder.summary_csv.read_bytes()
     assert (tmp_path / "deep" / "safe.csv").read_bytes() == folder.summary_safe_csv.read_bytes()
+
+
+def test_a_pipe_and_a_link_are_written_to_and_not_replaced(tmp_path: Path) -> None:
+    folder = session_folder(tmp_path, 1)
+    write_run(folder, attempt_row(folder, 1))
+    session = open_session(folder.root)
+    pipe, link = tmp_path / "pipe", tmp_path / "link.csv"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert to_csv(session, pipe) == 1
+    assert os.read(reader, 1 << 16).startswith(b"experiment_id,")
+    os.close(reader)
+    assert pipe.is_fifo()
+    link.symlink_to(tmp_path / "real.csv")
+    to_csv(session, link)
+    assert link.is_symlink()
+    assert (tmp_path / "real.csv").is_file()
 
 
 def document_of(tmp_path: Path, **changes: Any) -> dict[str, Any]:
