@@ -135,7 +135,7 @@ def test_a_poor_encoding_ends_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_a_full_stdout_is_told_and_ends_with_3(options: list[str]) -> None:
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         ended = subprocess.run(
             [sys.executable, "-m", "profiler", "list", *options], stdout=full, stderr=subprocess.PIPE, text=True
         )
@@ -144,6 +144,6 @@ def test_a_full_stdout_is_told_and_ends_with_3(options: list[str]) -> None:
 
 
 def test_a_full_stderr_ends_nothing() -> None:
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         ended = subprocess.run([sys.executable, "-m", "profiler", "plan", "/nonexistent"], stderr=full)
     assert ended.returncode == 2
