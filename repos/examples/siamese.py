@@ -20,6 +20,9 @@ from torch import nn
 
 CLASSES = 10
 PROGRESS_LINES = 10
+# Adagrad divides by the root of all squared gradients so far. Started from 0, its first steps are as long as the
+# learning rate in every weight and throw a network with batch norms so far off that it learns nothing from 0.02 up.
+FIRST_SQUARED_GRADIENT = 0.01
 TEST_BATCH = 250
 REDUCED_TRAIN_PAIRS, REDUCED_TEST_PAIRS = 320, 250
 TRAIN_PAIR_STREAM, TEST_PAIR_STREAM, ORDER_STREAM = 1, 2, 3
@@ -66,7 +69,8 @@ def draw_pairs(labels: torch.Tensor, count: int, draws: torch.Generator) -> tupl
 def train(options: Namespace, run: Run, digits: Digits, device: torch.device) -> None:
     """Train for options.epochs epochs of pairs and report test_accuracy (a ratio) and losses after each."""
     model = SiameseNetwork().to(device)
-    optimizer = torch.optim.Adagrad(model.parameters(), lr=options.learning_rate)
+    accumulated = FIRST_SQUARED_GRADIENT
+    optimizer = torch.optim.Adagrad(model.parameters(), options.learning_rate, initial_accumulator_value=accumulated)
     train_images = normalised(torch.from_numpy(digits.train_images)).to(device)
     train_labels = torch.from_numpy(digits.train_labels).long()
     testing = _test_pairs(digits, device)

@@ -82,7 +82,7 @@ def test_the_event_contract(model: str, trainings: Mapping[str, Training]) -> No
     stamps = [event["t_ns"] for event in training.events]
     assert stamps == sorted(stamps) and stamps[-1] < time.monotonic_ns()
     config = training.event("config")
-    assert config["data_source"] == "MNIST train=48 test=20" and config["data_hash"].startswith("sha256:")
+    assert config["data_source"] == "MNIST-layout train=48 test=20" and config["data_hash"].startswith("sha256:")
     assert config["facts"]["device"] == "cpu" and config["facts"]["threads"] == 1
     assert training.event("done")["epochs"] == 2
     assert 0 <= training.metrics["test_accuracy"] <= 1
@@ -118,7 +118,7 @@ def test_every_hyperparameter_changes_the_training(model: str, trainings: Mappin
 def test_forward_forward_takes_a_part_of_the_digits_or_all_of_them_at_once(trainings: Mapping[str, Training]) -> None:
     part, whole = (trainings[f"mnist_forward_forward {name}"] for name in ("train_size", "whole"))
     assert part.effective["train_size"] == 40
-    assert part.event("config")["data_source"] == "MNIST train=40 test=20"
+    assert part.event("config")["data_source"] == "MNIST-layout train=40 test=20"
     assert whole.effective["batch_size"] == 48 and whole.effective["train_size"] == 10_000
     assert whole.event("config")["facts"]["steps_per_epoch"] == 30
 

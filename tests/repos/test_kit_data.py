@@ -89,10 +89,10 @@ def test_a_digest_sees_values_shapes_and_types() -> None:
 
 def test_the_original_set_wins_over_the_packaged_one(small_mnist: Path) -> None:
     found = digits.load_digits(small_mnist)
-    assert found.provenance.source == "MNIST train=48 test=20"
+    assert found.provenance.source == "MNIST-layout train=48 test=20"
     assert len(found.train_images) == 48
     limited = digits.load_digits(small_mnist, train_limit=10)
-    assert len(limited.train_images) == 10 and limited.provenance.source == "MNIST train=10 test=20"
+    assert len(limited.train_images) == 10 and limited.provenance.source == "MNIST-layout train=10 test=20"
     assert limited.provenance.digest != found.provenance.digest
 
 
