@@ -147,13 +147,18 @@ class TrainingReader:
         return values
 
     def _data(self, model: ModelSpec) -> str | None:
-        for section in self.levels:
-            data = section.get("data")
-            if isinstance(data, dict):
-                data = data.get(model.repo)
-            if data is not None:
-                return absolute_path(data)
-        return None
+        found = [self._data_of(section, model) for section in self.levels]
+        return next((absolute_path(data) for data in found if data is not None), None)
+
+    def _data_of(self, section: Section, model: ModelSpec) -> str | None:
+        data: str | dict[str, str] | None = section.get("data")
+        if not isinstance(data, dict):
+            return data
+        for name in data:
+            if name not in self.catalog.repos:
+                error = UnknownWorkloadError("repo", name, list(self.catalog.repos))
+                self.faults.add(f"{section.at('data')}.{name}", data[name], str(error), error.suggestion)
+        return data.get(model.repo)
 
 
 def with_fractions(

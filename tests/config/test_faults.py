@@ -276,3 +276,8 @@ def test_a_key_at_the_wrong_level_is_told_where_it_belongs(place: str, key: str)
     issue = only(raw)
     assert issue.path == f"{place}.{key}".lstrip(".")
     assert "it belongs to" in issue.message
+
+
+def test_a_data_folder_of_an_unknown_repository_is_a_fault() -> None:
+    (issue,) = faults(document(dict(ITEM), dict(ITEM), data={"examples": "/data", "exampels": "/data"}))
+    assert (issue.path, issue.suggestion) == ("data.exampels", "examples")
