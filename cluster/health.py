@@ -12,11 +12,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import FrameType
 
 INTERVAL_S = 0.5
 REFUSED_LIMIT_S = 3.0  # a gcs with fault tolerance may be started anew
 SILENT_LIMIT_S = 30.0  # a network may have a bad moment
 CONNECT_TIMEOUT_S = 2.0
+NUDGE = signal.SIGRTMIN + 3  # not SIGINT: who starts a program in the background of a script has it ignored there
 
 Endpoint = tuple[str, int]
 
@@ -38,7 +40,7 @@ class Health:
                 if time.monotonic() - self._answered_s[name] > limit_s:
                     self.lost = f"Ray's {name} at {endpoint[0]}:{endpoint[1]} is gone"
                     if thread is threading.main_thread() and thread.ident is not None:
-                        signal.pthread_kill(thread.ident, signal.SIGINT)
+                        signal.pthread_kill(thread.ident, NUDGE)
                     return
 
     def stop(self) -> None:
@@ -59,10 +61,18 @@ class Health:
 def watched(endpoints: Mapping[str, Endpoint]) -> Iterator[Health]:
     """Watch `endpoints` (name -> host and port) for the thread that enters the block, as long as it is in it."""
     health = Health(endpoints)
-    watcher = threading.Thread(target=health.watch, args=(threading.current_thread(),), daemon=True, name="ray-health")
+    thread = threading.current_thread()
+    watcher = threading.Thread(target=health.watch, args=(thread,), daemon=True, name="ray-health")
+    before = signal.signal(NUDGE, _interrupt) if thread is threading.main_thread() else None
     watcher.start()
     try:
         yield health
     finally:
         health.stop()
         watcher.join()
+        if before is not None:
+            signal.signal(NUDGE, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

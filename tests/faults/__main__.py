@@ -72,6 +72,7 @@ def main() -> int:
     parser.add_argument("--table", type=Path, help="write the page there")
     parser.add_argument("--resume-cycles", type=int, metavar="N", help="kill and resume instead, N times")
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a script, and so in drivers
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # what was started is ended on the way out
     with ExitStack() as stack:
         scenes: dict[str, Scene] = {}

@@ -83,8 +83,8 @@ def check_ended(drive: Drive, exit_code: int | None = 130) -> None:
     check_every_file_opens(drive.scene.session())
 
 
-def check_resumable(scene: Scene) -> None:
-    """`resume` takes the session and counts the interrupted attempt, shown without executing anything again."""
+def check_resumable(scene: Scene, attempts: int = 1) -> None:
+    """`resume` takes the session and counts the interrupted attempts, shown without executing anything again."""
     from profiler.config import load
     from profiler.journal import Journal
     from profiler.store.layout import SessionFolder
@@ -96,7 +96,9 @@ def check_resumable(scene: Scene) -> None:
     load(folder.campaign_yaml, catalog=catalog)
     with Journal.lock(folder):
         journal, plan = Journal.reopen(folder, catalog, retry_failed=False, allow_changed=False)
-    assert [(item.run.index, item.attempt) for item in journal.pending()] == [(1, 2), (2, 1)]
+    first, second = journal.pending()
+    assert (first.run.index, second.run.index, second.attempt) == (1, 2, 1)
+    assert 2 <= first.attempt <= 1 + attempts
     assert len(plan) == 2
 
 
@@ -156,6 +158,32 @@ def test_term_and_what_else_is_told_meanwhile(scene: Scene) -> None:
         drive.process.terminate()
         check_ended(drive)
         check_resumable(scene)
+
+
+def test_ray_stop_force(scene: Scene) -> None:
+    """It ends every Ray of its user, so it is done in a PID namespace, where it sees only ours."""
+    inside = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    if subprocess.run([*inside, "true"], capture_output=True).returncode:
+        pytest.skip("no PID namespace can be made here")
+    said = scene.folder / "said"
+    words = [scene.python, "-m", "profiler", "run", endless(scene), "--results", scene.folder / "results"]
+    with said.open("wb") as file:
+        script = '"$@"; echo "ended with $?"'
+        process = scene.popen(*inside, "bash", "-c", script, "bash", *words, stdout=file, stderr=file)
+    drive = Drive(scene, process, said)
+    try:
+        drive.await_text("001 attempt 1: training")
+        shell = next(pid for pid, line in drive.processes().items() if line.startswith("bash"))
+        ray_stop = [scene.python, "-c", "from ray.scripts.scripts import main; main()", "stop", "--force"]
+        enter = ["nsenter", "--target", shell, "--pid", "--mount"]
+        scene.popen(*enter, *ray_stop, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).wait(60)
+        check_ended(drive, exit_code=None)
+        assert "ended with 3" in drive.text()
+        assert "is gone, so the campaign was ended" in drive.text()
+        assert "go on with: profiler resume" in drive.text()
+        check_resumable(scene, attempts=2)  # the lost one was tried again before Ray was known to be gone
+    finally:
+        drive.close()
 
 
 def profiler(scene: Scene, *words: object) -> subprocess.CompletedProcess[str]:
