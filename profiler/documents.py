@@ -189,7 +189,7 @@ def plain(value: Any) -> Any:
     """`value` with numpy-like numbers, tuples and paths turned into plain Python ones; anything else as it is.
 
     Raises RecursionError for one that holds itself, ValueError for one that is too large (aliases can make a small
-    file mean a huge one).
+    file mean a huge one) and for texts that can neither be an argument of a command nor be stored.
     """
     left = MAX_VALUES
 
@@ -198,7 +198,9 @@ def plain(value: Any) -> Any:
         left -= 1
         if left < 0:
             raise ValueError(f"means more than {MAX_VALUES} values")
-        if item is None or isinstance(item, (bool, int, float, str)):
+        if isinstance(item, str):
+            return _passable(item)
+        if item is None or isinstance(item, (bool, int, float)):
             return item
         if isinstance(item, Mapping):
             return {key: convert(part) for key, part in item.items()}
@@ -211,6 +213,12 @@ def plain(value: Any) -> Any:
         return float(item) if isinstance(item, numbers.Real) else item
 
     return convert(value)
+
+
+def _passable(text: str) -> str:
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError(f"the text {ascii(text)[:80]} holds a character that no command line and no file can hold")
+    return text
 
 
 def as_number(value: Any) -> int | float | None:

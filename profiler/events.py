@@ -103,6 +103,8 @@ def _parse(line: bytes, number: int, ended: bool, complain: Callable[[str], None
         return None
     try:
         event = json.loads(line)
+        if b"\\u" in line:
+            json.dumps(event, ensure_ascii=False).encode()  # half a character, which cannot be stored, is a ValueError
     except (ValueError, RecursionError):
         if ended:
             complain(f"line {number} is not JSON")

@@ -72,6 +72,15 @@ def test_a_line_torn_at_any_byte_is_passed_over(tmp_path: Path) -> None:
         assert events.problems == ()
 
 
+def test_half_a_character_is_a_problem(tmp_path: Path) -> None:
+    events = events_of(tmp_path, '{"event": "config", "t_ns": 1, "hyperparameters": {"a": "\\ud800"}}')
+    assert events.effective is None
+    assert events.problems == ("events: line 1 is not JSON",)
+    assert events_of(tmp_path, '{"event": "config", "t_ns": 1, "hyperparameters": {"a": "\\u00fc"}}').effective == {
+        "a": "ü"
+    }
+
+
 def test_a_last_line_without_its_end_counts(tmp_path: Path) -> None:
     assert events_of(tmp_path, *WHOLE, end="").done is not None
 

@@ -24,6 +24,8 @@ from tests.config.helpers import CATALOG, only
         ("a.json", '{"name": "a", "name": "b"}', "'name' is written twice"),
         ("a.json", '{"name": "a",}', "cannot be read"),
         ("a.json", '{"cpus": NaN}', "NaN is not a number"),
+        ("a.json", '{"name": "a\\u0000b", "experiments": []}', "holds a character"),
+        ("a.json", '{"name": "\\ud800", "experiments": []}', "holds a character"),
         ("a.yaml", "name: [", "cannot be read"),
         ("a.yaml", "name: \tx: y", "cannot be read"),
         ("a.json", "[" * 100_000, "nested too deeply"),
