@@ -52,6 +52,7 @@ class EnergyActor:
             "hostname": host.hostname(),
             "boot_id": host.boot_id(),
             "cpus": host.cpu_count(),
+            "niceness": os.getpriority(os.PRIO_PROCESS, os.getpid()),
             "gpus": [{"index": gpu.index, "uuid": gpu.uuid, "name": gpu.name} for gpu in self.sources.gpus],
             "idle_memory_mib": self.idle_memory_mib,
             "scopes": sorted({counter.info.scope for counter in self.sources.all_counters()}),

@@ -17,7 +17,7 @@ from actors.attempt import attempt_task
 from cluster.nodes import Node, start_nodes
 from cluster.placement import Slot, reserve, threads
 from cluster.samples import SampleCollector
-from cluster.session import ENERGY_SLOT, open_ray
+from cluster.session import open_ray
 from profiler import host
 from profiler.attempt import AttemptSpec, GateLimits
 from profiler.config import Campaign
@@ -114,8 +114,8 @@ def _drive(folder: SessionFolder, plan: Plan, catalog: Catalog, journal: Journal
         for line in left_out:
             observe({"event": "warning", "message": f"left out: {line}"})
         for node in nodes:
-            if not node.has_energy_slot:
-                observe({"event": "warning", "message": _no_energy_slot(node)})
+            for message in node.warnings():
+                observe({"event": "warning", "message": message})
         slots = stack.enter_context(reserve(nodes, ray_session.health))
         for item in pending:
             slots[0].grants(item.run)  # refuses what does not fit before anything starts
@@ -333,13 +333,6 @@ class _Execution:
                 "seconds": seconds,
             }
         )
-
-
-def _no_energy_slot(node: Node) -> str:
-    return (
-        f"{node.hostname} has no resource {ENERGY_SLOT!r}: another campaign could work there at the same time; "
-        f"start its Ray with --resources='{{\"{ENERGY_SLOT}\": 1}}'"
-    )
 
 
 def _gate_limits(campaign: Campaign, node: Node) -> GateLimits:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,8 +38,18 @@ class Node:
     def best_containment(self) -> str | None:
         return next((tier["name"] for tier in self.facts["containment"] if tier["available"]), None)
 
-    def gpu_names(self) -> dict[str, str]:
-        return {gpu["uuid"]: gpu["name"] for gpu in self.facts["gpus"]}
+    def warnings(self) -> Iterator[str]:
+        """What lessens the figures taken on this node, each with the line that mends it."""
+        if not self.has_energy_slot:
+            yield (
+                f"{self.hostname} has no resource {ENERGY_SLOT!r}: another campaign could work there at the same time; "
+                f"start its Ray with --resources='{{\"{ENERGY_SLOT}\": 1}}'"
+            )
+        if self.facts["niceness"] > 0:
+            yield (
+                f"{self.hostname}: its Ray gives trainings a lowered priority (nice {self.facts['niceness']}); "
+                "start its Ray with RAY_worker_niceness=0 in the environment"
+            )
 
 
 def start_nodes(

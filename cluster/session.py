@@ -62,6 +62,8 @@ def open_ray(address: str | None) -> Iterator[RaySession]:
     Raises CannotRunError when Ray cannot be started or reached, and when this process is already connected.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray's workers are nice by default, and trainers would inherit it: they would train slower than without us.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     # Short of memory, Ray would kill the attempt; the kernel kills the trainer, which is the one that took it.
     os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
     import ray

@@ -11,9 +11,10 @@ from typing import Any
 import duckdb
 import pyarrow.dataset
 import pytest
+import yaml
 
 import profiler
-from tests.campaigns import config, pair, quick, run, run_json
+from tests.campaigns import REPOS, config, pair, quick, run, run_json
 
 pytestmark = pytest.mark.ray
 
@@ -128,6 +129,11 @@ def test_summary_safe_holds_only_safe_runs(many: dict[str, Any]) -> None:
     assert safe == {row["experiment_id"] for row in many["rows"].values() if row["safe"]}
 
 
+def test_trainers_have_the_priority_of_the_driver(many: dict[str, Any]) -> None:
+    log = many["folder"] / many["rows"]["good"]["experiment_id"] / "training.log"
+    assert f"nice {os.nice(0)}\n" in log.read_text()
+
+
 def test_every_attempt_keeps_its_log(many: dict[str, Any]) -> None:
     folder = many["folder"] / many["rows"]["exit_3"]["experiment_id"]
     assert "executed" in (folder / "training.log").read_text()
@@ -165,10 +171,14 @@ def test_a_background_that_cannot_start_fails_the_run(tmp_path: Path) -> None:
 
 
 def test_a_config_that_cannot_run_starts_nothing(tmp_path: Path) -> None:
-    path = config(tmp_path, [{"repo": "VulBERTa", "model": "mlp", "mode": "default"}])
-    result = run("run", path, "--results", tmp_path / "results")
+    (tmp_path / "untrained").mkdir()
+    manifest = yaml.safe_load((REPOS / "quick" / "workload.yaml").read_text())
+    del manifest["command"]
+    (tmp_path / "untrained" / "workload.yaml").write_text(yaml.safe_dump(manifest))
+    path = config(tmp_path, [{"repo": "untrained", "model": "quick", "mode": "default"}])
+    result = run("run", path, "--results", tmp_path / "results", PROFILER_REPOS=str(tmp_path))
     assert result.returncode == 3
-    assert "VulBERTa/mlp" in result.stderr
+    assert "untrained/quick" in result.stderr
     assert not (tmp_path / "results").exists()
 
 

@@ -64,6 +64,7 @@ def main():
     parser.add_argument("--marker")
     given = vars(parser.parse_args())
     print("executed", os.environ.get("PROFILER_RUN_ID"), json.dumps(given), flush=True)
+    print("nice", os.nice(0), flush=True)
     behaviour = given["behaviour"]
     if behaviour == "ignore_term":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
