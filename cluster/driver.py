@@ -22,7 +22,7 @@ from profiler import host
 from profiler.attempt import AttemptSpec, GateLimits
 from profiler.config import Campaign
 from profiler.errors import CampaignInterruptedError, CannotRunError
-from profiler.governor import held_governor
+from profiler.governor import check_governor, held_governor
 from profiler.journal import Journal, PendingRun
 from profiler.planner import Plan, PlannedRun, make_plan
 from profiler.preflight import check_campaign
@@ -57,6 +57,8 @@ def run_campaign(
     catalog = load_catalog()
     plan = make_plan(campaign, catalog)
     check_campaign(plan, catalog)
+    if campaign.governor is not None and not governor_optional:
+        check_governor(campaign.governor)
     folder = create_session(Path(results))
     journal = Journal.create(folder, plan)
     options = _Options(address, observer or _silent, governor_optional, allow_uncontained)

@@ -92,7 +92,10 @@ def _is_somebody_else(owner: list[int]) -> bool:
     return owner != _identity(os.getpid()) and owner == _identity(owner[0])
 
 
-def _set_all(governor: str, sysfs: Path, journal: Path) -> None:
+def check_governor(governor: str, *, sysfs: Path | None = None, journal: Path | None = None) -> list[Path]:
+    """The files to write so that every CPU has `governor`; sets nothing. CannotRunError when it cannot be set."""
+    sysfs, journal = sysfs or sysfs_root(), journal or journal_path()
+    restore_leftover(journal)
     if journal.exists():
         raise CannotRunError(f"governor {governor!r}: another campaign on this machine holds the governor ({journal})")
     files = policies(sysfs)
@@ -107,6 +110,11 @@ def _set_all(governor: str, sysfs: Path, journal: Path) -> None:
                 f"governor {governor!r}: no permission to write {path}; run as root, "
                 "set it beforehand, or use --governor-optional"
             )
+    return files
+
+
+def _set_all(governor: str, sysfs: Path, journal: Path) -> None:
+    files = check_governor(governor, sysfs=sysfs, journal=journal)
     _remember({str(path): path.read_text().strip() for path in files}, journal)
     for path in files:
         path.write_text(governor)
