@@ -51,13 +51,28 @@ def plain_tree(node: ast.AST) -> Node:
 def optimised_tree(node: ast.AST) -> Node:
     """The OAST of a function."""
     below: list[Node] = []
-    for child in ast.iter_child_nodes(node):
+    for child in _parts(node):
         if not isinstance(child, (*_CONTEXTS, *_OPERATORS)):
             below += _flattened(child)
     return Node(_label(node), below)
 
 
 TREES: dict[str, Callable[[ast.AST], Node]] = {"OAST": optimised_tree, "AST": plain_tree}
+
+
+def _parts(node: ast.AST) -> list[ast.AST]:
+    """What is below a node; the name of a known function is in its call's label and needs no node of its own."""
+    parts = list(ast.iter_child_nodes(node))
+    if _known_name(node) is not None:
+        parts[:1] = [parts[0].value] if isinstance(parts[0], ast.Attribute) else []
+    return parts
+
+
+def _known_name(node: ast.AST) -> str | None:
+    match node:
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in _KNOWN_CALLS:
+            return name
+    return None
 
 
 def _flattened(node: ast.AST) -> list[Node]:
@@ -80,6 +95,5 @@ def _label(node: ast.AST) -> str:
             return f"{kind}:{type(operators[0]).__name__}"
         case ast.Constant(value=value):
             return f"{kind}:{type(value).__name__}"
-        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in _KNOWN_CALLS:
-            return f"{kind}:{name}"
-    return kind
+    known = _known_name(node)
+    return kind if known is None else f"{kind}:{known}"
