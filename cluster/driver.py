@@ -23,7 +23,7 @@ from profiler.attempt import AttemptSpec, GateLimits
 from profiler.config import Campaign
 from profiler.errors import CampaignInterruptedError, CannotRunError
 from profiler.governor import check_governor, held_governor
-from profiler.journal import Journal, PendingRun
+from profiler.journal import Journal, PendingRun, is_driven
 from profiler.planner import Plan, PlannedRun, make_plan
 from profiler.preflight import check_campaign
 from profiler.process.find import find_keepers
@@ -31,6 +31,7 @@ from profiler.store.layout import SessionFolder, create_session
 from profiler.store.read import Session, open_session
 from profiler.trainer import driver_environment
 from profiler.verdict import Finding
+from profiler.workdirs import prune_work
 from profiler.workloads import Catalog, load_catalog
 
 Observer = Callable[[dict[str, Any]], None]
@@ -107,6 +108,7 @@ def _drive(folder: SessionFolder, plan: Plan, catalog: Catalog, journal: Journal
     pending = journal.pending()
     if not pending:
         return _conclude(folder, journal, observe)
+    prune_work(folder.root.parent, is_driven)
     observe({"event": "session", "session_id": folder.session_id, "path": str(folder.root), "runs": len(pending)})
     with ExitStack() as stack:
         stack.enter_context(held_governor(plan.campaign.governor, optional=options.governor_optional, warn=observe))

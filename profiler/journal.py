@@ -219,6 +219,15 @@ def _same_plan(folder: SessionFolder, plan: Plan, allow_changed: bool) -> None:
         )
 
 
+def is_driven(folder: SessionFolder) -> bool:
+    """Whether a driver holds the session's lock now."""
+    try:
+        with _exclusive(folder):
+            return False
+    except SessionError:
+        return True
+
+
 @contextmanager
 def _exclusive(folder: SessionFolder) -> Iterator[None]:
     """A lock file held by flock: the kernel lets go of it when its holder dies, however that happens."""

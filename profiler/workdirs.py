@@ -1,0 +1,38 @@
+"""Keeps `results/.work` bounded: work directories of failed attempts are evidence, but not for ever.
+
+It never touches a directory of a session that a driver is working on.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from profiler.store.layout import SessionFolder
+
+KEPT = 40  # directories; an attempt has two: its work directory and its control directory
+
+
+def prune_work(results: Path, is_driven: Callable[[SessionFolder], bool], kept: int = KEPT) -> list[Path]:
+    """Remove the oldest work directories under `results` beyond the newest `kept`; returns what was removed."""
+    try:
+        found = sorted((results / ".work").iterdir(), key=_changed, reverse=True)
+    except FileNotFoundError:
+        return []
+    removed = []
+    for path in found[kept:]:
+        session = results / path.name.partition("-")[0]
+        if session.is_dir() and is_driven(SessionFolder(session)):
+            continue
+        shutil.rmtree(path, ignore_errors=True)
+        removed.append(path)
+    return removed
+
+
+def _changed(path: Path) -> float:
+    """When `path` was last changed; 0 when it has just gone."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
