@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +20,7 @@ from profiler.energy.sample import Sample
 from profiler.gpu_processes import GpuPresence
 from profiler.record import NodeFacts
 
+ACTOR_RESTART_S = 30.0  # Ray takes about three seconds
 ENERGY_SHARE_OF_TASK = 0.001  # of the bundle's energy_slot, so that the task belongs to it
 
 
@@ -44,24 +46,35 @@ class Grant:
 
 
 class _ActorTrace:
-    """The node's EnergyActor seen as a trace."""
+    """The node's EnergyActor seen as a trace. One that was killed is started again by Ray; it is waited for, and the
+    samples that are lost with it are a gap of the trace, not the end of the attempt."""
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor
 
     def hold(self, t0_ns: int) -> int:
-        return int(ray.get(self._actor.hold.remote(t0_ns)))
+        return int(self._ask("hold", t0_ns))
 
     def release(self, token: int) -> None:
         self._actor.release.remote(token)
 
     def window(self, t0_ns: int, t1_ns: int) -> Sequence[Sample]:
-        samples: Sequence[Sample] = ray.get(self._actor.window.remote(t0_ns, t1_ns))
+        samples: Sequence[Sample] = self._ask("window", t0_ns, t1_ns)
         return samples
 
     def gpu_processes(self, t0_ns: int, t1_ns: int) -> Sequence[GpuPresence]:
-        presences: Sequence[GpuPresence] = ray.get(self._actor.gpu_processes.remote(t0_ns, t1_ns))
+        presences: Sequence[GpuPresence] = self._ask("gpu_processes", t0_ns, t1_ns)
         return presences
+
+    def _ask(self, method: str, *arguments: int) -> Any:
+        deadline = time.monotonic() + ACTOR_RESTART_S
+        while True:
+            try:
+                return ray.get(getattr(self._actor, method).remote(*arguments))
+            except ray.exceptions.RayActorError:
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(0.1)
 
 
 class _RayBackground:

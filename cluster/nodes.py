@@ -60,6 +60,17 @@ def start_nodes(
     `folders` must exist on a node (session and workloads). Raises CannotRunError when no node can serve.
     """
     actors = [(node, _start_actor(node, campaign.sampling_rate_hz)) for node in session.nodes()]
+    try:
+        return _serving(actors, campaign, folders, allow_uncontained)
+    except KeyboardInterrupt:
+        for _, actor in actors:
+            actor.leave.remote()  # Ray ends them with this driver, unless its gcs is what is gone
+        raise
+
+
+def _serving(
+    actors: Sequence[tuple[RayNode, Any]], campaign: Campaign, folders: Sequence[str], allow_uncontained: bool
+) -> tuple[list[Node], list[str]]:
     nodes, left_out = [], []
     for ray_node, actor in actors:
         try:
