@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := profiler actors cluster repos tests docs
+SOURCES := profiler actors cluster repos tests docs/generate.py
 
 .PHONY: demo test check fast docs bench faults clean help
 .DEFAULT_GOAL := help
