@@ -12,6 +12,7 @@ import random
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -74,6 +75,7 @@ class Strike:
     def __init__(self, drive: Drive, cell: Cell, index: int, chance: random.Random) -> None:
         self.drive, self.cell, self.index, self.chance = drive, cell, index, chance
         self.namespaces: set[int | None] = set()  # only such as the drive holds open
+        self._ended, self._ended_s = threading.Event(), 0.0  # when the driver ended
         self.only: int | None = None  # the struck keeper: its partner is stopped afterwards, with a grace of its own
 
     def reach(self) -> None:
@@ -81,6 +83,7 @@ class Strike:
         phase, victim = self.cell.phase, self.cell.victim
         if phase == "starting" and not self.cell.passing:
             self.drive.await_text("session run_")
+            wait_until(lambda: all(self.find(name) for name in victim.split("+") if name in ("raylet", "gcs")), 60)
             time.sleep(self.chance.uniform(0.2, 6.0 if self.cell.ray == "embedded" else 3.0))
             return
         said = rf"_{self.index:03d}\S* attempt 1"
@@ -166,6 +169,7 @@ class Strike:
         victims = self.victims()
         assert victims, f"no {self.cell.victim} to strike\n{self.drive.text()[-500:]}"
         self.chance.shuffle(victims)
+        threading.Thread(target=self._await_end, daemon=True).start()
         begun = time.monotonic()
         for pid in victims:
             try:
@@ -188,11 +192,19 @@ class Strike:
             self.end_run()
             return Outcome(self.cell, before, clean_s, survivors, None, [], None)
         code = self.drive.process.wait(DRIVER_END_S)
-        ended = time.monotonic()
-        rest_s = time_to_clean(self.drive.processes, ended, 2.0)
+        self._ended.wait()
+        now = time.monotonic()
+        rest_s = time_to_clean(self.drive.processes, now, 2.0)
+        late_s = 0.0 if rest_s is not None and rest_s < 0.5 else now + (rest_s or 2.0) - begun
         left = seen_during(self.drive.processes, 0.5)
         check_every_file_opens(self.drive.scene.session())
-        return Outcome(self.cell, before, clean_s, survivors, ended - begun + (rest_s or 2.0), left, code)
+        end_s = max(self._ended_s - begun, clean_s or 0.0, late_s)
+        return Outcome(self.cell, before, clean_s, survivors, end_s, left, code)
+
+    def _await_end(self) -> None:
+        os.waitid(os.P_PID, self.drive.pid, os.WEXITED | os.WNOWAIT)
+        self._ended_s = time.monotonic()
+        self._ended.set()
 
     def end_run(self) -> None:
         """Where the run goes on without the victim: end it, so that the next one has its turn."""

@@ -43,10 +43,11 @@ def test_nothing_is_left_and_nothing_is_lost(either: Scene) -> None:
     session = either.session()
     check_every_file_opens(session)
 
-    for moment, word, longest_s in (
+    later = [
         ("while the first results are written", "quick_quick_002 attempt", 0.5),
         ("in the middle of a training", "quick_quick_005 attempt 1: training", 2.0),
-    ):
+    ]
+    for moment, word, longest_s in later if either.uid == 0 else chance.sample(later, 1):
         kept = finished_files(session)
         drive = either.drive("resume", session)
         drive.await_text(word)
@@ -62,6 +63,6 @@ def test_nothing_is_left_and_nothing_is_lost(either: Scene) -> None:
     check_every_file_opens(session)
     counts = check_complete(session, len(experiments))
     print(f"{counts}")
-    assert 8 <= counts["attempts"] <= 10
+    assert len(experiments) <= counts["attempts"] <= len(experiments) + 2
     assert counts["attempts"] - counts["executed"] <= counts["interrupted"]
     assert not drive.survivors(0.2)
