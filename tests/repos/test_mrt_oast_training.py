@@ -54,8 +54,8 @@ def trainings(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Mapp
     cases |= {name: (*BASE, flag, repr(value)) for name, (flag, value) in CHANGES.items()}
     cases["no dropout"] = (*BASE, "--dropout", "0")
     cases["thresholds"] = (*BASE, "--threshold", "0", "--valid-threshold", "0.99")
-    given = ("--size", "reduced", "--data-source", "packaged", "--learning-rate", "5e-4")
-    cases["learns"] = (*given, "--epochs", "3")
+    given = ("--size", "reduced", "--data-source", "packaged", "--learning-rate", "3e-4", "--dropout", "0")
+    cases["learns"] = (*given, "--epochs", "2")
     cases |= {name: ("--size", "reduced", *arguments) for name, (arguments, _, _) in REFUSALS.items()}
     return train_many("MRT-OAST", tmp_path_factory.mktemp("trainings"), cases, PROFILER_DATA=str(data_root))
 
@@ -149,7 +149,7 @@ def test_another_process_with_the_same_seed_agrees_to_the_bit(
 @pytest.mark.train
 def test_a_short_training_learns_from_the_own_library(trainings: Mapping[str, Training]) -> None:
     training = trainings["learns"]
-    assert training.metrics["accuracy"] > 0.6, training.log
+    assert training.metrics["accuracy"] > 0.65, training.log
     assert training.event("config")["data_source"].startswith("python-stdlib-")
 
 
