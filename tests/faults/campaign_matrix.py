@@ -167,7 +167,8 @@ class Strike:
         self.drive.processes()  # learns the namespaces
         before = len(self.processes())
         victims = self.victims()
-        assert victims, f"no {self.cell.victim} to strike\n{self.drive.text()[-500:]}"
+        assert victims and self.drive.process.poll() is None, f"no {self.cell.victim} to strike"
+        assert before or self.cell.phase in ("starting", "cooling"), "struck too late: the run has ended"
         self.chance.shuffle(victims)
         threading.Thread(target=self._await_end, daemon=True).start()
         begun = time.monotonic()

@@ -31,5 +31,5 @@ def test_the_campaign_goes_on_with_a_gap_in_the_trace(scene: Scene) -> None:
     first, second = profiler.open(scene.session()).rows()
     print(json.dumps({name: first[name] for name in ("samples", "samples_missed", "duration_s", "reasons")}))
     assert (first["valid"], second["valid"]) == (True, True)
-    assert first["samples_missed"] > 5  # three seconds until Ray has started another
+    assert first["samples"] - first["samples_missed"] < 50  # of 60: Ray needs seconds to start another
     assert not drive.survivors(0.3)
