@@ -63,8 +63,13 @@ class Run:
         self._events.emit("epoch", epoch=self.epochs_done, metrics=plain(metrics))
         self._stop.check()
 
-    def done(self, metrics: Mapping[str, float]) -> None:
-        """Save the checkpoint, then report the final metrics and the number of epochs that really ran."""
+    def done(self, metrics: Mapping[str, float], epochs: int | None = None) -> None:
+        """Save the checkpoint, then report the final metrics and the number of epochs that really ran.
+
+        `epochs` is for trainers whose epochs run inside a library, unseen by `epoch`.
+        """
+        if epochs is not None:
+            self.epochs_done = epochs
         if self.save_checkpoint is not None:
             self.save_checkpoint()
         shown = ", ".join(f"{name}={value:.6g}" for name, value in metrics.items())

@@ -77,12 +77,19 @@ def collect(exit_code: int, folder: Path) -> Training:
     return Training(exit_code, events, (folder / "training.log").read_text(), folder)
 
 
-def train_many(repo: str, folder: Path, cases: Mapping[str, Sequence[str]], **more: str) -> dict[str, Training]:
-    """Run the trainings `cases` (name to arguments) one after the other, each forked from one process."""
+# The slowest imports of a trainer; torch's first optimiser would load the second part of torch.
+PRELOADED = ("torch._dynamo",)
+
+
+def train_many(
+    repo: str, folder: Path, cases: Mapping[str, Sequence[str]], preloaded: Sequence[str] = PRELOADED, **more: str
+) -> dict[str, Training]:
+    """Run the trainings `cases` (name to arguments) one after the other, each forked from a process that has imported
+    the modules `preloaded`."""
     for name in cases:
         (folder / name).mkdir(parents=True)
     text = json.dumps({name: list(arguments) for name, arguments in cases.items()})
-    command = [sys.executable, __file__, str(REPOS / repo / "train.py"), text]
+    command = [sys.executable, __file__, str(REPOS / repo / "train.py"), text, *preloaded]
     done = subprocess.run(
         command, cwd=folder, env=environment(folder, **more), stdin=subprocess.DEVNULL, capture_output=True, timeout=280
     )
@@ -91,14 +98,14 @@ def train_many(repo: str, folder: Path, cases: Mapping[str, Sequence[str]], **mo
     return {name: collect(codes[name], folder / name) for name in cases}
 
 
-def _fork_cases(script: Path, cases: Mapping[str, Sequence[str]]) -> dict[str, int]:
+def _fork_cases(script: Path, cases: Mapping[str, Sequence[str]], preloaded: Sequence[str]) -> dict[str, int]:
     sys.path[:0] = [str(script.parent), str(script.parents[1])]
     spec = importlib.util.spec_from_file_location("train", script)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    if importlib.util.find_spec("torch"):
-        importlib.import_module("torch._dynamo")  # the slowest part; the first optimiser would load it
+    for name in preloaded:
+        importlib.import_module(name)
     codes = {}
     for name, arguments in cases.items():
         child = os.fork()
@@ -129,4 +136,4 @@ def _run_case(module: Any, folder: Path, arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_fork_cases(Path(sys.argv[1]), json.loads(sys.argv[2]))))
+    print(json.dumps(_fork_cases(Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:])))

@@ -1,0 +1,70 @@
+"""Reads the original's features.csv (and the report list beside it); standard library and numpy only."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from _kit.errors import DataError
+from candidates import FEATURES, Candidates
+
+FOLDERS = ("bug-localization", "bug-localization-by-dnn-and-rvsm/data", "data", ".")
+TABLE = "features.csv"
+COLUMNS = ("report_id", "file", *FEATURES, "match")
+LAYOUT = f"bug-localization/{TABLE} with the columns {', '.join(COLUMNS)}, and the list of reports {{NAME}}.txt"
+SOURCE = "the data folder of the original repository (emredogan7/bug-localization-by-dnn-and-rvsm)"
+REPORT_COLUMNS = {"id", "bug_id", "summary", "description", "files"}
+REDUCED_REPORTS = 100
+
+
+def find_table(root: Path) -> Path | None:
+    """The features.csv below a data root, None when there is none."""
+    return next((path for folder in FOLDERS if (path := root / folder / TABLE).is_file()), None)
+
+
+def read_table(path: Path, size: str) -> tuple[str, Candidates]:
+    """The name of the set and the candidates of its reports, those with a right file only, in the table's order."""
+    name, known = _report_list(path.parent)
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        reader = csv.DictReader(file)
+        missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+        if missing:
+            raise DataError(f"{path} lacks the columns {', '.join(missing)}")
+        rows = [_row(path, reader.line_num, row) for row in reader]
+    answered = dict.fromkeys(report for report, _, match in rows if match)
+    if known is not None and not answered.keys() & known:
+        raise DataError(f"{path} and the list of reports beside it have no report in common")
+    order = {report: number for number, report in enumerate(list(answered)[: _limit(size)])}
+    kept = [row for row in rows if row[0] in order]
+    if len(order) < 2:
+        raise DataError(f"{path} holds {len(order)} reports with a right file; at least two are needed")
+    return name, Candidates(
+        np.array([features for _, features, _ in kept]),
+        np.array([match for _, _, match in kept]),
+        np.array([order[report] for report, _, _ in kept]),
+    )
+
+
+def _limit(size: str) -> int | None:
+    return REDUCED_REPORTS if size == "reduced" else None
+
+
+def _row(path: Path, line: int, row: dict[str, str]) -> tuple[str, list[float], bool]:
+    try:
+        values = [float(row[name]) for name in FEATURES]
+        match = bool(int(float(row["match"])))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path}, line {line}: {error}") from error
+    if not np.isfinite(values).all():
+        raise DataError(f"{path}, line {line}: a feature is not finite")
+    return row["report_id"].strip(), values, match
+
+
+def _report_list(folder: Path) -> tuple[str, set[str] | None]:
+    """The name of the report list beside the table and the ids in it (both kinds), None when there is no list."""
+    for path in sorted(folder.glob("*.txt")):
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            reader = csv.DictReader(file, delimiter="\t")
+            if set(reader.fieldnames or ()) >= REPORT_COLUMNS:
+                rows = [(row["id"], row["bug_id"]) for row in reader]
+                return path.stem, {name.strip() for pair in rows for name in pair if name}
+    return "features", None
