@@ -152,9 +152,6 @@ def test_term_and_what_else_is_told_meanwhile(scene: Scene) -> None:
         assert f"process {drive.pid} on {socket.gethostname()}" in second.stderr
         shown = [p for p in status(scene) if p["session"] == session.name and set(p["pids"]) & set(drive.processes())]
         assert [(p["role"], p["leftover"]) for p in shown] == [("foreground", False)]
-        assert profiler(scene, "reap").returncode == 0
-        assert drive.process.poll() is None
-        assert [p["keeper_pid"] for p in status(scene) if p in shown] == [shown[0]["keeper_pid"]]
         drive.process.terminate()
         check_ended(drive)
         check_resumable(scene)
