@@ -24,7 +24,7 @@ test: $(VENV)/.dev ## all tests
 	$(BIN)/python -m pytest
 
 fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not ray and not train and not fault"
+	$(BIN)/python -m pytest -m "not slow and not ray and not train and not fault"
 
 check: $(VENV)/.dev ## ruff, mypy --strict, import rules, stale documents, fast tests: under two minutes
 	$(BIN)/ruff check $(SOURCES)

@@ -21,6 +21,8 @@ from tests.cli.program import profiler
 from tests.fakes.nvml import FakeNvml
 from tests.fakes.powercap import Player, Zone, build
 
+pytestmark = pytest.mark.slow
+
 SLEEPER = "47.{}"  # a length of sleep that nobody else uses: it is looked for by its argument
 
 

@@ -17,6 +17,8 @@ import pytest
 from tests.cli.program import profiler, profiler_as
 from tests.cli.sessions import CONTAMINATED, FAILED, make_session
 
+pytestmark = pytest.mark.slow
+
 HEAVY = ("ray", "pandas", "pyarrow", "torch", "rich", "pydantic")
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

@@ -12,11 +12,14 @@ from functools import partial
 from itertools import pairwise
 from random import Random
 
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from profiler.energy import counters
 from profiler.energy.counters import CounterInfo, Reading, Unwrapper, accumulate
+
+pytestmark = pytest.mark.slow
 
 EXAMPLES = int(os.environ.get("PROFILER_LEDGER_EXAMPLES", "2000"))
 MILLISECOND = 1_000_000

@@ -11,6 +11,8 @@ import pytest
 from profiler.energy.meter import Meter, Window
 from tests.fakes.nvml import NOT_SUPPORTED, FakeNvml, Segment
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def no_cpu(tmp_path: Path) -> Path:

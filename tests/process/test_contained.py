@@ -12,6 +12,8 @@ import pytest
 
 from tests.process.harness import Place, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 def text(place: Place) -> str:
     return (place.folder / "out").read_text()
@@ -360,3 +362,4 @@ print(count() - before)
 def test_work_directory_of_the_keeper_pins_nothing(place: Place) -> None:
     with place.owner(["sleep", "60"]) as owner:
         assert Path(f"/proc/{owner.started['pid']}/cwd").readlink() == Path("/")
+    wait_until(lambda: place.survivors(seconds=0) == set())  # its owner was killed, nobody waited for the end

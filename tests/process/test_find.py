@@ -13,6 +13,8 @@ from profiler.errors import UsageError
 from profiler.process.find import KeeperInfo, find_keepers, leftover_cgroups, members, pids_of, reap, reap_cgroup
 from tests.process.harness import Owner, Place, wait_until
 
+pytestmark = pytest.mark.slow
+
 LABELS = {"session": "run_20260101_000000", "run": "003", "attempt": "2", "role": "foreground"}
 
 

@@ -12,6 +12,8 @@ from profiler.process import tiers
 from profiler.process.contained import TIERS
 from tests.process.harness import Place
 
+pytestmark = pytest.mark.slow
+
 PROBE = (
     "from profiler.process.tiers import *; print([(t.name, t.available, t.reason, t.fix, t.holds) for t in probe()])"
 )
