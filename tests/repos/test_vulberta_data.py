@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.repos.trainings import REPOS
+from tests.repos.trainings import REPOS, outputs_of_processes
 
 sys.path.append(str(REPOS / "VulBERTa"))
 
@@ -181,3 +181,8 @@ def test_the_control_shuffles_what_training_sees_and_nothing_else(tmp_path: Path
         (ids, labels), (same_ids, shuffled) = getattr(true, split), getattr(control, split)
         assert np.array_equal(ids, same_ids) and labels.sum() == shuffled.sum()
         assert np.array_equal(labels, shuffled) == (split == "test")
+
+
+def test_the_data_do_not_depend_on_the_order_of_sets() -> None:
+    code = "import encoded_functions as e; print(e.load(None, size='reduced').provenance)"
+    assert len(set(outputs_of_processes("VulBERTa", code))) == 1

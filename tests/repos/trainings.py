@@ -98,6 +98,19 @@ def train_many(
     return {name: collect(codes[name], folder / name) for name in cases}
 
 
+def outputs_of_processes(repo: str, code: str) -> list[str]:
+    """What `code` prints in two processes whose sets have different orders, among the modules of a repository."""
+    command = [sys.executable, "-c", code]
+    path = f"{REPOS / repo}{os.pathsep}{REPOS}"
+    outputs = []
+    for seed in ("1", "2"):
+        variables = {**environment(REPOS, PYTHONHASHSEED=seed, PYTHONPATH=path), "PROFILER_EVENTS": ""}
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+        outputs.append(done.stdout)
+    return outputs
+
+
 def _fork_cases(script: Path, cases: Mapping[str, Sequence[str]], preloaded: Sequence[str]) -> dict[str, int]:
     sys.path[:0] = [str(script.parent), str(script.parents[1])]
     spec = importlib.util.spec_from_file_location("train", script)
