@@ -191,6 +191,8 @@ class BackgroundWatch:
             number: int = event["number"]
             if event["event"] == "start":
                 found[number] = BackgroundStart(number, event["t0_ns"], namespace=event["namespace"])
+            elif event["event"] == "exit" and event["t0_ns"] is None:
+                del found[number]  # stopped before it was let go: it never ran
             elif event["event"] == "exit":
                 fields = {key: value for key, value in event.items() if key not in ("event", "number")}
                 found[number] = replace(found[number], **fields)

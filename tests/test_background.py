@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -77,6 +78,25 @@ def test_a_background_that_keeps_failing_gives_up_and_says_so(watch: BackgroundW
     assert watch.given_up()
     assert [start.exit_code for start in watch.starts()] == [3, 3, 3]
     assert all(start.failed for start in watch.starts())
+
+
+def test_a_process_that_was_stopped_before_it_ran_is_no_start(watch: BackgroundWatch) -> None:
+    events = [
+        {"event": "start", "number": 1, "t0_ns": 10, "namespace": 1},
+        {"event": "exit", "number": 1, "t0_ns": 11, "t1_ns": 20, "exit_code": 0, "signal": None, "why": "exited"},
+        {"event": "start", "number": 2, "t0_ns": 21, "namespace": 2},
+        {
+            "event": "exit",
+            "number": 2,
+            "t0_ns": None,
+            "t1_ns": None,
+            "exit_code": None,
+            "signal": None,
+            "why": "stopped",
+        },
+    ]
+    watch.files.status.write_text("".join(json.dumps(event) + "\n" for event in events))
+    assert [(start.number, start.t0_ns, start.t1_ns) for start in watch.starts()] == [(1, 11, 20)]
 
 
 def test_two_starts_share_no_file(watch: BackgroundWatch) -> None:
