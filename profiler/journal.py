@@ -77,8 +77,9 @@ class Journal:
 
         Raises SessionError when the stored config now gives another plan, unless `allow_changed`.
         """
+        digest = _stored_digest(folder)
         plan = make_plan(load(folder.campaign_yaml, catalog=catalog), catalog)
-        _same_plan(folder, plan, allow_changed)
+        _same_plan(folder, plan, digest, allow_changed)
         clean_temporary(folder)
         journal = cls(folder, plan)
         journal._settle_lost()
@@ -203,15 +204,18 @@ def retry_decision(run: PlannedRun, row: Mapping[str, Any], retry_may_help: bool
     return False, f"repeated: {failing} may pass"
 
 
-def _same_plan(folder: SessionFolder, plan: Plan, allow_changed: bool) -> None:
-    stored = next(
-        (
-            e.get("plan_digest")
-            for e in read_ledger(folder.ledger).events
-            if e["event"] == ledger_events.SESSION_CREATED
-        ),
-        None,
+def _stored_digest(folder: SessionFolder) -> str:
+    """Digest of the plan that the session was created with: its first ledger entry, written last at its creation."""
+    for event in read_ledger(folder.ledger).events:
+        if event["event"] == ledger_events.SESSION_CREATED:
+            return str(event["plan_digest"])
+    raise SessionError(
+        f"{folder.root} was ended before its plan was on disk: nothing of it was started; "
+        "remove it and start the campaign again"
     )
+
+
+def _same_plan(folder: SessionFolder, plan: Plan, stored: str, allow_changed: bool) -> None:
     if stored != plan.digest and not allow_changed:
         raise SessionError(
             f"{folder.root}: its config or the workload manifests have changed since it was started, so the plan is "
