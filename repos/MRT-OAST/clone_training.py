@@ -40,6 +40,17 @@ class Sequences:
         return self.preorder[pairs], self.postorder[pairs]
 
 
+@dataclass(frozen=True)
+class Trainer:
+    """The network with what trains it and what it reads."""
+
+    model: SiameseNet
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    precision: Precision
+    sequences: Sequences
+
+
 def rate_share(step: int, steps: int, epochs: int) -> float:
     """The part of the peak learning rate for a step counted from 0.
 
@@ -54,41 +65,19 @@ def rate_share(step: int, steps: int, epochs: int) -> float:
 
 def train(options: Namespace, run: Run, data: CloneData, device: torch.device) -> None:
     """Train for options.epochs passes; each epoch reports scores on the validation pairs, the end on the test pairs."""
-    sequences = Sequences(_tensor(data.preorder, device), _tensor(data.postorder, device))
     training = _batches(data.train, options.batch_size, device, generator(options.seed, stream=1))
     validation, testing = (_batches(split, EVALUATION_BATCH, device) for split in (data.valid, data.test))
-    model = SiameseNet(data.vocabulary, SHAPES[data.size], options.dropout).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
     epochs = range(1, options.epochs + 1)
-    steps = len(epochs) * len(training)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_share(step, steps, len(epochs)))
-    precision = Precision(options.amp, device)
-    run.config(
-        {
-            "epochs": len(epochs),
-            "learning_rate": effective.base_learning_rate(optimizer),
-            "dropout": effective.dropout(model),
-            "weight_decay": effective.weight_decay(optimizer),
-            "batch_size": training.batch_size,
-            "seed": torch.initial_seed(),
-            "size": data.size,
-        },
-        data.provenance,
-        parameters=effective.parameter_count(model),
-        vocabulary=data.vocabulary,
-        precision=precision.name,
-        optimizer=type(optimizer).__name__,
-        device=device.type,
-        threads=torch.get_num_threads(),
-        torch=torch.__version__,
-    )
+    trainer = _trainer(options, data, len(epochs), len(training), device)
+    valid_threshold, test_threshold = _thresholds(options, data.size)
+    _report(run, data, trainer, training, len(epochs), (valid_threshold, test_threshold))
+    model = trainer.model
     if not options.no_checkpoint:
         run.save_checkpoint = lambda: checkpoint.save({"model": model.state_dict(), "epochs": run.epochs_done})
-    valid_threshold, test_threshold = _thresholds(options, data.size)
     best: tuple[float, float, dict[str, torch.Tensor]] | None = None
     for epoch in epochs:
-        train_loss = _train_epoch(epoch, model, optimizer, scheduler, precision, sequences, training, run)
-        truth, similarities, eval_loss = _judge(model, precision, sequences, validation, run)
+        train_loss = _train_epoch(epoch, trainer, training, run)
+        truth, similarities, eval_loss = _judge(trainer, validation, run)
         searched = thresholds.best(truth, similarities)
         scores = _scores(truth, similarities, valid_threshold or searched)
         metrics = {**scores, "eval_loss": eval_loss, "train_loss": train_loss}
@@ -97,10 +86,48 @@ def train(options: Namespace, run: Run, data: CloneData, device: torch.device) -
             best = scores["f1"], searched, _copied(model)
         run.epoch(metrics)
     model.load_state_dict(best[2])
-    truth, similarities, _ = _judge(model, precision, sequences, testing, run)
+    truth, similarities, _ = _judge(trainer, testing, run)
     threshold = test_threshold or best[1]
     run.say(f"Threshold: {threshold:.2f}")
     run.done(_scores(truth, similarities, threshold))
+
+
+def _trainer(options: Namespace, data: CloneData, epochs: int, batches: int, device: torch.device) -> Trainer:
+    model = SiameseNet(data.vocabulary, SHAPES[data.size], options.dropout).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_share(step, epochs * batches, epochs))
+    sequences = Sequences(_tensor(data.preorder, device), _tensor(data.postorder, device))
+    return Trainer(model, optimizer, scheduler, Precision(options.amp, device), sequences)
+
+
+def _report(
+    run: Run,
+    data: CloneData,
+    trainer: Trainer,
+    training: TensorBatches,
+    epochs: int,
+    limits: tuple[float, float],
+) -> None:
+    run.config(
+        {
+            "epochs": epochs,
+            "learning_rate": effective.base_learning_rate(trainer.optimizer),
+            "dropout": effective.dropout(trainer.model),
+            "weight_decay": effective.weight_decay(trainer.optimizer),
+            "batch_size": training.batch_size,
+            "seed": torch.initial_seed(),
+            "size": data.size,
+        },
+        data.provenance,
+        parameters=effective.parameter_count(trainer.model),
+        vocabulary=data.vocabulary,
+        thresholds=list(limits),
+        precision=trainer.precision.name,
+        optimizer=type(trainer.optimizer).__name__,
+        device=trainer.sequences.preorder.device.type,
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+    )
 
 
 def _thresholds(options: Namespace, size: str) -> tuple[float, float]:
@@ -122,25 +149,16 @@ def _batches(
     return TensorBatches(*tensors, batch_size=batch_size, generator=order)
 
 
-def _train_epoch(
-    epoch: int,
-    model: SiameseNet,
-    optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LRScheduler,
-    precision: Precision,
-    sequences: Sequences,
-    training: TensorBatches,
-    run: Run,
-) -> float:
-    model.train()
+def _train_epoch(epoch: int, trainer: Trainer, training: TensorBatches, run: Run) -> float:
+    trainer.model.train()
     every = max(1, len(training) // PROGRESS_LINES)
-    total = torch.zeros((), device=sequences.preorder.device)
+    total = torch.zeros((), device=trainer.sequences.preorder.device)
     for index, (pairs, labels) in enumerate(training):
-        with precision.autocast():
-            similarities = model(*sequences.of(pairs))
+        with trainer.precision.autocast():
+            similarities = trainer.model(*trainer.sequences.of(pairs))
         loss = F.binary_cross_entropy(similarities, labels)
-        if precision.step(loss, optimizer):
-            scheduler.step()
+        if trainer.precision.step(loss, trainer.optimizer):
+            trainer.scheduler.step()
         run.step()
         total += loss.detach() * len(labels)
         if index % every == 0:
@@ -149,15 +167,13 @@ def _train_epoch(
 
 
 @torch.inference_mode()
-def _judge(
-    model: SiameseNet, precision: Precision, sequences: Sequences, batches: TensorBatches, run: Run
-) -> tuple[np.ndarray, np.ndarray, float]:
+def _judge(trainer: Trainer, batches: TensorBatches, run: Run) -> tuple[np.ndarray, np.ndarray, float]:
     """Labels, similarities and mean loss."""
-    model.eval()
+    trainer.model.eval()
     parts = []
     for pairs, _ in batches:
-        with precision.autocast():
-            parts.append(model(*sequences.of(pairs)))
+        with trainer.precision.autocast():
+            parts.append(trainer.model(*trainer.sequences.of(pairs)))
         run.check_stop()
     similarities, labels = torch.cat(parts), batches.tensors[1]
     loss = F.binary_cross_entropy(similarities, labels).item()
