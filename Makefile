@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := profiler actors cluster repos tests docs/generate.py
 
-.PHONY: demo test check fast docs bench faults clean help
+.PHONY: demo test models check fast docs bench faults clean help
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -20,8 +20,11 @@ demo: $(VENV)/.demo ## set up, train the quick-start campaign, show where the re
 	echo "  $$session/dataset/                 Parquet: runs, samples (10 Hz), plan, processes"; \
 	echo "  $$session/examples_mnist_cnn_001/  record, log and events of the first run"
 
-test: $(VENV)/.dev ## all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev ## the tests
+	$(BIN)/python -m pytest -m "not models"
+
+models: $(VENV)/.dev ## the tests that train the models of the larger repositories
+	$(BIN)/python -m pytest -m models
 
 fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow and not ray and not train and not fault"
