@@ -154,11 +154,9 @@ def test_other_processes_with_the_same_seed_agree_to_the_bit(
 
 
 @pytest.mark.train
-@packaged
-def test_two_threads_agree_to_the_bit(tmp_path: Path) -> None:
-    arguments = ("--epochs", "1", "--size", "reduced", "--seed", "3", "--batch-size", "128", "--model", "mnist_rnn")
-    running = {name: start("examples", tmp_path / name, *arguments, threads=2) for name in ("first", "second")}
-    first, second = (collect(process.wait(timeout=240), tmp_path / name) for name, process in running.items())
+def test_two_threads_agree_to_the_bit(tmp_path: Path, small_mnist: Path) -> None:
+    data = str(small_mnist)
+    first, second = (train("examples", tmp_path / name, *BASE, threads=2, PROFILER_DATA=data) for name in "ab")
     assert first.exit_code == second.exit_code == 0, first.log + second.log
     assert first.event("config")["facts"]["threads"] == 2
     assert first.metrics == second.metrics

@@ -221,7 +221,7 @@ def trainings(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Training
     cases["resnet32"] = (*BASE, "--model", "resnet32")
     cases["warm"] = (*BASE, "--model", "resnet110", "--epochs", "1", "--upstream-lr-quirk")
     cases["float16"] = (*BASE, "--amp", "float16")
-    cases["learns"] = ("--size", "reduced", "--epochs", "60", "--batch-size", "32")
+    cases["learns"] = ("--size", "reduced", "--epochs", "40", "--batch-size", "32")
     return train_many("pytorch_resnet_cifar10", tmp_path_factory.mktemp("resnets"), cases)
 
 
@@ -267,4 +267,4 @@ def test_depth_precision_and_the_quirk_are_real(trainings: Mapping[str, Training
 
 @pytest.mark.train
 def test_a_reduced_training_learns(trainings: Mapping[str, Training]) -> None:
-    assert trainings["learns"].metrics["test_accuracy"] > 0.3, trainings["learns"].log
+    assert trainings["learns"].metrics["test_accuracy"] > 0.25, trainings["learns"].log
