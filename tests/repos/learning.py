@@ -59,7 +59,7 @@ def _train(spec: ModelSpec, seed: int, threads: int, *, shuffled: bool) -> float
             )
         training = collect(process.returncode, folder)
         if training.exit_code != 0:
-            raise SystemExit(training.log)
+            raise SystemExit(f"{spec.repo}/{spec.name}, seed {seed}: exit code {training.exit_code}\n{training.log}")
         value = training.metrics[spec.primary_metric]
     labels = "shuffled" if shuffled else "true"
     print(f"  seed {seed}, {labels} labels: {value:.4f} in {time.monotonic() - started:.0f} s", flush=True)
