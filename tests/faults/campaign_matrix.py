@@ -203,7 +203,10 @@ class Strike:
         return Outcome(self.cell, before, clean_s, survivors, end_s, left, code)
 
     def _await_end(self) -> None:
-        os.waitid(os.P_PID, self.drive.pid, os.WEXITED | os.WNOWAIT)
+        try:
+            os.waitid(os.P_PID, self.drive.pid, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:
+            pass  # somebody has taken its exit code meanwhile
         self._ended_s = time.monotonic()
         self._ended.set()
 
@@ -286,7 +289,11 @@ class Matrix:
     def run(self, cells: Sequence[Cell]) -> Iterator[Outcome]:
         """Strike `cells` in one campaign; all of one surroundings, and either one or all passing."""
         scene = self._scenes[cells[0].user]
-        cluster = self._cluster(cells[0].user) if cells[0].ray == "cluster" else None
+        try:
+            cluster = self._cluster(cells[0].user) if cells[0].ray == "cluster" else None
+        except AssertionError as error:  # Ray gives up on a busy machine
+            yield Outcome(cells[0], 0, None, [], None, [], None, f"no cluster: {str(error)[-500:]}")
+            return
         path = config(scene.folder, experiments(cells, scene.mark), max_retries=0)
         with ExitStack() as stack:
             drive = scene.drive("run", path, "--results", scene.folder / "results", cluster=cluster)

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.faults.campaign_matrix import Outcome
 from tests.faults.cells import VICTIMS, Cell, all_cells, pairs
 
-HEAD = ("victim", "signal", "kills", "limit s", "survivors", "clean median s", "clean max s", "all gone median s",
+HEAD = ("victim", "signal", "kills", "limit s", "late", "survivors", "clean median s", "clean max s", "all gone median s",
         "all gone max s", "left at the end")  # fmt: skip
 
 TEXT = """# What is left after a kill
@@ -29,6 +29,8 @@ their own sessions, fork twice, scrub their environment, ignore TERM and move to
   counts.
 * *limit*: 2 s. Ten where something was asked to end, since a trainer may use its grace of 5 s, and where gcs or raylet
   was struck: the driver gives a gcs 3 s to come back before it ends the campaign.
+* *late*: kills after which the first clean scan was over only after the limit. A scan takes as long as the busy
+  machine lets it, so this may be the scan or the run; it does not count as proven.
 * *clean*: from the signal until the run's processes were gone. *all gone*: until the driver, and Ray where it was
   embedded, had ended too.
 * An EnergyActor that is struck ends nothing: Ray starts it again, the run goes on. Such campaigns are ended by TERM
@@ -53,10 +55,21 @@ def rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
         some = list(group)
         clean = [outcome.clean_s for outcome in some if outcome.clean_s is not None]
         ends = [outcome.end_s for outcome in some if outcome.end_s is not None]
-        limit = f"{some[0].cell.limit_s:g}"
+        limit = " or ".join(sorted({f"{outcome.cell.limit_s:g}" for outcome in some}, key=float))
+        late = sum(outcome.clean_s is not None and outcome.clean_s > outcome.cell.limit_s for outcome in some)
         survivors, left = sum(len(outcome.survivors) for outcome in some), sum(len(outcome.left) for outcome in some)
         lines.append(
-            (places[place], name, str(len(some)), limit, str(survivors), *_spread(clean), *_spread(ends), str(left))
+            (
+                places[place],
+                name,
+                str(len(some)),
+                limit,
+                str(late),
+                str(survivors),
+                *_spread(clean),
+                *_spread(ends),
+                str(left),
+            )
         )
     return lines
 
@@ -73,7 +86,8 @@ def table(outcomes: Sequence[Outcome]) -> str:
             for line in lines]  # fmt: skip
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     survivors, left = sum(len(o.survivors) for o in good), sum(len(o.left) for o in outcomes)
-    total = f"**{len(good)} kills, {survivors} survivors, {left} left at the end.**"
+    late = sum(o.clean_s is not None and o.clean_s > o.cell.limit_s for o in good)
+    total = f"**{len(good)} kills, {late} late, {survivors} survivors, {left} left at the end.**"
     missed = len(outcomes) - len(good)
     return "\n".join([text[0], rule, *text[1:], "", total, *([f"{missed} strikes missed."] if missed else [])])
 

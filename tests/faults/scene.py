@@ -211,8 +211,12 @@ class Cluster:
                 scene.python, "-c", command, "start", *options, *places, f"--temp-dir={self._folder}",
                 '--resources={"energy_slot": 1}', env={"TEST_MARK": "0"}, stdout=said, stderr=said,
             )  # fmt: skip
-        wait_until(lambda: any(line.startswith("ray::") for line in self.processes().values()), 120)
-        assert self._process.wait(120) == 0, (scene.folder / "cluster").read_text()
+        try:
+            assert self._process.wait(120) == 0, (scene.folder / "cluster").read_text()
+            wait_until(self.whole, 60)
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            self.close()
+            raise AssertionError(str(error)) from None
 
     @property
     def raylet(self) -> int | None:
