@@ -12,8 +12,8 @@ from pathlib import Path
 from tests.faults.campaign_matrix import Outcome
 from tests.faults.cells import VICTIMS, Cell, all_cells, pairs
 
-HEAD = ("victim", "signal", "kills", "limit s", "late", "survivors", "clean median s", "clean max s", "all gone median s",
-        "all gone max s", "left at the end")  # fmt: skip
+HEAD = ("victim", "signal", "kills", "limit s", "late", "survivors", "clean median s", "clean max s",
+        "all gone median s", "all gone max s", "left at the end")  # fmt: skip
 
 TEXT = """# What is left after a kill
 
@@ -23,7 +23,8 @@ Each kill strikes a whole campaign at a random moment of a phase (starting, trai
 embedded Ray or a cluster of `ray start`, with single runs or pairs, as root and as an ordinary user. The trainers set
 their own sessions, fork twice, scrub their environment, ignore TERM and move to a new PID every 30 ms.
 
-* *survivors*: processes seen in the second after the *limit*, all scans of that second united. They are found by a
+* *survivors*: processes seen in one second, all its scans united: after the *limit* where the driver was killed or the
+  run was not clean by then, else right after the first three clean scans. They are found by a
   marker in command line or environment, by their PID namespace, and by their keeper. After a KILL of the driver that
   includes every process of an embedded Ray. Where the campaign goes on (one attempt was struck) only the struck run
   counts.
