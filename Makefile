@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := profiler actors cluster repos tests docs/generate.py
 
-.PHONY: demo test models check fast docs bench faults clean help
+.PHONY: demo test models check lint fast docs bench faults clean help
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -20,22 +20,23 @@ demo: $(VENV)/.demo ## set up, train the quick-start campaign, show where the re
 	echo "  $$session/dataset/                 Parquet: runs, samples (10 Hz), plan, processes"; \
 	echo "  $$session/examples_mnist_cnn_001/  record, log and events of the first run"
 
-test: $(VENV)/.dev ## the tests
-	$(BIN)/python -m pytest -m "not models"
+test: $(VENV)/.dev ## the tests; most wait for processes, so four go at a time
+	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not models"
 
 models: $(VENV)/.dev ## the tests that train the models of the larger repositories
 	$(BIN)/python -m pytest -m models
 
 fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow and not ray and not train and not fault"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not ray and not train and not fault"
 
-check: $(VENV)/.dev ## ruff, mypy --strict, import rules, stale documents, fast tests: under two minutes
+check: lint fast ## ruff, mypy --strict, import rules, stale documents, fast tests: under two minutes
+
+lint: $(VENV)/.dev
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
-	$(MAKE) fast
 
 docs: $(VENV)/.dev ## write the tables in docs/ and configs/README.md anew from the code
 	$(BIN)/python docs/generate.py

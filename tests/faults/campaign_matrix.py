@@ -25,7 +25,7 @@ from tests.campaigns import config, pair, quick
 from tests.faults.cells import KILL, Cell
 from tests.faults.records import check_every_file_opens
 from tests.faults.scene import Cluster, Drive, Scene
-from tests.process.harness import living, wait_until
+from tests.process.harness import living, state_and_start, wait_until
 
 RUNS_OF_A_CAMPAIGN = 10
 DRIVER_END_S = 90.0
@@ -124,7 +124,7 @@ class Strike:
         if keeper is None or keeper.guard_pid is None:
             return None
         children = [pid for pid in living() if parent_of(pid) == keeper.guard_pid]
-        return min(children, key=started, default=None)
+        return min(children, key=lambda pid: state_and_start(pid)[1], default=None)
 
     def find(self, victim: str) -> int | None:
         keeper = self.keeper()
@@ -246,13 +246,6 @@ def seen_during(look: Callable[[], dict[int, str]], seconds: float) -> list[str]
 def parent_of(pid: int) -> int:
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
-
-
-def started(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except OSError:
         return 0
 

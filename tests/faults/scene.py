@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from profiler.process.find import KeeperInfo, find_keepers
-from tests.process.harness import NOBODY, REPO, living, python_for, wait_until
+from tests.process.harness import NOBODY, REPO, living, python_for, state_and_start, wait_until
 
 TASKS = (b"ray::attempt_task", b"ray::background_task", b"ray::EnergyActor")
 QUICK = "tests/fakes/repos"
@@ -100,6 +100,11 @@ class Drive:
     said: Path
     cluster: Cluster | None = None
     namespaces: dict[int, int] = field(default_factory=dict)
+    since_ticks: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """What started before cannot be of this campaign; that makes the scans fast."""
+        self.since_ticks = self.cluster.since_ticks if self.cluster else state_and_start(self.process.pid)[1]
 
     @property
     def pid(self) -> int:
@@ -131,15 +136,16 @@ class Drive:
         ray = re.compile(rf"/session_[0-9_-]+_{self.pid}(?![0-9])".encode())
         label = f"session={self.session_id()}".encode()
         found = {}
-        for pid in living():
+        raylet = self.cluster.raylet if self.cluster else None
+        for pid in living(self.since_ticks):
             command = _read(pid, "cmdline")
             carries = self.scene.mark.encode() in command + _read(pid, "environ")
             if carries:
                 self._hold_namespace(pid)
             of_ray = bool(ray.search(command)) or (command.startswith(b"ray::") and _has_open(pid, ray))
             keeper = label in command.split(b"\0") and _uid(pid) == self.scene.uid
-            if self.cluster is not None and not of_ray:
-                of_ray = command.startswith(TASKS) and _parent(pid) == self.cluster.raylet
+            if raylet is not None and not of_ray:
+                of_ray = command.startswith(TASKS) and _parent(pid) == raylet
             if carries or of_ray or keeper or _namespaces(pid) & self.namespaces.keys():
                 found[pid] = command.replace(b"\0", b" ").decode(errors="replace").strip()
         return found
@@ -211,6 +217,7 @@ class Cluster:
                 scene.python, "-c", command, "start", *options, *places, f"--temp-dir={self._folder}",
                 '--resources={"energy_slot": 1}', env={"TEST_MARK": "0"}, stdout=said, stderr=said,
             )  # fmt: skip
+        self.since_ticks = state_and_start(self._process.pid)[1]
         try:
             assert self._process.wait(120) == 0, (scene.folder / "cluster").read_text()
             wait_until(self.whole, 60)
@@ -226,7 +233,7 @@ class Cluster:
         """The cluster's own: whatever names its folder, or writes into it as its agents do."""
         pattern = re.compile(re.escape(bytes(self._folder)))
         found = {}
-        for pid in living():
+        for pid in living(self.since_ticks):
             command = _read(pid, "cmdline")
             if pattern.search(command) or (command.startswith(b"ray::") and _has_open(pid, pattern)):
                 found[pid] = command.replace(b"\0", b" ").decode(errors="replace").strip()

@@ -167,18 +167,24 @@ class Owner:
                     pass
 
 
-def living() -> list[int]:
-    """PIDs of all processes in sight but zombies and this one."""
+def living(since_ticks: int = 0) -> list[int]:
+    """PIDs of all processes in sight that started at `since_ticks` or later, but zombies and this one."""
     found = []
     for entry in os.scandir("/proc"):
         if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                state = Path(entry.path, "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
-            except OSError:
-                continue
-            if state not in "ZX":
+            state, start_ticks = state_and_start(int(entry.name))
+            if state not in "ZX" and start_ticks >= since_ticks:
                 found.append(int(entry.name))
     return found
+
+
+def state_and_start(pid: int) -> tuple[str, int]:
+    """State letter and start in clock ticks since the machine's; X and 0 for a process that is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return "X", 0
+    return fields[0], int(fields[19])
 
 
 def wait_until(condition: Any, seconds: float = 10.0) -> None:
