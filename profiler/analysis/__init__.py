@@ -1,0 +1,1 @@
+"""What a dataset says: effects, trade-offs, repeatability, comparison. Rows in, frozen results out; prints nothing."""
