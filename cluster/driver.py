@@ -61,7 +61,7 @@ def run_campaign(
     if campaign.governor is not None and not governor_optional:
         check_governor(campaign.governor)
     folder = create_session(Path(results))
-    journal = Journal.create(folder, plan)
+    journal = Journal.create(folder, plan, catalog)
     options = _Options(address, observer or _silent, governor_optional, allow_uncontained)
     with Journal.lock(folder):
         return _drive(folder, plan, catalog, journal, options)
@@ -79,8 +79,8 @@ def resume_campaign(
 ) -> Session:
     """Finish an interrupted session: runs with a final record stay as they are, the others are executed.
 
-    Raises SessionError when the folder is no session, is in use, or its plan no longer follows from its config
-    (`allow_changed` goes on with the new one), and as `run_campaign` otherwise.
+    Raises SessionError when the folder is no session, is in use, or its config or manifests have changed
+    (`allow_changed` executes the stored plan all the same), and as `run_campaign` otherwise.
     """
     folder = open_session(Path(session)).folder
     catalog = load_catalog()

@@ -7,6 +7,7 @@ so that a resumed session knows those that never came back.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import socket
@@ -20,7 +21,7 @@ from typing import Any
 from profiler import host
 from profiler.config import load
 from profiler.errors import SessionError
-from profiler.planner import Plan, PlannedRun, make_plan
+from profiler.planned import Plan, PlannedRun
 from profiler.record import interrupted_row
 from profiler.store import ledger as ledger_events
 from profiler.store.layout import SessionFolder
@@ -53,20 +54,22 @@ class PendingRun:
 class Journal:
     """Writes one session. Only the holder of `Journal.lock` may use it."""
 
-    def __init__(self, folder: SessionFolder, plan: Plan) -> None:
+    def __init__(self, folder: SessionFolder, plan: Plan, digest: str) -> None:
         self._folder = folder
         self._plan = plan
+        self._digest = digest
         self._ledger = Ledger(folder.ledger)
         self._recorder = Recorder(folder, self._ledger)
         self._pending: list[PendingRun] = [PendingRun(run) for run in plan]
 
     @classmethod
-    def create(cls, folder: SessionFolder, plan: Plan) -> Journal:
+    def create(cls, folder: SessionFolder, plan: Plan, catalog: Catalog) -> Journal:
         """Write config and plan of a new session."""
         write_campaign(folder, plan.campaign.to_yaml())
         write_plan(folder, plan)
-        journal = cls(folder, plan)
-        journal._append(ledger_events.SESSION_CREATED, plan_digest=plan.digest, runs=len(plan))
+        journal = cls(folder, plan, plan.digest)
+        origin = origin_digest(folder.campaign_yaml.read_bytes(), plan, catalog)
+        journal._append(ledger_events.SESSION_CREATED, plan_digest=plan.digest, origin_digest=origin, runs=len(plan))
         return journal
 
     @classmethod
@@ -75,13 +78,18 @@ class Journal:
     ) -> tuple[Journal, Plan]:
         """Read an interrupted session back and write the rows of the attempts that never reported.
 
-        Raises SessionError when the stored config now gives another plan, unless `allow_changed`.
+        The stored plan stands, whatever history has been added since. Raises SessionError when the stored config or
+        a manifest that the plan needs has changed, unless `allow_changed`: then the runs that are missing are
+        executed with the manifests as they are now.
         """
-        digest = _stored_digest(folder)
-        plan = make_plan(load(folder.campaign_yaml, catalog=catalog), catalog)
-        _same_plan(folder, plan, digest, allow_changed)
+        created = _creation(folder)
+        campaign = load(folder.campaign_yaml, catalog=catalog)
+        runs = tuple(map(PlannedRun.from_json, open_session(folder.root).planned()))
+        plan = Plan(campaign, campaign.seed, runs)
+        if not allow_changed:
+            _check_origin(folder, created, origin_digest(folder.campaign_yaml.read_bytes(), plan, catalog))
         clean_temporary(folder)
-        journal = cls(folder, plan)
+        journal = cls(folder, plan, created["plan_digest"])
         journal._settle_lost()
         journal._pending = journal._remaining(retry_failed)
         refresh_summaries(folder)
@@ -108,7 +116,7 @@ class Journal:
     ) -> dict[str, Any]:
         """Decide whether another attempt follows, and write the record. Returns the row as written."""
         final, decision = retry_decision(run, row, retry_may_help)
-        row = {**row, "is_final": final, "retry_decision": decision, "plan_digest": self._plan.digest}
+        row = {**row, "is_final": final, "retry_decision": decision, "plan_digest": self._digest}
         write_processes(self._folder, f"{row['run_id']}-{row['attempt']}", processes)
         return self._recorder.record(row)
 
@@ -172,7 +180,7 @@ class Journal:
                 row = self._lost_row(run, run_id, attempt, finding)
                 known = {name: event[name] for name in ("node_id", "boot_id")}
                 self._archive(run, attempt - 1)
-                self._recorder.record({**row, **known, "plan_digest": self._plan.digest})
+                self._recorder.record({**row, **known, "plan_digest": self._digest})
                 self._archive(run, attempt)
 
     def _archive(self, run: PlannedRun, attempt: int) -> None:
@@ -204,22 +212,30 @@ def retry_decision(run: PlannedRun, row: Mapping[str, Any], retry_may_help: bool
     return False, f"repeated: {failing} may pass"
 
 
-def _stored_digest(folder: SessionFolder) -> str:
-    """Digest of the plan that the session was created with: its first ledger entry, written last at its creation."""
+def origin_digest(config: bytes, plan: Plan, catalog: Catalog) -> str:
+    """SHA-256 of what a plan is executed from: the resolved config's text and the manifests' entries of its models."""
+    partners = [run.background for run in plan if run.background is not None]
+    models = {(item.repo, item.model) for item in [*plan, *partners]}
+    entries = [catalog.resolve(*name).model_dump_json(exclude={"folder"}) for name in sorted(models)]
+    return hashlib.sha256("\n".join([config.decode(), *entries]).encode()).hexdigest()
+
+
+def _creation(folder: SessionFolder) -> dict[str, Any]:
+    """The session's first ledger entry, which its creation writes last."""
     for event in read_ledger(folder.ledger).events:
         if event["event"] == ledger_events.SESSION_CREATED:
-            return str(event["plan_digest"])
+            return event
     raise SessionError(
         f"{folder.root} was ended before its plan was on disk: nothing of it was started; "
         "remove it and start the campaign again"
     )
 
 
-def _same_plan(folder: SessionFolder, plan: Plan, stored: str, allow_changed: bool) -> None:
-    if stored != plan.digest and not allow_changed:
+def _check_origin(folder: SessionFolder, created: Mapping[str, Any], origin: str) -> None:
+    if created["origin_digest"] != origin:
         raise SessionError(
-            f"{folder.root}: its config or the workload manifests have changed since it was started, so the plan is "
-            "another one; start a new session, or go on with --allow-changed"
+            f"{folder.root}: its config or a workload manifest has changed since it was started, so its runs would "
+            "not be comparable; start a new session, or execute what is missing all the same with --allow-changed"
         )
 
 

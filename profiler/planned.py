@@ -77,6 +77,19 @@ class PlannedRun:
             }
         return out
 
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> PlannedRun:
+        """The run that `to_json` wrote."""
+        background = document["background"]
+        return cls(
+            **{
+                **document,
+                "mutated": tuple(document["mutated"]),
+                "cooling": Cooling(**document["cooling"]),
+                "background": None if background is None else Background(**background),
+            }
+        )
+
 
 @dataclass(frozen=True)
 class Plan(Sequence[PlannedRun]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from profiler.planner import make_plan
 from profiler.store.layout import SessionFolder, create_session
 from profiler.store.read import open_session
 from profiler.workloads import Catalog, load_catalog
-from tests.campaigns import REPOS, quick
+from tests.campaigns import REPOS, pair, quick
 
 
 @pytest.fixture
@@ -29,11 +31,11 @@ def folder(tmp_path: Path) -> SessionFolder:
 
 def created(folder: SessionFolder, catalog: Catalog) -> Journal:
     campaign = load({"name": "test", "seed": 1, "mode": "default", "experiments": [quick()]}, catalog=catalog)
-    return Journal.create(folder, make_plan(campaign, catalog))
+    return Journal.create(folder, make_plan(campaign, catalog), catalog)
 
 
-def reopened(folder: SessionFolder, catalog: Catalog) -> Journal:
-    journal, _ = Journal.reopen(folder, catalog, retry_failed=False, allow_changed=False)
+def reopened(folder: SessionFolder, catalog: Catalog, *, allow_changed: bool = False) -> Journal:
+    journal, _ = Journal.reopen(folder, catalog, retry_failed=False, allow_changed=allow_changed)
     return journal
 
 
@@ -77,3 +79,60 @@ def test_a_second_driver_is_refused_with_the_name_of_the_first(folder: SessionFo
         pass
     with Journal.lock(folder):
         pass
+
+
+def test_the_stored_plan_is_read_back_whole(folder: SessionFolder, catalog: Catalog) -> None:
+    before = created(folder, catalog).pending()
+    assert reopened(folder, catalog).pending() == before
+
+
+def test_a_pair_is_read_back_whole(folder: SessionFolder, catalog: Catalog) -> None:
+    item = pair({"epochs": 2}, {"epochs": 3}, cooling={"seconds": 0.5}, timeout_seconds=7)
+    campaign = load({"name": "test", "seed": 1, "mode": "parallel", "experiments": [item]}, catalog=catalog)
+    before = Journal.create(folder, make_plan(campaign, catalog), catalog).pending()
+    assert before[0].run.background is not None
+    assert reopened(folder, catalog).pending() == before
+
+
+def test_a_changed_config_is_refused_unless_told_and_then_the_stored_plan_stands(
+    folder: SessionFolder, catalog: Catalog
+) -> None:
+    before = created(folder, catalog).pending()
+    text = folder.campaign_yaml.read_text()
+    folder.campaign_yaml.write_text(text.replace("max_retries: 2", "max_retries: 3"))
+    with pytest.raises(SessionError, match="its config or a workload manifest has changed"):
+        reopened(folder, catalog)
+    assert [item.run for item in reopened(folder, catalog, allow_changed=True).pending()] == [i.run for i in before]
+
+
+def test_a_changed_manifest_is_refused_and_an_unconcerned_one_is_not(
+    folder: SessionFolder, catalog: Catalog, tmp_path: Path
+) -> None:
+    created(folder, catalog)
+    for name, text in (("quick", "quick"), ("other", "other")):
+        shutil.copytree(REPOS / "quick", tmp_path / "repos" / name)
+        manifest = tmp_path / "repos" / name / "workload.yaml"
+        manifest.write_text(re.sub(r"^repo: \S+", f"repo: {text}", manifest.read_text(), flags=re.M))
+    reopened(folder, load_catalog([tmp_path / "repos"]))
+    manifest = tmp_path / "repos" / "quick" / "workload.yaml"
+    manifest.write_text(manifest.read_text().replace("default: 1", "default: 2", 1))
+    with pytest.raises(SessionError, match="has changed"):
+        reopened(folder, load_catalog([tmp_path / "repos"]))
+
+
+def test_history_that_grew_meanwhile_changes_nothing(folder: SessionFolder, catalog: Catalog, tmp_path: Path) -> None:
+    """Planned anew, the plan would avoid what the history has run since."""
+    history = tmp_path / "summary.csv"
+    history.write_text("experiment_id,repository,model,training_success,hyperparam_epochs\n")
+    campaign = load(
+        {
+            "name": "test", "seed": 1, "mode": "mutation", "historical_csvs": [str(history)],
+            "experiments": [{"repo": "quick", "model": "quick", "mutate": ["epochs"], "runs_per_config": 2}],
+        },
+        catalog=catalog,
+    )  # fmt: skip
+    before = Journal.create(folder, make_plan(campaign, catalog), catalog).pending()
+    values = [item.run.hyperparameters["epochs"] for item in before]
+    history.write_text(history.read_text() + "".join(f"x,quick,quick,True,{value}\n" for value in values))
+    assert [run.hyperparameters["epochs"] for run in make_plan(campaign, catalog)] != values
+    assert reopened(folder, catalog).pending() == before
