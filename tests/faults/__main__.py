@@ -2,7 +2,7 @@
 
     python -m tests.faults [--rounds N] [--minutes M] [--results FILE] [--table FILE] [--resume-cycles N]
 
-Results are appended to FILE (JSON lines) as they come; a later call goes on from there. Pairs of factor values that
+Results are appended to FILE (JSON lines) as they come; a later call goes on from there, several may at a time. Pairs of factor values that
 have not been seen come first. `--table` writes the page from the results. `--resume-cycles` instead kills and resumes
 campaigns of 20 runs N times. The keeper alone has its own matrix: python -m tests.faults.keeper_matrix.
 """
@@ -42,19 +42,14 @@ def run_matrix(scenes: dict[str, Scene], path: Path, rounds: int, minutes: float
     chance = random.Random()
     until = time.monotonic() + minutes * 60
     path.parent.mkdir(parents=True, exist_ok=True)
-    done = [outcome.cell for outcome in stored(path) if outcome.problem is None]
     with Matrix(scenes, chance) as matrix, path.open("a") as file:
-        todo: list[Cell] = []
-        while len(done) < rounds and time.monotonic() < until:
-            todo = todo or in_order(least_struck(list(scenes), done), done, chance)
-            batch = matrix.batch(todo)
-            for outcome in matrix.run(batch):
+        while time.monotonic() < until:
+            done = [outcome.cell for outcome in stored(path) if outcome.problem is None]  # others may strike too
+            if len(done) >= rounds:
+                return
+            for outcome in matrix.run(matrix.batch(in_order(least_struck(list(scenes), done), done, chance))):
                 file.write(json.dumps(outcome.to_json()) + "\n")
                 file.flush()
-                if outcome.problem is None:
-                    done.append(outcome.cell)
-                if outcome.cell in todo:
-                    todo.remove(outcome.cell)
                 print(len(done), *list(outcome.to_json().values()), sep=" | ", flush=True)
 
 

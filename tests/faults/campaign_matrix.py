@@ -59,7 +59,8 @@ def experiments(cells: Sequence[Cell], mark: str) -> list[dict[str, Any]]:
         long = {"epochs": 3000, "epoch_seconds": 0.1, "behaviour": "nasty", "marker": f"{mark}{index:03d}"}
         short = {**long, "epochs": 5}
         solo = {"starting": long, "training": long, "stopping": long, "cooling": short}[cell.phase]
-        more: dict[str, Any] = {"cooling": {"seconds": 30 if cell.phase == "cooling" else 0}}
+        cooling_s = 10 if cell.victim == "EnergyActor" else 30  # that one's end is waited for
+        more: dict[str, Any] = {"cooling": {"seconds": cooling_s if cell.phase == "cooling" else 0}}
         if cell.layout == "parallel":
             made.append(pair(short if cell.phase in ("stopping", "cooling") else long, long, **more))
             continue
