@@ -1,8 +1,6 @@
-"""Judges an attempt: the reasons there are, what each means, and what follows from those that hold. Pure functions.
+"""Judges an attempt: which reasons hold, by what was seen and measured, and what follows from them. Pure functions.
 
-    fail    the attempt did not succeed                 -> verdict failed
-    unsafe  it succeeded, but conditions were not clean -> verdict contaminated
-    note    worth knowing, changes nothing              -> verdict valid
+The reasons themselves, with their thresholds, stand in `profiler.reasons`.
 
 Success = exit code 0, and the trainer said that it finished every epoch, and the primary metric is there, finite and
 in its range, and the values it used are those that were asked for. Nothing that it printed can outweigh one of these.
@@ -12,92 +10,18 @@ from __future__ import annotations
 
 import math
 import signal as signals
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from profiler.events import DATA_MISSING, TrainerEvents
 from profiler.metrics import Outcome
+from profiler.reasons import REASONS, THRESHOLDS, Level, limits
 
 if TYPE_CHECKING:
     from profiler.workloads import ModelSpec
 
-Level = Literal["fail", "unsafe", "note"]
 VerdictName = Literal["valid", "contaminated", "failed"]
-LEVELS: tuple[Level, ...] = ("fail", "unsafe", "note")
-
-
-@dataclass(frozen=True)
-class Reason:
-    """One reason. `retry`: may another attempt of the same run end otherwise? `retry_because`: why (not)."""
-
-    name: str
-    level: Level
-    meaning: str
-    retry: bool = False
-    retry_because: str = ""
-
-
-def _fail(name: str, meaning: str, retry: bool, because: str) -> Reason:
-    return Reason(name, "fail", meaning, retry, because)
-
-
-_ALL = (
-    _fail("interrupted", "stopped from outside before it ended by itself", True, "the run had no chance to end"),
-    _fail("start_failed", "the trainer's program could not be started", False, "it is as absent the next time"),
-    _fail(
-        "exit",
-        "the trainer ended with an exit code other than 0",
-        True,
-        "a driver or a file system can fail once; codes 2, 126 and 127 (wrong arguments, cannot execute, not found) "
-        "are the same the next time and are not retried",
-    ),
-    _fail(
-        "signal",
-        "a signal ended the trainer",
-        True,
-        "who sent it may not send it again; an illegal instruction or a resource limit will come again",
-    ),
-    _fail("timeout", "it ran longer than timeout_seconds and was ended", False, "it would take as long again"),
-    _fail("oom", "it ran out of memory", False, "the same values need the same memory"),
-    _fail("data_missing", "the trainer did not find its data", False, "nobody puts it there between two attempts"),
-    _fail(
-        "not_finished", "exit code 0, but the trainer never said it did every epoch", False, "the program ends there"
-    ),
-    _fail("metric_missing", "the primary metric was never reported", False, "the program does not print it"),
-    _fail(
-        "metric_out_of_range", "a metric is not finite or outside its declared range", False, "same values, same result"
-    ),
-    _fail(
-        "parameter_not_applied",
-        "the trainer used another value than the one asked for",
-        False,
-        "the program ignores or changes it every time",
-    ),
-    _fail(
-        "background_failed", "the background did not start, or ended for good before the foreground", True, "see exit"
-    ),
-    Reason("foreign_gpu_process", "unsafe", "a process of somebody else was on the GPU during the run"),
-    Reason("memory_not_idle", "unsafe", "GPU memory was above its idle mark when the run began"),
-    Reason("background_idle", "unsafe", "the background worked for a smaller share of the run than it should"),
-    Reason("throttled", "unsafe", "the GPU lowered its clocks because of heat or power"),
-    Reason("cpu_contention", "unsafe", "processes of others used the CPUs of the run"),
-    Reason("sampler_gap", "unsafe", "a hole in the trace that the energy counter cannot bridge"),
-    Reason("node_rebooted", "unsafe", "the node was booted anew between two steps of the attempt"),
-    Reason("suspended", "unsafe", "the machine slept during the run"),
-    Reason("uncontained", "unsafe", "the run's processes could not be contained for certain"),
-    Reason(
-        "counter_integral_gap", "note", "energy counter and integrated power trace differ by more than the threshold"
-    ),
-    Reason("too_short", "note", "the run was too short for a good energy figure"),
-    Reason("clock_stepped", "note", "the wall clock was set during the run; durations are not affected"),
-    Reason("estimate_used", "note", "a figure is an estimate that the config asked for"),
-    Reason("no_energy_source", "note", "an energy source that could exist is not readable here; its columns are null"),
-    Reason("effective_unknown", "note", "nobody reported which hyperparameter values the trainer really used"),
-)
-
-REASONS: dict[str, Reason] = {reason.name: reason for reason in _ALL}
-"""Every reason, worst level first."""
 
 _HOPELESS_EXIT_CODES = {2: "wrong arguments", 126: "cannot be executed", 127: "not found"}
 _HOPELESS_SIGNALS = {signals.SIGILL, signals.SIGSYS, signals.SIGXCPU, signals.SIGXFSZ}
@@ -105,11 +29,18 @@ _HOPELESS_SIGNALS = {signals.SIGILL, signals.SIGSYS, signals.SIGXCPU, signals.SI
 
 @dataclass(frozen=True)
 class Finding:
-    """A reason that holds, and what was seen. `retry` overrides the reason's answer where the evidence knows more."""
+    """A reason, and what was seen. `retry` overrides the reason's answer where the evidence knows more.
+
+    `value` is the quantity that the reason's threshold is compared with: the reason holds where it crosses the limit.
+    Without one it holds. `start_ns`..`end_ns` (CLOCK_MONOTONIC) is when it was seen, `culprit` who did it."""
 
     reason: str
     evidence: str
     retry: bool | None = None
+    value: float | None = None
+    start_ns: int | None = None
+    end_ns: int | None = None
+    culprit: str = ""
 
     def __post_init__(self) -> None:
         if self.reason not in REASONS:
@@ -122,6 +53,22 @@ class Finding:
     @property
     def retry_may_help(self) -> bool:
         return REASONS[self.reason].retry if self.retry is None else self.retry
+
+    def holds(self, limit: Mapping[str, float]) -> bool:
+        threshold = THRESHOLDS.get(self.reason)
+        if threshold is None or self.value is None:
+            return True
+        return threshold.crossed(self.value, limit[self.reason])
+
+    def to_json(self) -> dict[str, Any]:
+        """What is known of it; `Finding(**...)` reads it back."""
+        return {name: value for name, value in vars(self).items() if value not in (None, "") or name == "evidence"}
+
+
+def that_hold(findings: Iterable[Finding], limit: Mapping[str, float] | None = None) -> list[Finding]:
+    """Those of `findings` whose value crosses its limit, or that need none. `limit`: as `reasons.limits` gives it."""
+    known = limits() if limit is None else limit
+    return [finding for finding in findings if finding.holds(known)]
 
 
 @dataclass(frozen=True)
@@ -307,7 +254,3 @@ def same_value(asked: Any, used: Any, kind: str | None = None) -> bool:
     if isinstance(asked, float):
         return bool(asked == used) and math.copysign(1, asked) == math.copysign(1, used)
     return bool(asked == used)
-
-
-def reasons_at(level: Level) -> Sequence[Reason]:
-    return [reason for reason in REASONS.values() if reason.level == level]

@@ -15,13 +15,12 @@ from hypothesis import strategies as st
 from profiler.events import DoneEvent, TrainerEvents
 from profiler.hyperparameters import HyperparameterSpec
 from profiler.metrics import Outcome, collect
+from profiler.reasons import REASONS, reasons_at
 from profiler.verdict import (
-    REASONS,
     Finding,
     judge,
     judge_training,
     parameter_findings,
-    reasons_at,
     retry_may_help,
     same_value,
     signal_name,

@@ -23,7 +23,6 @@ from profiler.energy.sources import Boundary, Sources
 
 __all__ = ["ENERGIES", "FIGURES", "EnergyAccount", "account"]
 
-CLOCK_TOLERANCE_S: Final = 0.5
 _ABSENT: Final = {"cpu_package": "no_rapl_zones", "dram": "no_dram_zone", "gpu": "no_gpu"}
 
 
@@ -56,8 +55,8 @@ def account(
         samples_missed=coverage.missed,
         energy_sources=sheet.sources,
         null_reasons=sheet.nulls,
-        findings=tuple(sheet.findings),
         uncertainty_j=sheet.uncertainty_j,
+        observations=tuple(sheet.observations),
     )
 
 
@@ -120,7 +119,6 @@ def _note_clocks(sheet: Sheet, start: Boundary, end: Boundary) -> None:
     if start.anchor is None or end.anchor is None:
         return
     moved = host.shift(start.anchor, end.anchor)
-    if moved.suspended_s > CLOCK_TOLERANCE_S:
-        sheet.note("suspended", f"the machine slept for {moved.suspended_s:.1f} s")
-    if abs(moved.stepped_s) > CLOCK_TOLERANCE_S:
-        sheet.note("clock_stepped", f"the wall clock was moved by {moved.stepped_s:+.1f} s")
+    edges = {"start_ns": start.anchor.monotonic_ns, "end_ns": end.anchor.monotonic_ns}
+    sheet.note("suspended", f"the machine slept for {moved.suspended_s:.1f} s", moved.suspended_s, **edges)
+    sheet.note("clock_stepped", f"the wall clock was moved by {moved.stepped_s:+.1f} s", abs(moved.stepped_s), **edges)

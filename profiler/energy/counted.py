@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 from profiler.energy import counters, perf
 from profiler.energy.counters import CounterEnergy, CounterInfo, EnergyCounter, Reading
 from profiler.energy.figures import Sheet, Window
 from profiler.energy.sample import Sample, reason_for
-
-SHORT_PERIODS: Final = 5
 
 
 def ledger(counter: EnergyCounter, window: Window) -> CounterEnergy:
@@ -55,6 +52,6 @@ def source_text(ledgers: Sequence[tuple[CounterInfo, CounterEnergy]], window: Wi
 
 
 def note_if_short(sheet: Sheet, window: Window, period_s: float, column: str) -> None:
-    if window.duration_s < SHORT_PERIODS * period_s:
-        evidence = f"{column}: {window.duration_s:.3f} s is less than {SHORT_PERIODS} updates of {period_s:g} s"
-        sheet.note("too_short", evidence)
+    updates = window.duration_s / period_s
+    evidence = f"{column}: {window.duration_s:.3f} s are {updates:.1f} updates of {period_s:g} s"
+    sheet.note("too_short", evidence, updates, start_ns=window.t0_ns, end_ns=window.t1_ns)

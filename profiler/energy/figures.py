@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Final
+from typing import Any, Final
 
 from profiler.energy import counters
 from profiler.energy.sample import Sample
 from profiler.energy.sources import Boundary
-from profiler.verdict import Finding
+from profiler.verdict import Finding, that_hold
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class EnergyAccount:
     `cpu_package_energy_j` is the sum over the node's packages. With several GPUs energies, powers and memory are sums
     over them, temperature and utilisation are means and maxima. `samples` are the ticks of the grid in the window,
     `samples_missed` those of them that were not read. `energy_sources` says for each energy column where it comes from;
-    `uncertainty_j` how far it can be off at the edges of the window, in J."""
+    `uncertainty_j` how far it can be off at the edges of the window, in J. `observations` is all that was seen of the
+    conditions, `findings` what of it holds by the limits of `profiler.reasons`."""
 
     cpu_package_energy_j: float | None = None
     dram_energy_j: float | None = None
@@ -41,8 +42,12 @@ class EnergyAccount:
     samples_missed: int = 0
     energy_sources: Mapping[str, str] = field(default_factory=dict)
     null_reasons: Mapping[str, str] = field(default_factory=dict)
-    findings: tuple[Finding, ...] = ()
     uncertainty_j: Mapping[str, float] = field(default_factory=dict)
+    observations: tuple[Finding, ...] = ()
+
+    @property
+    def findings(self) -> list[Finding]:
+        return that_hold(self.observations)
 
 
 FIGURES: Final = tuple(f.name for f in fields(EnergyAccount) if f.name.startswith(("cpu_", "dram_", "gpu_")))
@@ -58,7 +63,7 @@ class Sheet:
     nulls: dict[str, str] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     uncertainty_j: dict[str, float] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
+    observations: list[Finding] = field(default_factory=list)
 
     def put(self, column: str, value: float | None, reason: str | None) -> None:
         if value is not None:
@@ -66,8 +71,9 @@ class Sheet:
         else:
             self.nulls[column] = reason or counters.NO_READING
 
-    def note(self, reason: str, evidence: str) -> None:
-        self.findings.append(Finding(reason, evidence))
+    def note(self, reason: str, evidence: str, value: float | None = None, **more: Any) -> None:
+        """Something seen of the conditions. With a `value` it is a finding only where that crosses the threshold."""
+        self.observations.append(Finding(reason, evidence, value=value, **more))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from profiler.energy.figures import GPU_FIGURES, Sheet, Window
 from profiler.energy.integral import Integral, Point
 from profiler.energy.sample import Sample, reason_for
 
-GAP_LIMIT: Final = 0.02
 GAP_MIN_DURATION_S: Final = 10.0
 NOT_SUPPORTED: Final = "nvml_not_supported"
 
@@ -47,7 +46,7 @@ def write_gpus(
         if reason is None and column in sheets[0].uncertainty_j:
             sheet.uncertainty_j[column] = sum(one.uncertainty_j.get(column, 0.0) for one in sheets)
     for one in sheets:
-        sheet.findings.extend(one.findings)
+        sheet.observations.extend(one.observations)
     if len(uuids) > 1:
         _extremes_of_sums(sheet, window, uuids)
 
@@ -173,15 +172,14 @@ def _energy_from_power(sheet: Sheet, integrated: Integral, coverage: Coverage) -
 
 
 def _compare_paths(sheet: Sheet, window: Window, name: str, counter_j: float, points: Sequence[Point]) -> None:
-    """Notes a gap between the two paths, over the time between the boundary reads, which the counter covers."""
+    """Notes the gap between the two paths, over the time between the boundary reads, which the counter covers."""
     t0_ns, t1_ns = (edge.readings[name].t_ns for edge in (window.start, window.end))
     same = integral.integrate(points, t0_ns, t1_ns).energy_j
     if same is None or window.duration_s <= GAP_MIN_DURATION_S:
         return
-    gap = (same - counter_j) / counter_j
-    if abs(gap) > GAP_LIMIT:
-        evidence = f"integral {same:.1f} J, counter {counter_j:.1f} J: {100 * gap:+.1f} % in {window.duration_s:.1f} s"
-        sheet.note("counter_integral_gap", evidence)
+    gap = 100 * (same - counter_j) / counter_j
+    evidence = f"integral {same:.1f} J, counter {counter_j:.1f} J: {gap:+.1f} % in {window.duration_s:.1f} s"
+    sheet.note("counter_integral_gap", evidence, abs(gap), start_ns=t0_ns, end_ns=t1_ns)
 
 
 def _write_indicators(sheet: Sheet, window: Window, rows: Sequence[Sample]) -> None:

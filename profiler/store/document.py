@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from profiler.reasons import LEVELS, Reason, reasons_at
 from profiler.store.export import EXPERIMENT_ENERGY, SUMMARY_BACKGROUND, SUMMARY_ENERGY, SUMMARY_HEAD, SUMMARY_TAIL
 from profiler.store.schema import SCHEMA_VERSION, TABLES, Column, Table
-from profiler.verdict import LEVELS, Reason, reasons_at
 
 _INTRODUCTION = f"""# The dataset
 

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from profiler import __version__
+from profiler.reasons import REASONS
 from profiler.store.document import dataset_markdown
 from profiler.store.rows import to_arrow
 from profiler.store.schema import PLAN, PROCESSES, RUNS, SAMPLES, SCHEMA_VERSION, TABLES, Table, arrow_schema
 from profiler.store.write import write_run
-from profiler.verdict import REASONS
 from tests.store.build import attempt_row, session_folder
 
 CONTRACT = [
