@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,8 +147,13 @@ class Session:
         if None in (row["node_id"], row["boot_id"], row["window_start_ns"], row["window_end_ns"]):
             return arrow_schema(SAMPLES).empty_table()
         span = SampleSpan(row["boot_id"], row["window_start_ns"], row["window_end_ns"])
-        tables = read_tables(self.folder.samples_of(row["node_id"]), lambda path: _read_span(path, span))
-        table = pa.concat_tables([arrow_schema(SAMPLES).empty_table(), *tables], promote_options="default")
+        return self.samples_between(row["node_id"], span)
+
+    def samples_between(self, node_id: str, span: SampleSpan, columns: Sequence[str] | None = None) -> pa.Table:
+        """A node's rows of the trace within `span`, by time; only `columns` (t_mono_ns among them) if given."""
+        tables = read_tables(self.folder.samples_of(node_id), lambda path: _read_span(path, span, columns))
+        empty = arrow_schema(SAMPLES).empty_table()
+        table = pa.concat_tables([empty.select(columns or empty.column_names), *tables], promote_options="default")
         return table.sort_by([("t_mono_ns", "ascending")])
 
     def export_energy(self, run_id: str) -> list[Path]:
@@ -244,7 +249,7 @@ def parquet_files(folder: Path) -> list[Path]:
     )
 
 
-def _read_span(path: Path, span: SampleSpan) -> pa.Table | None:
+def _read_span(path: Path, span: SampleSpan, columns: Sequence[str] | None) -> pa.Table | None:
     """The rows of a trace file within `span`; None when its name says that it has none."""
     if not span.may_be_in(path.name):
         return None
@@ -254,7 +259,7 @@ def _read_span(path: Path, span: SampleSpan) -> pa.Table | None:
         ("t_mono_ns", "<=", span.end_ns),
     ]
     with _damage_named(path):
-        return pq.read_table(path, filters=inside, partitioning=None)
+        return pq.read_table(path, columns=columns, filters=inside, partitioning=None)
 
 
 @contextmanager
