@@ -15,6 +15,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from profiler import host
 from profiler.attempt import AttemptSpec, Progress, run_attempt
 from profiler.background import BackgroundJob, loop_background
+from profiler.cooling import IdleMark
 from profiler.energy.nvml import Nvml, open_nvml
 from profiler.energy.sample import Sample
 from profiler.gpu_processes import GpuPresence
@@ -66,7 +67,14 @@ class _ActorTrace:
         presences: Sequence[GpuPresence] = self._ask("gpu_processes", t0_ns, t1_ns)
         return presences
 
-    def _ask(self, method: str, *arguments: int) -> Any:
+    def idle_mark(self, gpu_uuid: str) -> IdleMark | None:
+        mark: IdleMark | None = self._ask("idle_mark", gpu_uuid)
+        return mark
+
+    def keep_idle_mark(self, gpu_uuid: str, mark: IdleMark) -> None:
+        self._ask("keep_idle_mark", gpu_uuid, mark)
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
         deadline = time.monotonic() + ACTOR_RESTART_S
         while True:
             try:

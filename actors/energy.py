@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler import host
+from profiler.cooling import IdleMark
 from profiler.energy.nvml import NvmlReadError
 from profiler.energy.sample import Sample
 from profiler.energy.sampler import Sampler
@@ -35,6 +36,7 @@ class EnergyActor:
         self.sampler = Sampler(self.sources, rate_hz=rate_hz, node_id=node_id, boot_id=host.boot_id())
         self.sampler.start()
         self.idle_memory_mib = _idle_memory_mib(self.sources)
+        self._idle_marks: dict[str, IdleMark] = {}
         self._lock = threading.Lock()
         threading.Thread(target=self._look_at_processes, daemon=True, name="gpu-processes").start()
 
@@ -85,6 +87,13 @@ class EnergyActor:
     def gpu_processes(self, t0_ns: int, t1_ns: int) -> list[GpuPresence]:
         with self._lock:
             return self.processes.between(t0_ns, t1_ns)
+
+    def idle_mark(self, gpu_uuid: str) -> IdleMark | None:
+        """What the GPU was like before the first run on it; None until `keep_idle_mark` has told."""
+        return self._idle_marks.get(gpu_uuid)
+
+    def keep_idle_mark(self, gpu_uuid: str, mark: IdleMark) -> None:
+        self._idle_marks[gpu_uuid] = mark
 
     def stop(self) -> None:
         self.sampler.stop()

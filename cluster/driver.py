@@ -20,7 +20,7 @@ from cluster.samples import SampleCollector
 from cluster.session import open_ray
 from profiler import host
 from profiler.attempt import AttemptSpec, GateLimits
-from profiler.config import Campaign
+from profiler.config import Campaign, Cooling
 from profiler.errors import CampaignInterruptedError, CannotRunError
 from profiler.governor import check_governor, held_governor
 from profiler.journal import Journal, PendingRun, is_driven
@@ -242,7 +242,8 @@ class _Execution:
             gate=_gate_limits(self._plan.campaign, slot.node),
             sampling_rate_hz=self._plan.campaign.sampling_rate_hz,
             allow_uncontained=self._options.allow_uncontained,
-            cooling_seconds=_cooling_seconds(run, slot),
+            thresholds=dict(self._plan.campaign.thresholds),
+            cooling=_cooling(run, slot),
         )
         self._journal.started(run, run_id, pending.attempt, slot.node.node_id, slot.node.boot_id)
         stream = attempt_task.options(**foreground.options(slot.group), num_returns="streaming").remote(
@@ -351,8 +352,10 @@ def _gate_limits(campaign: Campaign, node: Node) -> GateLimits:
     )
 
 
-def _cooling_seconds(run: PlannedRun, slot: Slot) -> float:
-    """As configured; by default a minute where there is a GPU to cool."""
+def _cooling(run: PlannedRun, slot: Slot) -> Cooling:
+    """As configured; by default until the GPU is idle. Where there is no GPU there is nothing to watch and no wait."""
     if run.cooling.seconds is not None:
-        return run.cooling.seconds
-    return COOLING_WITH_GPU_S if slot.gpus else 0.0
+        return run.cooling
+    if not slot.gpus:
+        return Cooling(seconds=0.0)
+    return run.cooling if run.cooling.until is not None else Cooling(until="idle")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,8 @@ from typing import Any, Protocol
 from profiler import host
 from profiler.assessment import Execution, assess
 from profiler.background import BackgroundFiles, BackgroundJob, BackgroundWatch
-from profiler.cooling import cool
+from profiler.config import Cooling
+from profiler.cooling import CoolingGpu, CoolingResult, IdleMark, cool_until_idle, rest, settle
 from profiler.energy.sample import Sample
 from profiler.energy.sources import Sources, discover
 from profiler.gate import Check, check_boot, check_disk, check_gpu, check_sources, wait_until_clear
@@ -42,6 +43,8 @@ class Trace(Protocol):
     def release(self, token: int) -> None: ...
     def window(self, t0_ns: int, t1_ns: int) -> Sequence[Sample]: ...
     def gpu_processes(self, t0_ns: int, t1_ns: int) -> Sequence[GpuPresence]: ...
+    def idle_mark(self, gpu_uuid: str) -> IdleMark | None: ...
+    def keep_idle_mark(self, gpu_uuid: str, mark: IdleMark) -> None: ...
 
 
 class BackgroundTask(Protocol):
@@ -81,7 +84,8 @@ class AttemptSpec:
         threads / background_threads: CPU threads of both partners.
         environment: the driver's environment without Ray's variables.
         watch_pids: processes on this node whose end must end the run (raylet; the driver when local).
-        cooling_seconds: fixed time that the node rests afterwards.
+        thresholds: limits of the verdict that the config changed (reason -> limit).
+        cooling: how the node rests afterwards: its `seconds`, or until its GPU is idle.
     """
 
     session_root: str
@@ -98,7 +102,8 @@ class AttemptSpec:
     gate: GateLimits
     sampling_rate_hz: float
     allow_uncontained: bool
-    cooling_seconds: float
+    thresholds: Mapping[str, float]
+    cooling: Cooling
 
     @property
     def folder(self) -> SessionFolder:
@@ -142,6 +147,7 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
         if not gate.clear:
             yield {"kind": "gate_closed", "problems": [problem.detail for problem in gate.problems]}
             return
+        mark = yield from _idle_mark(spec, node, trace, steps)
         files = prepare_files(spec)
         stack.callback(trace.release, trace.hold(time.monotonic_ns()))
 
@@ -162,8 +168,8 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
         yield {**vars(assessment), "kind": "result", "row": row}
         _clean(spec, row["valid"])
 
-        yield steps.enter("cooling", spec.cooling_seconds)
-        yield {"kind": "cooled", **vars(cool(spec.cooling_seconds, node.gpu_uuid, trace))}
+        yield steps.enter("cooling", spec.cooling.max_seconds if mark else spec.cooling.seconds)
+        yield {"kind": "cooled", **vars(_cool(spec.cooling, node, trace, mark))}
 
 
 def gate_checks(spec: AttemptSpec, node: NodeFacts, sources: Sources) -> list[Check]:
@@ -179,6 +185,28 @@ def gate_checks(spec: AttemptSpec, node: NodeFacts, sources: Sources) -> list[Ch
         idle_mib = limits.idle_memory_mib.get(device.uuid)
         checks.append(lambda: check_gpu(device, (), idle_mib, limits.memory_margin_mib, limits.temperature_c))
     return checks
+
+
+def _idle_mark(
+    spec: AttemptSpec, node: NodeFacts, trace: Trace, steps: _StepClock
+) -> Generator[Progress, None, IdleMark | None]:
+    """What this GPU was like before the campaign's first run on it, found out now if this is the first; None where
+    nothing is to come back to it."""
+    if spec.cooling.until is None or node.gpu_uuid is None:
+        return None
+    mark = trace.idle_mark(node.gpu_uuid)
+    if mark is None:
+        yield steps.enter("settling", spec.cooling.max_seconds)
+        mark = settle(CoolingGpu(node.gpu_uuid, trace), spec.cooling.max_seconds)
+        trace.keep_idle_mark(node.gpu_uuid, mark)
+    return mark
+
+
+def _cool(cooling: Cooling, node: NodeFacts, trace: Trace, mark: IdleMark | None) -> CoolingResult:
+    if mark is None or node.gpu_uuid is None:
+        return rest(cooling.seconds or 0.0, node.gpu_uuid, trace)
+    gpu = CoolingGpu(node.gpu_uuid, trace)
+    return cool_until_idle(gpu, mark, cooling.temperature_margin_c, cooling.max_seconds)
 
 
 def prepare_files(spec: AttemptSpec) -> TrainerFiles:

@@ -137,16 +137,11 @@ class Journal:
         """Complete a record with its cooling, which ends after the record was written."""
         if row is None:
             return
-        nulls = {
-            name: why for name, why in row["null_reasons"].items() if name not in ("cooling_s", "cooling_idle_proven")
-        }
+        names = ("cooling_s", "cooling_end", "cooling_idle_proven")
+        nulls = {name: why for name, why in row["null_reasons"].items() if name not in names}
         if cooling["null_reason"]:
             nulls["cooling_idle_proven"] = cooling["null_reason"]
-        row |= {
-            "cooling_s": cooling["cooling_s"],
-            "cooling_idle_proven": cooling["cooling_idle_proven"],
-            "null_reasons": nulls,
-        }
+        row |= {**{name: cooling[name] for name in names}, "null_reasons": nulls}
         write_experiment_json(self._folder, row)
         write_run(self._folder, row)
 

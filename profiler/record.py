@@ -200,7 +200,7 @@ def null_reasons(row: Mapping[str, Any], account: EnergyAccount) -> dict[str, st
     if row["gpu_counter_integral_gap_percent"] is None:
         missing = reasons.get("gpu_energy_j") or reasons.get("gpu_energy_integral_j")
         reasons["gpu_counter_integral_gap_percent"] = missing or "counter_not_advancing"
-    reasons |= dict.fromkeys(("cooling_s", "cooling_idle_proven"), "cooling_not_finished")
+    reasons |= dict.fromkeys(("cooling_s", "cooling_end", "cooling_idle_proven"), "cooling_not_finished")
     if row["gpu_uuid"] is None:
         reasons |= dict.fromkeys(("gpu_uuid", "gpu_name", "background_gpu_uuid"), "no_gpu")
     if row["hyperparameters"] is None:

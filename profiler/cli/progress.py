@@ -59,6 +59,8 @@ class Progress:
                 self.current[event["run_id"]] = CurrentStep(
                     event["experiment_id"], int(event["attempt"]), event["step"], event.get("seconds"), now_s
                 )
+            case "cooled":
+                self.current.pop(event["run_id"], None)
             case "power":
                 self.watts = dict(event["watts"])
             case "attempt":

@@ -146,8 +146,9 @@ KEYS: tuple[Key, ...] = (
     Key("min_busy_share", "B", Number(low=0, high=1), "0.5",
         "Below that share of working time the run is flagged `background_idle`.",
         issue="05", is_later=_always, not_yet="all", optional=True),
-    Key("cooling", "CE", COOLING, "{seconds: 60} with a GPU, else {seconds: 0}", "The wait after each run.",
-        is_later=lambda value: value.get("until") is not None, issue="05", not_yet="`until`", optional=True),
+    Key("cooling", "CE", COOLING, "{until: idle} with a GPU, else {seconds: 0}",
+        "The rest after each run: until the GPU is as idle and, within the margin, as cool as before the first run, or"
+        " a fixed time. Without a GPU `until: idle` waits for nothing.", optional=True),
     Key("order", "C", Choice("as_written", "shuffled", "blocked"), "as_written", "Order of the runs.",
         issue="05", is_later=_unless("as_written"), not_yet="`shuffled`, `blocked`"),
     Key("isolation", "C", Choice("node", "gpu"), "node",

@@ -23,7 +23,8 @@ class LaterKey:
 
 @dataclass(frozen=True)
 class Cooling:
-    """The wait after a run. Neither `seconds` nor `until` stated: the node decides (60 s with a GPU, else 0)."""
+    """The wait after a run. Neither `seconds` nor `until` stated: the node decides (with a GPU until
+    it is idle, else no wait)."""
 
     seconds: float | None = None
     until: Literal["idle"] | None = None

@@ -1,0 +1,131 @@
+"""Cooling on a GPU whose power, temperature and load are functions of a virtual time. No sleep, no device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from profiler.cooling import Clocks, CoolingGpu, CoolingResult, IdleMark, cool_until_idle, rest, settle
+from profiler.energy.sample import Sample
+from profiler.gpu_processes import GpuPresence
+
+SECOND = 1_000_000_000
+GPU = "GPU-0"
+MARK = IdleMark(70.0, 35.0)
+Course = Callable[[float], float]
+
+
+class RestingGpu:
+    """Ten rows a second of a GPU that stopped working at 0 s. `silent`: seconds in which the trace has a hole."""
+
+    def __init__(
+        self,
+        power: Course = lambda s: 70.0,
+        temperature: Course = lambda s: 35.0,
+        utilisation: Course = lambda s: 0.0,
+        silent: tuple[float, float] = (0.0, 0.0),
+        company: Sequence[tuple[float, float]] = (),
+    ) -> None:
+        self.now = 0
+        self._courses = power, temperature, utilisation
+        self._silent = silent
+        self._company = company
+        self.gpu = CoolingGpu(GPU, self, Clocks(lambda: self.now, self._pass))
+
+    def _pass(self, seconds: float) -> None:
+        self.now += round(seconds * SECOND)
+
+    def window(self, t0_ns: int, t1_ns: int) -> list[Sample]:
+        ticks = range(-100 if t0_ns < 0 else t0_ns // (SECOND // 10), t1_ns // (SECOND // 10) + 1)
+        return [self._row(tick) for tick in ticks if not self._silent[0] < tick / 10 < self._silent[1]]
+
+    def _row(self, tick: int) -> Sample:
+        power, temperature, utilisation = (course(tick / 10) for course in self._courses)
+        known = {"power_w": power, "power_kind": "instant", "temp_c": temperature, "util_percent": utilisation}
+        return Sample(tick * SECOND // 10, 0, "boot", tick, 0, False, "nvml", GPU, "gpu", **known)  # type: ignore[arg-type]
+
+    def gpu_processes(self, t0_ns: int, t1_ns: int) -> list[GpuPresence]:
+        stays = [(round(start * SECOND), round(end * SECOND)) for start, end in self._company]
+        return [
+            GpuPresence(GPU, 99, 1, "stranger", 0, 100.0, start, end)
+            for start, end in stays
+            if end >= t0_ns and start <= t1_ns
+        ]
+
+    def cooled(self, mark: IdleMark = MARK, limit_s: float = 60) -> CoolingResult:
+        return cool_until_idle(self.gpu, mark, 2.0, limit_s)
+
+
+def falling(start: float, end: float, seconds: float) -> Course:
+    return lambda s: max(end, start - (start - end) * max(s, 0.0) / seconds)
+
+
+def test_a_gpu_that_is_cool_already_needs_three_seconds() -> None:
+    result = RestingGpu().cooled()
+    assert (result.cooling_end, result.cooling_idle_proven, result.null_reason) == ("idle", True, None)
+    assert 2.9 <= result.cooling_s <= 3.2
+
+
+def test_it_waits_for_the_temperature_to_come_back() -> None:
+    result = RestingGpu(temperature=falling(55, 35, 20)).cooled()  # 37 C after 18 s, for a second
+    assert result.cooling_end == "idle"
+    assert 18.9 <= result.cooling_s <= 20
+
+
+def test_it_waits_for_the_power_too() -> None:
+    result = RestingGpu(power=lambda s: 300.0 if s < 9 else 71.0).cooled()
+    assert 9.9 <= result.cooling_s <= 11
+
+
+def test_one_that_stays_hot_ends_at_the_limit_and_says_so() -> None:
+    result = RestingGpu(temperature=lambda s: 50.0).cooled(limit_s=12)
+    assert (result.cooling_end, result.cooling_idle_proven) == ("max_seconds", True)
+    assert 12 <= result.cooling_s <= 12.2
+
+
+def test_work_of_somebody_else_is_no_idle() -> None:
+    result = RestingGpu(utilisation=lambda s: 30.0 if 6 < s < 9 else 0.0, temperature=falling(45, 35, 12)).cooled()
+    assert (result.cooling_end, result.cooling_idle_proven) == ("idle", False)
+
+
+def test_a_stranger_that_only_sits_there_is_no_idle_either() -> None:
+    assert RestingGpu(company=[(2.5, 20)]).cooled().cooling_idle_proven is False
+
+
+def test_a_trainer_that_was_just_killed_is_not_company() -> None:
+    assert RestingGpu(company=[(-30, 0.2)]).cooled().cooling_idle_proven is True
+
+
+def test_a_hole_in_the_trace_proves_nothing() -> None:
+    result = RestingGpu(temperature=falling(45, 35, 12), silent=(4, 8)).cooled()
+    assert (result.cooling_idle_proven, result.null_reason) == (None, "trace_gap")
+
+
+def test_a_device_that_tells_no_temperature_is_judged_by_the_rest() -> None:
+    assert RestingGpu(temperature=lambda s: 90.0).cooled(IdleMark(70.0, None)).cooling_end == "idle"
+
+
+def test_settling_waits_until_the_temperature_stands_still() -> None:
+    warm = RestingGpu(temperature=falling(60, 40, 10))
+    warm.now = 2 * SECOND
+    mark = settle(warm.gpu, 120)
+    assert 13 <= warm.now / SECOND <= 16
+    assert mark == IdleMark(70.0, 40.0)
+
+
+def test_settling_takes_no_time_where_the_trace_shows_rest_already() -> None:
+    rested = RestingGpu()
+    rested.now = 20 * SECOND
+    assert settle(rested.gpu, 120) == IdleMark(70.0, 35.0)
+    assert rested.now == 20 * SECOND
+
+
+def test_the_fixed_way_waits_as_long_as_it_says() -> None:
+    resting = RestingGpu()
+    result = rest(5, GPU, resting, resting.gpu.clocks)
+    assert (result.cooling_s, result.cooling_end, result.cooling_idle_proven) == (5, "seconds", True)
+
+
+def test_without_a_gpu_there_is_nothing_to_prove() -> None:
+    resting = RestingGpu()
+    assert rest(1, None, resting, resting.gpu.clocks).null_reason == "no_gpu"
+    assert rest(0, GPU, resting, resting.gpu.clocks).null_reason == "no_cooling"
