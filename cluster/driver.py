@@ -38,7 +38,6 @@ Observer = Callable[[dict[str, Any]], None]
 
 WAIT_S = 0.25
 STOP_TIMEOUT_S = 15.0
-COOLING_WITH_GPU_S = 60.0
 
 
 def run_campaign(
@@ -276,6 +275,7 @@ class _Execution:
             self._finished(active, message)
         elif message["kind"] == "cooled":
             self._journal.cooled(active.row, message)
+            self._options.observer({"event": "cooled", "run_id": active.run_id})
         elif message["kind"] == "waiting":
             self._warn(f"{active.run.experiment_id} waits: {'; '.join(message['problems'])}")
         elif message["kind"] == "gate_closed":

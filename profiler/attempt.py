@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from profiler import host
+from profiler import cpu_use, host
 from profiler.assessment import Execution, assess
 from profiler.background import BackgroundFiles, BackgroundJob, BackgroundWatch
 from profiler.config import Cooling
@@ -115,8 +115,8 @@ class AttemptSpec:
 
     @property
     def control(self) -> Path:
-        """Lease, background and other files of ours: beside the foreground's work directory, never inside it."""
-        return self.work.with_name(self.work.name + ".control")
+        """Lease, background and other files of ours."""
+        return self.folder.control_dir(self.run_id, self.attempt)
 
     def labels(self, role: str) -> dict[str, str]:
         """What the keeper shows in its command line."""
@@ -312,13 +312,25 @@ def _train(spec: AttemptSpec, node: NodeFacts, files: TrainerFiles, sources: Sou
     )
     with start(command, watch_pids=spec.watch_pids, allow_uncontained=spec.allow_uncontained) as process:
         oom_kills = host.oom_kills() or 0
+        spec.control.mkdir(exist_ok=True)
+        spec.folder.released(spec.run_id, spec.attempt).touch()
+        used, since_ns = cpu_use.look(), time.monotonic_ns()
         before = sources.boundary(node.gpu_uuid, edge="start")
         process.release()
         report = process.wait(None)
         after = sources.boundary(node.gpu_uuid, edge="end")
+        contention = cpu_use.contention(
+            used,
+            cpu_use.look(),
+            (os.getpid(), *spec.watch_pids),
+            spec.threads + spec.background_threads,
+            (since_ns, time.monotonic_ns()),
+        )
     assert report is not None
     oom_kills = (host.oom_kills() or 0) - oom_kills
-    return Execution(report, process.containment, process.namespace_inode, command.argv, before, after, oom_kills)
+    return Execution(
+        report, process.containment, process.namespace_inode, command.argv, before, after, oom_kills, contention
+    )
 
 
 def _clean(spec: AttemptSpec, valid: bool) -> None:

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -122,7 +123,7 @@ class Journal:
 
     def refused(self, run_id: str, attempt: int, problems: str) -> None:
         """The gate did not open: the attempt was never executed, and its number is free again."""
-        self._append("attempt_refused", run_id=run_id, attempt=attempt, problems=problems)
+        self._append(ledger_events.ATTEMPT_REFUSED, run_id=run_id, attempt=attempt, problems=problems)
 
     def lost(self, run: PlannedRun, run_id: str, attempt: int, finding: Finding) -> dict[str, Any]:
         """Record an attempt whose process ended without a record; it counts as one."""
@@ -166,17 +167,36 @@ class Journal:
             key = (event.get("run_id", ""), event.get("attempt", 0))
             if event["event"] == ledger_events.ATTEMPT_STARTED:
                 open_attempts[key] = event
-            elif event["event"] == "attempt_refused":
+            elif event["event"] in (ledger_events.ATTEMPT_REFUSED, ledger_events.ATTEMPT_NOT_EXECUTED):
                 open_attempts.pop(key, None)
         for (run_id, attempt), event in open_attempts.items():
-            if (run_id, attempt) not in written:
-                run = runs[event["index"]]
-                finding = Finding("interrupted", "the driver ended before this attempt did")
-                row = self._lost_row(run, run_id, attempt, finding)
-                known = {name: event[name] for name in ("node_id", "boot_id")}
-                self._archive(run, attempt - 1)
-                self._recorder.record({**row, **known, "plan_digest": self._digest})
-                self._archive(run, attempt)
+            if (run_id, attempt) in written:
+                continue
+            run = runs[event["index"]]
+            if self._may_have_run(event):
+                self._record_interrupted(run, event)
+            else:
+                self._forget(run, run_id, attempt)
+
+    def _may_have_run(self, event: Mapping[str, Any]) -> bool:
+        """Whether the trainer of a started attempt was let go. Another machine's files are not seen from here, and
+        those of this one may not have reached the disk when it went down: then it counts as executed."""
+        known = event["boot_id"] == host.boot_id()
+        return not known or self._folder.released(event["run_id"], event["attempt"]).exists()
+
+    def _record_interrupted(self, run: PlannedRun, event: Mapping[str, Any]) -> None:
+        finding = Finding("interrupted", "the driver ended before this attempt did")
+        row = self._lost_row(run, event["run_id"], event["attempt"], finding)
+        known = {name: event[name] for name in ("node_id", "boot_id")}
+        self._archive(run, event["attempt"] - 1)
+        self._recorder.record({**row, **known, "plan_digest": self._digest})
+        self._archive(run, event["attempt"])
+
+    def _forget(self, run: PlannedRun, run_id: str, attempt: int) -> None:
+        """The attempt ended before its trainer began: nothing of it is a result, and its number is free again."""
+        self._archive(run, attempt - 1)
+        shutil.rmtree(self._folder.background_logs(run.experiment_id), ignore_errors=True)
+        self._append(ledger_events.ATTEMPT_NOT_EXECUTED, run_id=run_id, attempt=attempt)
 
     def _archive(self, run: PlannedRun, attempt: int) -> None:
         """Put the files of an ended attempt aside now: one that was lost early left no files of its own, and those in

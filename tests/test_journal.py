@@ -11,6 +11,7 @@ import pytest
 
 from profiler.config import load
 from profiler.errors import SessionError
+from profiler.host import boot_id
 from profiler.journal import Journal
 from profiler.planner import make_plan
 from profiler.store.layout import SessionFolder, create_session
@@ -39,9 +40,15 @@ def reopened(folder: SessionFolder, catalog: Catalog, *, allow_changed: bool = F
     return journal
 
 
-def start(folder: SessionFolder, journal: Journal) -> None:
+def start(folder: SessionFolder, journal: Journal, boot: str = boot_id()) -> None:
     pending = journal.pending()[0]
-    journal.started(pending.run, folder.run_id(1), pending.attempt, "node", "boot")
+    journal.started(pending.run, folder.run_id(1), pending.attempt, "node", boot)
+
+
+def release(folder: SessionFolder, attempt: int) -> None:
+    released = folder.released(folder.run_id(1), attempt)
+    released.parent.mkdir(parents=True)
+    released.touch()
 
 
 def test_a_session_that_was_killed_before_its_plan_says_so(folder: SessionFolder, catalog: Catalog) -> None:
@@ -53,11 +60,13 @@ def test_the_log_stays_with_the_attempt_that_wrote_it(folder: SessionFolder, cat
     journal = created(folder, catalog)
     experiment = journal.pending()[0].run.experiment_id
     start(folder, journal)
+    release(folder, 1)
     log = folder.training_log(experiment)
     log.parent.mkdir()
     log.write_text("of the first")  # killed in its training
     journal = reopened(folder, catalog)
-    start(folder, journal)  # killed before it touched a file
+    start(folder, journal)
+    release(folder, 2)  # killed before it touched a file
     journal = reopened(folder, catalog)
     assert journal.pending()[0].attempt == 3
     assert (folder.attempt_folder(experiment, 1) / "training.log").read_text() == "of the first"
@@ -68,6 +77,23 @@ def test_the_log_stays_with_the_attempt_that_wrote_it(folder: SessionFolder, cat
         (2, False, ["interrupted"]),
     ]
     assert all(row["plan_digest"] for row in rows)
+
+
+def test_an_attempt_whose_trainer_never_began_is_none(folder: SessionFolder, catalog: Catalog) -> None:
+    journal = created(folder, catalog)
+    for _ in range(3):
+        start(folder, journal)
+        journal = reopened(folder, catalog)
+        assert journal.pending()[0].attempt == 1
+    assert open_session(folder.root).attempts() == []
+    start(folder, journal)
+    release(folder, 1)
+    assert reopened(folder, catalog).pending()[0].attempt == 2
+
+
+def test_an_attempt_of_a_machine_that_cannot_be_asked_counts(folder: SessionFolder, catalog: Catalog) -> None:
+    start(folder, created(folder, catalog), boot="another")
+    assert reopened(folder, catalog).pending()[0].attempt == 2
 
 
 def test_a_second_driver_is_refused_with_the_name_of_the_first(folder: SessionFolder) -> None:

@@ -120,6 +120,14 @@ class SessionFolder:
         """The trainer's own work directory: `.work/<run_id>-<attempt>` beside the sessions."""
         return self.root.parent / ".work" / f"{run_id}-{attempt}"
 
+    def control_dir(self, run_id: str, attempt: int) -> Path:
+        """Files of ours about that attempt: beside the trainer's work directory, never inside it."""
+        return self.root.parent / ".work" / f"{run_id}-{attempt}.control"
+
+    def released(self, run_id: str, attempt: int) -> Path:
+        """Exists as soon as the attempt's trainer may have run, and as long as the attempt has no valid record."""
+        return self.control_dir(run_id, attempt) / "released"
+
 
 def create_session(results: Path, clock: Callable[[], datetime] = utc_now) -> SessionFolder:
     """Make a new session folder under `results`, named after the UTC second of `clock`; a second that is taken gives

@@ -2,7 +2,8 @@
 
     python -m tests.faults [--rounds N] [--minutes M] [--results FILE] [--table FILE] [--resume-cycles N]
 
-Results are appended to FILE (JSON lines) as they come; a later call goes on from there, several may at a time. Pairs of factor values that
+Results are appended to FILE (JSON lines) as they come; a later call goes on from there, and several may go on at the
+same time. Pairs of factor values that
 have not been seen come first. `--table` writes the page from the results. `--resume-cycles` instead kills and resumes
 campaigns of 20 runs N times. The keeper alone has its own matrix: python -m tests.faults.keeper_matrix.
 """

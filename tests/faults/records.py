@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -61,13 +61,11 @@ def check_complete(session: Path, runs: int, digest: str | None = None) -> Count
     finals = Counter(row["run_id"] for row in attempts if row["is_final"])
     assert finals == {opened.folder.run_id(index): 1 for index in range(1, runs + 1)}
     assert {row["plan_digest"] for row in attempts if row["valid"]} <= {digest or plan_digest(session)}
-    started = [
-        (event["run_id"], event["attempt"])
-        for event in read_ledger(opened.folder.ledger).events
-        if event["event"] == "attempt_started"
-    ]
-    recorded = [(row["run_id"], row["attempt"]) for row in attempts]
-    assert sorted(started) == sorted(recorded), "attempts started and recorded differ"
+    events: dict[str, Counter[tuple[str, int]]] = defaultdict(Counter)
+    for event in read_ledger(opened.folder.ledger).events:
+        events[event["event"]][event.get("run_id", ""), event.get("attempt", 0)] += 1
+    recorded = Counter((row["run_id"], row["attempt"]) for row in attempts)
+    assert events["attempt_started"] - events["attempt_not_executed"] == recorded, "started and recorded differ"
     executed = Counter({row["attempt"]: 0 for row in attempts})
     for row in attempts:
         lines = _executed_lines(opened.folder.root / row["experiment_id"], row["attempt"], row["is_final"])
