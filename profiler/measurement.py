@@ -79,33 +79,42 @@ def measure_command(
     timeout_s: float | None = None,
     rate_hz: float = RATE_HZ,
     allow_uncontained: bool = False,
+    stdin: int | None = None,
     stdout: Path | int | None = None,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Measurement:
     """Runs `argv` contained, and measures it from its start to its end. Blocks.
 
-    `stdout`: a file to append both streams to, a descriptor for both, or None to pass them through. `timeout_s` ends
-    it: TERM, `grace_s` later KILL. KeyboardInterrupt stops it before it is raised on. Raises ContainmentError where
-    processes cannot be contained (unless `allow_uncontained`), UsageError for an empty command.
+    `stdin`: a descriptor that the command reads, or None for /dev/null. `stdout`: a file to append both streams to, a
+    descriptor for both, or None to pass them through. `timeout_s` ends it: TERM, `grace_s` later KILL.
+    KeyboardInterrupt stops it before it is raised on. Raises ContainmentError where processes cannot be contained
+    (unless `allow_uncontained`), UsageError for an empty command.
     """
-    if isinstance(argv, str) or not argv:
-        raise UsageError(f"measure needs a command as a list, for example ['sleep', '2'], not {argv!r}")
     environ = dict(os.environ if env is None else env)
-    with _output(stdout) as output, Meter(rate_hz=rate_hz, environ=environ) as meter:
+    with plain_descriptor(stdout) as output, Meter(rate_hz=rate_hz, environ=environ) as meter:
         command = Command(
-            argv=tuple(map(str, argv)),
+            argv=checked_argv(argv),
             env=environ,
             cwd=Path.cwd() if cwd is None else cwd,
+            stdin=stdin,
             stdout=output,
             timeout_s=timeout_s,
             grace_s=grace_s,
             labels={"role": "measure"},
         )
-        return _measure(command, meter, allow_uncontained=allow_uncontained)
+        return measure_once(command, meter, allow_uncontained=allow_uncontained)
 
 
-def _measure(command: Command, meter: Meter, *, allow_uncontained: bool) -> Measurement:
+def checked_argv(argv: Sequence[str]) -> tuple[str, ...]:
+    """The command's words. UsageError for none, or for one string: nothing here splits it as a shell would."""
+    if isinstance(argv, str) or not argv:
+        raise UsageError(f"measure needs a command as a list, for example ['sleep', '2'], not {argv!r}")
+    return tuple(map(str, argv))
+
+
+def measure_once(command: Command, meter: Meter, *, allow_uncontained: bool) -> Measurement:
+    """Runs `command` once under an open meter. Blocks; stops it before an exception leaves."""
     token = meter.sampler.hold(time.monotonic_ns())
     try:
         with start(command, allow_uncontained=allow_uncontained) as process:
@@ -124,7 +133,7 @@ def _measure(command: Command, meter: Meter, *, allow_uncontained: bool) -> Meas
 
 
 @contextmanager
-def _output(stdout: Path | int | None) -> Iterator[Path | int | None]:
+def plain_descriptor(stdout: Path | int | None) -> Iterator[Path | int | None]:
     """A copy of a standard descriptor: in the keeper the numbers 0 to 2 have another meaning."""
     if not isinstance(stdout, int) or stdout > STDERR_FD:
         yield stdout

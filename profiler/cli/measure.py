@@ -1,20 +1,30 @@
-"""``profiler measure``: runs any command contained and measured, and ends with the command's own code."""
+"""``profiler measure``: runs any command contained and measured, once or many times, alone or against another one."""
 
 from __future__ import annotations
 
+import json
+import os
+import select
+import shlex
+import shutil
+import stat
 import sys
+import tempfile
 from argparse import Namespace
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from profiler.cli import output
 from profiler.cli.progress import duration_text, energy_text
-from profiler.errors import CannotRunError
+from profiler.errors import CannotRunError, UsageError
 
 if TYPE_CHECKING:
     from profiler.measurement import Measurement
 
-STDERR_FD = 2
+STDIN_FD, STDERR_FD = 0, 2
+DEFAULT_REPEAT = 10
 ENERGIES = (
     ("gpu_energy_j", "GPU"),
     ("cpu_package_energy_j", "CPU package"),
@@ -23,31 +33,151 @@ ENERGIES = (
 
 
 def execute(options: Namespace) -> int:
-    """Runs the command and prints what it took. With ``--json`` the command's own output goes to stderr."""
-    from profiler.measurement import measure_command
-
+    """Runs the command (or both) and prints what it took. With ``--json`` the command's own output goes to stderr."""
     for stream in (sys.stdout, sys.stderr):  # what is buffered here comes before what the command writes
         if stream is not None:
             stream.flush()
-    measured = measure_command(
-        options.argv,
-        allow_uncontained=options.allow_uncontained,
-        stdout=STDERR_FD if options.json else None,
-    )
-    if measured.why == "keeper_killed":
-        raise CannotRunError(f"the command was lost: {measured.error}")
+    if options.result is not None:
+        Path(options.result).open("a").close()  # what cannot be written is found out before anything runs
+    if options.repeat is None and not options.warmup and options.versus is None:
+        return _once(options)
+    return _many_times(options)
+
+
+def _print(options: Namespace, document: dict[str, Any], lines: Iterable[str]) -> None:
+    """The result as JSON or in words, on stdout or in the file of --result."""
+    if options.result is not None:
+        text = json.dumps(output.json_ready(document), indent=2) if options.json else "\n".join(lines)
+        with Path(options.result).open("w", encoding="utf-8") as file:
+            file.write(text + "\n")
+    elif options.json:
+        output.print_json(document)
+    else:
+        output.print_result("\n".join(lines))
+
+
+def _stdout(options: Namespace) -> Path | int | None:
+    """Where the command's own output goes: --output FILE, else the terminal, with --json its stderr alone."""
+    if options.output is not None:
+        return Path(options.output)
+    return STDERR_FD if options.json and options.result is None else None
+
+
+def _once(options: Namespace) -> int:
+    from profiler.measurement import measure_command
+
+    with _given_input(options) as given:
+        opened = None if given is None else os.open(given, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            measured = measure_command(
+                options.argv,
+                allow_uncontained=options.allow_uncontained,
+                timeout_s=options.timeout,
+                stdin=opened if opened is not None else _own_stdin(),
+                stdout=_stdout(options),
+            )
+        finally:
+            if opened is not None:
+                os.close(opened)
+    _refuse_lost(measured)
     if measured.error:
         output.say(f"error: {measured.error}")
-    if options.json:
-        output.print_json(measured.to_json())
-    else:
-        output.print_result("\n".join(_lines(measured)))
+    _print(options, measured.to_json(), _lines(measured))
     return measured.status
+
+
+def _many_times(options: Namespace) -> int:
+    from profiler.cli import series
+    from profiler.repetition import Comparison, Plan, Series, measure_against, measure_repeatedly
+
+    versus = None if options.versus is None else _split(options.versus)
+    repeat = DEFAULT_REPEAT if options.repeat is None else options.repeat
+    _warn_of_unread_input(options)
+    with _given_input(options) as given:
+        plan = Plan(
+            repeat=repeat,
+            warmup=options.warmup,
+            input_file=given,
+            stdout=_stdout(options),
+            timeout_s=options.timeout,
+            allow_uncontained=options.allow_uncontained,
+        )
+        told = series.Teller(plan, commands=1 if versus is None else 2)
+        result: Series | Comparison
+        if versus is None:
+            result = measure_repeatedly(options.argv, plan, told)
+        else:
+            result = measure_against(options.argv, versus, plan, told)
+    for measured in result.measurements:
+        _refuse_lost(measured)
+    _print(options, result.to_json(), series.lines(result))
+    return result.status
+
+
+def _split(text: str) -> list[str]:
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"--vs {text!r} is no command: {error}") from error
+    if not words:
+        raise UsageError("--vs needs a command in one argument, for example --vs 'python train.py --fast'")
+    return words
+
+
+def _refuse_lost(measured: Measurement) -> None:
+    if measured.why == "keeper_killed":
+        raise CannotRunError(f"the command was lost: {measured.error}")
+
+
+def _own_stdin() -> int | None:
+    """This program's stdin for the command, so that it works as a filter; None where it was closed."""
+    try:
+        os.fstat(STDIN_FD)
+    except OSError:
+        return None
+    return STDIN_FD
+
+
+@contextmanager
+def _given_input(options: Namespace) -> Iterator[Path | None]:
+    """The file of --input; for ``-`` all of stdin, read once, so that every repetition gets the same."""
+    if options.input is None:
+        yield None
+        return
+    if options.input != "-":
+        path = Path(options.input)
+        if not path.is_file():
+            raise UsageError(f"--input {options.input!r} is not a file that can be read")
+        yield path
+        return
+    with tempfile.TemporaryFile() as kept:
+        if _own_stdin() is not None:
+            with open(STDIN_FD, "rb", closefd=False) as stdin:
+                shutil.copyfileobj(stdin, kept)
+        kept.flush()
+        yield Path(f"/proc/self/fd/{kept.fileno()}")
+
+
+def _warn_of_unread_input(options: Namespace) -> None:
+    """Repeated commands read /dev/null: a pipe could be read by the first of them only."""
+    if options.input is None and _has_input():
+        output.say("warning: repeated commands do not read this stdin; --input - gives each of them all of it")
+
+
+def _has_input() -> bool:
+    if _own_stdin() is None:
+        return False
+    mode = os.fstat(STDIN_FD).st_mode
+    if stat.S_ISREG(mode):
+        return os.fstat(STDIN_FD).st_size > 0
+    waker = select.poll()
+    waker.register(STDIN_FD, select.POLLIN)
+    return stat.S_ISFIFO(mode) and any(event & select.POLLIN for _, event in waker.poll(0))
 
 
 def _lines(measured: Measurement) -> Iterator[str]:
     yield ""
-    yield f"{'ended':<12} {_ending(measured)}, contained by {measured.containment}"
+    yield f"{'ended':<12} {ending(measured)}, contained by {measured.containment}"
     if measured.duration_s is not None:
         cpu = f", {measured.cpu_s:.2f} s of CPU time" if measured.cpu_s is not None else ""
         long = f" ({duration_text(measured.duration_s)})" if measured.duration_s >= 60 else ""
@@ -63,7 +193,8 @@ def _lines(measured: Measurement) -> Iterator[str]:
             yield f"{'note':<12} {finding.reason}: {finding.evidence}"
 
 
-def _ending(measured: Measurement) -> str:
+def ending(measured: Measurement) -> str:
+    """How a command ended, in words."""
     if measured.signal is not None:
         return f"by signal {measured.signal}"
     if measured.exit_code is not None:
@@ -75,7 +206,9 @@ def _energy(measured: Measurement, column: str) -> str:
     joules = getattr(measured.energy, column)
     if joules is None:
         return f"not known: {measured.energy.null_reasons.get(column, 'no reason given')}"
+    unsure_j = measured.energy.uncertainty_j.get(column)
+    about = f" ± {energy_text(unsure_j)}" if unsure_j is not None else ""
     power_w = measured.energy.gpu_power_mean_w if column == "gpu_energy_j" else None
     mean = f", mean {power_w:.1f} W" if power_w is not None else ""
     source = measured.energy.energy_sources.get(column, "").partition(", unit ")[0]
-    return f"{energy_text(joules)}{mean}" + (f" ({source})" if source else "")
+    return f"{energy_text(joules)}{about}{mean}" + (f" ({source})" if source else "")

@@ -73,8 +73,15 @@ COMMANDS: tuple[CommandSpec, ...] = (
     ),
     CommandSpec(
         "measure",
-        "run any command contained and measured",
-        ("profiler measure -- python train.py --epochs 3", "profiler measure --json -- sleep 2"),
+        "run any command contained and measured, once or many times, alone or against another one",
+        (
+            "profiler measure -- python train.py --epochs 3",
+            "profiler measure --json -- sleep 2",
+            "seq 1000000 | profiler measure --result /dev/stderr -- sort -rn | head -n 3",
+            "profiler measure --repeat 20 --warmup 2 -- python train.py",
+            "profiler measure --repeat 10 --vs 'python train.py --batch-size 256' -- python train.py --batch-size 64",
+            "profiler measure --repeat 5 --input data.csv --output /dev/null -- sort",
+        ),
     ),
     CommandSpec(
         "show",
@@ -139,6 +146,17 @@ def _int_from(text: str, lowest: int) -> int:
         value = lowest - 1
     if value < lowest:
         raise argparse.ArgumentTypeError(f"expected a whole number >= {lowest}, got {text!r}")
+    return value
+
+
+def positive_seconds(text: str) -> float:
+    """A number of seconds above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, got {text!r}")
     return value
 
 
@@ -331,7 +349,45 @@ def _doctor(parser: Parser) -> None:
 
 
 def _measure(parser: Parser) -> None:
-    parser.usage = "profiler measure [--json] [--allow-uncontained] -- COMMAND ..."
+    parser.usage = (
+        "profiler measure [--json] [--timeout S] [--input FILE] [--output FILE] [--result FILE] -- COMMAND ...\n"
+        "       profiler measure [--repeat N] [--warmup N] [--vs 'OTHER COMMAND'] [options] -- COMMAND ..."
+    )
+    parser.add_argument(
+        "--repeat",
+        metavar="N",
+        type=positive_int,
+        help="measure it N times: mean, spread and interval of confidence (default 1; 10 with --warmup or --vs)",
+    )
+    parser.add_argument(
+        "--warmup", metavar="N", type=natural_int, default=0, help="run it N times before, without counting those"
+    )
+    parser.add_argument(
+        "--vs",
+        dest="versus",
+        metavar="COMMAND",
+        help="measure this command too, in turn with the first (ABBA), and compare them; quoted as one argument, "
+        "split as a shell splits words, but not run by a shell",
+    )
+    parser.add_argument(
+        "--input",
+        metavar="FILE",
+        help="what each run of the command reads as its stdin; - is this program's own stdin, read once "
+        "(default: a single run reads this program's stdin, repeated ones /dev/null)",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="append stdout and stderr of the command to FILE (default: they pass through; with --json both to stderr)",
+    )
+    parser.add_argument(
+        "--result",
+        metavar="FILE",
+        help="write the measurement to FILE instead of stdout, which is then the command's alone, as in a pipe",
+    )
+    parser.add_argument(
+        "--timeout", metavar="S", type=positive_seconds, help="end each run of the command after S seconds"
+    )
     _json(parser, "the measurement")
     parser.add_argument(
         "--allow-uncontained",

@@ -40,13 +40,15 @@ Why = Literal[
 @dataclass(frozen=True)
 class Command:
     """What to run. `stdout`: a file to append to, a descriptor, or None for this process's own stdout and stderr;
-    stderr goes where stdout goes. `env` is the whole environment. `timeout_s` counts from the trainer's start;
+    stderr goes where stdout goes. `stdin`: a descriptor, or None for /dev/null. `env` is the whole environment.
+    `timeout_s` counts from the trainer's start;
     `grace_s` lies between TERM and KILL. `labels` (session, run, attempt, role) are shown in the keeper's argv."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
     cwd: Path
     stdout: Path | int | None = None
+    stdin: int | None = None
     timeout_s: float | None = None
     grace_s: float = 5.0
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -329,12 +331,13 @@ def _start_in(command: Command, watch_pids: Sequence[int], tier: str) -> Contain
         watched = {_pidfd(ours, os.getpid()): "lease_closed"}
         watched.update({_pidfd(ours, pid): "owner_gone" for pid in watch_pids})
         stdout, stderr = _outputs(ours, command.stdout)
+        stdin = _input(ours, command.stdin)
         lease_read, lease = _pipe()
         ours.enter_context(lease_read)
         report, report_write = _pipe()
         ours.enter_context(report_write)
         spec = {
-            "tier": tier, "lease": lease_read.fileno(), "watched": watched, "stdout": stdout, "stderr": stderr,
+            "tier": tier, "lease": lease_read.fileno(), "watched": watched, "stdin": stdin[0] if stdin else None, "stdout": stdout, "stderr": stderr,
             "argv": [os.fsencode(part) for part in command.argv],
             "env": {os.fsencode(name): os.fsencode(value) for name, value in command.env.items()},
             "cwd": os.fsencode(command.cwd),
@@ -345,7 +348,7 @@ def _start_in(command: Command, watch_pids: Sequence[int], tier: str) -> Contain
             stdin=_memory_file(ours, marshal.dumps(spec)),
             stdout=subprocess.DEVNULL,
             stderr=report_write,
-            pass_fds=sorted({lease_read.fileno(), stdout, stderr, *watched}),
+            pass_fds=sorted({lease_read.fileno(), *stdin, stdout, stderr, *watched}),
             # the trainer's environment is in the spec; this is what some Pythons need to load at all
             env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
             cwd="/",
@@ -411,6 +414,18 @@ def _outputs(ours: ExitStack, target: Path | int | None) -> tuple[int, int]:
         raise CannotRunError(f"cannot write the run's output to {target}: {error.strerror}") from error
     ours.callback(os.close, fd)
     return fd, fd
+
+
+def _input(ours: ExitStack, source: int | None) -> list[int]:
+    """A copy of the descriptor that the trainer reads as its stdin, if it has one."""
+    if source is None:
+        return []
+    try:
+        fd = os.dup(source)
+    except OSError as error:
+        raise CannotRunError(f"cannot read the command's input from descriptor {source}: {error.strerror}") from error
+    ours.callback(os.close, fd)
+    return [fd]
 
 
 def _pipe() -> tuple[FileIO, FileIO]:

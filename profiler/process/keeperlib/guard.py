@@ -24,6 +24,7 @@ class Spec:
         self.tier: str = fields["tier"]
         self.lease: int = fields["lease"]
         self.watched: dict[int, str] = fields["watched"]
+        self.stdin: int | None = fields["stdin"]  # None: /dev/null, which descriptor 0 is already
         self.stdout: int = fields["stdout"]
         self.stderr: int = fields["stderr"]
         self.argv: list[bytes] = fields["argv"]
@@ -33,7 +34,10 @@ class Spec:
         self.grace_s: float = fields["grace_s"]
 
     def descriptors(self) -> set[int]:
-        return {self.lease, self.stdout, self.stderr, *self.watched}
+        return {self.lease, self.stdout, self.stderr, *self.watched, *self.inputs()}
+
+    def inputs(self) -> set[int]:
+        return set() if self.stdin is None else {self.stdin}
 
 
 class Guard:
@@ -213,7 +217,7 @@ class Guard:
         if self.trainer == 0:
             self.become_trainer(started_write)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
-        for fd in {started_write, self.spec.stdout, self.spec.stderr}:
+        for fd in {started_write, self.spec.stdout, self.spec.stderr, *self.spec.inputs()}:
             os.close(fd)
         if self.spec.timeout_s is not None:
             self.deadline_ns = self.t0_ns + int(self.spec.timeout_s * 1e9)
@@ -226,6 +230,8 @@ class Guard:
             reset_signals()
             self.tier.adopt()
             os.setsid()
+            for fd in self.spec.inputs():
+                os.dup2(fd, 0)
             os.dup2(self.spec.stdout, 1)
             os.dup2(self.spec.stderr, 2)
             step = f"enter the working directory {os.fsdecode(self.spec.cwd)!r}"
