@@ -153,7 +153,7 @@ class Session:
         """A node's rows of the trace within `span`, by time; only `columns` (t_mono_ns among them) if given."""
         tables = read_tables(self.folder.samples_of(node_id), lambda path: _read_span(path, span, columns))
         empty = arrow_schema(SAMPLES).empty_table()
-        table = pa.concat_tables([empty.select(columns or empty.column_names), *tables], promote_options="default")
+        table = pa.concat_tables([empty.select(list(columns or empty.column_names)), *tables], promote_options="default")
         return table.sort_by([("t_mono_ns", "ascending")])
 
     def export_energy(self, run_id: str) -> list[Path]:
@@ -259,7 +259,7 @@ def _read_span(path: Path, span: SampleSpan, columns: Sequence[str] | None) -> p
         ("t_mono_ns", "<=", span.end_ns),
     ]
     with _damage_named(path):
-        return pq.read_table(path, columns=columns, filters=inside, partitioning=None)
+        return pq.read_table(path, columns=columns and list(columns), filters=inside, partitioning=None)
 
 
 @contextmanager
