@@ -132,6 +132,20 @@ _ALL = (
         "the program ignores or changes it every time",
     ),
     _fail(
+        "imported_failure",
+        "the record that the run was imported from does not call it a success",
+        "what the record says",
+        False,
+        "it is history",
+    ),
+    _fail(
+        "imported_unproven",
+        "imported, and nothing in the old files can prove a success",
+        "what is missing",
+        False,
+        "it is history",
+    ),
+    _fail(
         "background_failed",
         "the background did not start, or ended for good before the foreground",
         "which of these, and the exit codes",
@@ -190,6 +204,12 @@ _ALL = (
         "unsafe", "uncontained", "the run's processes could not be contained for certain", "the kind of containment"
     ),
     _state(
+        "unsafe",
+        "conditions_unknown",
+        "imported from a tool that contained nothing and did not look who else was on the GPU",
+        "what is not recorded",
+    ),
+    _state(
         "note",
         "counter_integral_gap",
         "energy counter and integrated power trace differ",
@@ -217,6 +237,7 @@ _ALL = (
         "no energy source at all is readable here; the energy columns are null",
         "each energy column and why it is null",
     ),
+    _state("note", "imported", "taken over from the record of an older tool", "the findings of the import's audit"),
     _state(
         "note",
         "effective_unknown",

@@ -1,8 +1,9 @@
 """The session's diary: append-only JSON lines, each on disk before the call returns. It decides nothing.
 
 Events: session_created, attempt_started, attempt_finished, attempt_refused (the gate stayed closed),
-attempt_not_executed (ended before its trainer began), interrupted, session_finished; each with what applies of run_id, attempt, node_id, boot_id, pid, and always with t_utc. A line that a crash cut short is passed over by readers
-and closed by the next writer, so it never spoils its neighbour.
+attempt_not_executed (ended before its trainer began), interrupted, session_finished, imported (the whole session comes
+from another tool's files); each with what applies of run_id, attempt, node_id, boot_id, pid, and always with t_utc. A
+line that a crash cut short is passed over by readers and closed by the next writer, so it never spoils its neighbour.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ ATTEMPT_REFUSED = "attempt_refused"
 ATTEMPT_NOT_EXECUTED = "attempt_not_executed"
 INTERRUPTED = "interrupted"
 SESSION_FINISHED = "session_finished"
+IMPORTED = "imported"
 
 
 @dataclass(frozen=True)
