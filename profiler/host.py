@@ -80,6 +80,19 @@ def shift(before: Anchor, after: Anchor) -> ClockShift:
     return ClockShift(slept_ns / 1e9, stepped_ns / 1e9)
 
 
+def cpu_busy_s(proc: Path = PROC) -> float | None:
+    """CPU seconds since boot that all CPUs of the node together were busy, in steps of 10 ms; None where nobody
+    tells. Guests are in the user's time already; stolen time was nobody's here."""
+    try:
+        fields = (proc / "stat").read_text().partition("\n")[0].split()[1:8]
+    except OSError:
+        return None
+    if len(fields) < 7 or not all(field.isdigit() for field in fields):
+        return None
+    user, nice, system, _idle, _iowait, irq, softirq = map(int, fields)
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
 def oom_kills(proc: Path = PROC) -> int | None:
     """How many processes the kernel's out-of-memory killer has ended since boot; None where it does not tell."""
     try:

@@ -120,8 +120,9 @@ def measure_once(command: Command, meter: Meter, *, allow_uncontained: bool) -> 
         with start(command, allow_uncontained=allow_uncontained) as process:
             before = meter.sources.boundary(meter.gpu_uuids, edge="start")
             process.release()
-            report = process.wait(None)
+            process.wait_for_trainer()
             after = meter.sources.boundary(meter.gpu_uuids, edge="end")
+            report = process.wait(None)
         assert report is not None, "waiting without a limit ends with a report"
         t0_ns, t1_ns = report.t0_ns or before.t_ns, report.t1_ns or after.t_ns
         time.sleep(EDGE_TICKS / meter.sampler.rate_hz)

@@ -8,7 +8,6 @@ number or has its reason in `null_reasons`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from fractions import Fraction
 from typing import Final
 
 from profiler import host
@@ -16,6 +15,7 @@ from profiler.energy import counters
 from profiler.energy.counted import ledger, note_if_short, source_text
 from profiler.energy.counters import CounterEnergy, CounterInfo, Unavailable
 from profiler.energy.coverage import Coverage, cover
+from profiler.energy.cpu_edges import to_the_edges
 from profiler.energy.figures import ENERGIES, FIGURES, GPU_FIGURES, EnergyAccount, Sheet, Window
 from profiler.energy.gpu_account import write_gpus
 from profiler.energy.sample import Sample
@@ -56,6 +56,7 @@ def account(
         energy_sources=sheet.sources,
         null_reasons=sheet.nulls,
         uncertainty_j=sheet.uncertainty_j,
+        uncertainty_parts_j=sheet.parts_j,
         observations=tuple(sheet.observations),
     )
 
@@ -74,12 +75,14 @@ def _write_cpu(sheet: Sheet, window: Window, sources: Sources, scope: str, colum
         sheet.put(column, None, failed[1].null_reason)
         _note_hole(sheet, *failed, coverage)
         return
-    energy_j = float(sum(Fraction(info.joules_per_unit) * (result.units or 0) for info, result in ledgers))
-    info = ledgers[0][0]
-    sheet.put(column, energy_j, None)
-    sheet.sources[column] = source_text(ledgers, window)
-    edges_s = window.outside_s(info.name) + 2 * info.period_s
-    sheet.uncertainty_j[column] = energy_j / window.between_s(info.name) * edges_s
+    found = to_the_edges(window, ledgers)
+    sheet.put(column, found.energy_j if found.energy_j > 0 else None, counters.BELOW_STEP)
+    before_s, after_s = found.outside_s
+    sheet.sources[column] = (
+        f"{source_text(ledgers, window)}, read {1000 * before_s:.1f} ms before the start and {1000 * after_s:.1f} ms "
+        f"after the end, taken off at the power outside, +- {found.half_width_j:.3g} J"
+    )
+    sheet.unsure(column, found.parts_j)
     note_if_short(sheet, window, max(info.period_s for info, _ in ledgers), column)
 
 
@@ -90,7 +93,7 @@ def _unavailable(unavailable: Iterable[Unavailable], scope: str) -> str | None:
 def _note_hole(sheet: Sheet, info: CounterInfo, result: CounterEnergy, coverage: Coverage) -> None:
     if result.null_reason == counters.WRAP_AMBIGUOUS:
         evidence = f"{info.name}: {coverage.longest_hole_s:.1f} s without a reading could hide a wrap of the counter"
-        sheet.note("sampler_gap", evidence)
+        sheet.note("sampler_gap", evidence, start_ns=coverage.hole_ns[0], end_ns=coverage.hole_ns[1])
 
 
 def _write_cpu_total(sheet: Sheet) -> None:
@@ -100,7 +103,7 @@ def _write_cpu_total(sheet: Sheet) -> None:
     sheet.put("cpu_energy_total_j", total_j, missing)
     if total_j is not None:
         sheet.sources["cpu_energy_total_j"] = "cpu_package_energy_j + dram_energy_j"
-        sheet.uncertainty_j["cpu_energy_total_j"] = sum(sheet.uncertainty_j[part] for part in parts)
+        sheet.unsure("cpu_energy_total_j", {part: sheet.uncertainty_j[part] for part in parts})
 
 
 def _write_gpu(sheet: Sheet, window: Window, sources: Sources, uuids: Sequence[str], coverage: Coverage) -> None:

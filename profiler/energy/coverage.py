@@ -16,7 +16,12 @@ class Coverage:
 
     samples: int
     missed: int
-    longest_hole_s: float
+    hole_ns: tuple[int, int]
+    """Start and end of the longest time without a reading (CLOCK_MONOTONIC)."""
+
+    @property
+    def longest_hole_s(self) -> float:
+        return (self.hole_ns[1] - self.hole_ns[0]) / 1e9
 
 
 def cover(samples: Iterable[Sample], t0_ns: int, t1_ns: int) -> Coverage:
@@ -26,16 +31,16 @@ def cover(samples: Iterable[Sample], t0_ns: int, t1_ns: int) -> Coverage:
     period_ns = _period_ns(rows)
     inside = [row for row in rows if t0_ns <= _due_ns(row) < t1_ns]
     read = [row.t_mono_ns for row in inside if not row.missed]
-    hole_s = max(b - a for a, b in pairwise([t0_ns, *sorted(read), max(t1_ns, *read, t0_ns)])) / 1e9
+    hole_ns = max(pairwise([t0_ns, *sorted(read), max(t1_ns, *read, t0_ns)]), key=lambda pair: pair[1] - pair[0])
     if not inside:
         lost = int((t1_ns - t0_ns) // period_ns) if period_ns else 0
-        return Coverage(lost, lost, hole_s)
+        return Coverage(lost, lost, hole_ns)
     absent = sum(_absent(a, b, period_ns) for a, b in pairwise(inside))
     if period_ns:
         absent += int((_due_ns(inside[0]) - t0_ns) // period_ns) + int((t1_ns - 1 - _due_ns(inside[-1])) // period_ns)
     thinned = _thinned(inside)
     missed = sum(1 for row in inside if row.missed)
-    return Coverage(len(inside) + absent + thinned, missed + absent, hole_s)
+    return Coverage(len(inside) + absent + thinned, missed + absent, hole_ns)
 
 
 def _due_ns(row: Sample) -> int:

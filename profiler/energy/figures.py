@@ -5,6 +5,7 @@ It computes nothing (account, gpu_account do).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
@@ -22,8 +23,9 @@ class EnergyAccount:
     `cpu_package_energy_j` is the sum over the node's packages. With several GPUs energies, powers and memory are sums
     over them, temperature and utilisation are means and maxima. `samples` are the ticks of the grid in the window,
     `samples_missed` those of them that were not read. `energy_sources` says for each energy column where it comes from;
-    `uncertainty_j` how far it can be off at the edges of the window, in J. `observations` is all that was seen of the
-    conditions, `findings` what of it holds by the limits of `profiler.reasons`."""
+    `uncertainty_j` the half width of the interval that holds the truth in 95 of 100 windows, in J (what the sensor
+    itself is off by is not in it), `uncertainty_parts_j` what that is made of, as "<column>.<cause>". `observations` is
+    all that was seen of the conditions, `findings` what of it holds by the limits of `profiler.reasons`."""
 
     cpu_package_energy_j: float | None = None
     dram_energy_j: float | None = None
@@ -43,6 +45,7 @@ class EnergyAccount:
     energy_sources: Mapping[str, str] = field(default_factory=dict)
     null_reasons: Mapping[str, str] = field(default_factory=dict)
     uncertainty_j: Mapping[str, float] = field(default_factory=dict)
+    uncertainty_parts_j: Mapping[str, float] = field(default_factory=dict)
     observations: tuple[Finding, ...] = ()
 
     @property
@@ -63,6 +66,7 @@ class Sheet:
     nulls: dict[str, str] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     uncertainty_j: dict[str, float] = field(default_factory=dict)
+    parts_j: dict[str, float] = field(default_factory=dict)
     observations: list[Finding] = field(default_factory=list)
 
     def put(self, column: str, value: float | None, reason: str | None) -> None:
@@ -70,6 +74,12 @@ class Sheet:
             self.values[column] = value
         else:
             self.nulls[column] = reason or counters.NO_READING
+
+    def unsure(self, column: str, parts_j: Mapping[str, float]) -> None:
+        """The +- of a figure, from its independent causes (half widths in J)."""
+        if column in self.values:
+            self.uncertainty_j[column] = math.sqrt(sum(part**2 for part in parts_j.values()))
+            self.parts_j |= {f"{column}.{cause}": part for cause, part in parts_j.items()}
 
     def note(self, reason: str, evidence: str, value: float | None = None, **more: Any) -> None:
         """Something seen of the conditions. With a `value` it is a finding only where that crosses the threshold."""

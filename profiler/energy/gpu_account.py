@@ -44,7 +44,9 @@ def write_gpus(
         if texts and reason is None:
             sheet.sources[column] = "; ".join(texts)
         if reason is None and column in sheets[0].uncertainty_j:
-            sheet.uncertainty_j[column] = sum(one.uncertainty_j.get(column, 0.0) for one in sheets)
+            causes = [name for name in sheets[0].parts_j if name.startswith(f"{column}.")]
+            sums = {name.partition(".")[2]: sum(one.parts_j.get(name, 0.0) for one in sheets) for name in causes}
+            sheet.unsure(column, sums)
     for one in sheets:
         sheet.observations.extend(one.observations)
     if len(uuids) > 1:
@@ -119,6 +121,7 @@ def _write_power(sheet: Sheet, window: Window, trace: _Trace, integrated: Integr
             f"nvml {trace.kind} power, trapezoids over {integrated.samples} samples in {window.duration_s:.3f} s, "
             f"largest distance {integrated.largest_hole_s:.3f} s"
         )
+        sheet.unsure("gpu_energy_integral_j", integral.unsure_j(trace.points, window.t0_ns, window.t1_ns))
 
 
 def _write_energy(
@@ -137,16 +140,18 @@ def _write_energy(
         sheet.put("gpu_energy_j", None, result.null_reason)
         return
     info = counter.info
-    energy_j, half_width_j, how = _at_the_edges(window, info, result.joules, trace)
+    energy_j, parts_j, how = _at_the_edges(window, info, result.joules, trace)
     sheet.put("gpu_energy_j", energy_j, counters.BELOW_STEP)
     sheet.sources["gpu_energy_j"] = f"{source_text([(info, result)], window)}, {how}"
-    sheet.uncertainty_j["gpu_energy_j"] = half_width_j
+    sheet.unsure("gpu_energy_j", parts_j)
     note_if_short(sheet, window, info.period_s, "gpu_energy_j")
     _compare_paths(sheet, window, info.name, result.joules, trace.points)
 
 
-def _at_the_edges(window: Window, info: CounterInfo, joules: float, trace: _Trace) -> tuple[float | None, float, str]:
-    """The counter's energy moved from its own steps to the edges of the window: J, +- J, and how it was done.
+def _at_the_edges(
+    window: Window, info: CounterInfo, joules: float, trace: _Trace
+) -> tuple[float | None, dict[str, float], str]:
+    """The counter's energy moved from its own steps to the edges of the window: J, +- J by cause, and how it was done.
 
     None where less than nothing is left: the window is shorter than what its edges are unsure by."""
     name = info.name
@@ -158,7 +163,8 @@ def _at_the_edges(window: Window, info: CounterInfo, joules: float, trace: _Trac
     caught = sum(name in boundary.steps for boundary in (window.start, window.end))
     half_width_j = edges.half_width_j(first, last)
     how = f"{caught} of 2 edges at a step of the counter, interpolated by power: {energy_j - joules:+.2f} J"
-    return (energy_j if energy_j > 0 else None), half_width_j, f"{how}, +- {half_width_j:.2f} J"
+    parts_j = {"start": edges.half_width_j(first), "end": edges.half_width_j(last), "resolution": info.joules(1)}
+    return (energy_j if energy_j > 0 else None), parts_j, f"{how}, +- {half_width_j:.2f} J"
 
 
 def _energy_from_power(sheet: Sheet, integrated: Integral, coverage: Coverage) -> None:
@@ -166,9 +172,10 @@ def _energy_from_power(sheet: Sheet, integrated: Integral, coverage: Coverage) -
     sheet.put("gpu_energy_j", integrated.energy_j, sheet.nulls.get("gpu_energy_integral_j"))
     if integrated.energy_j is not None:
         sheet.sources["gpu_energy_j"] = "no energy counter on this board; " + sheet.sources["gpu_energy_integral_j"]
+        sheet.unsure("gpu_energy_j", {"integral": sheet.uncertainty_j["gpu_energy_integral_j"]})
     elif integrated.null_reason == integral.HOLE:
         hole = f"{coverage.longest_hole_s:.1f} s without a power reading, and the board has no energy counter"
-        sheet.note("sampler_gap", hole)
+        sheet.note("sampler_gap", hole, start_ns=coverage.hole_ns[0], end_ns=coverage.hole_ns[1])
 
 
 def _compare_paths(sheet: Sheet, window: Window, name: str, counter_j: float, points: Sequence[Point]) -> None:

@@ -5,6 +5,7 @@ It knows no device; it refuses to bridge a hole in the trace that is too large t
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,6 +53,22 @@ def integrate(points: Sequence[Point], t0_ns: int, t1_ns: int) -> Integral:
         return Integral(None, HOLE, inside, hole_s)
     energy_j = sum((a.power_w + b.power_w) / 2 * (b.t_ns - a.t_ns) for a, b in pairwise(curve)) / 1e9
     return Integral(energy_j, None, inside, hole_s)
+
+
+def unsure_j(points: Sequence[Point], t0_ns: int, t1_ns: int) -> dict[str, float]:
+    """The +- of an integral by cause, in J (95 of 100): `edges`, where the curve is cut between two samples, and
+    `sampling`, what the power does between them, judged by how far neighbours lie apart. Bursts that keep step with the
+    samples (aliasing) are not in it: only the counter shows those."""
+    curve = _around(points, t0_ns, t1_ns)
+    if len(curve) < 2:
+        return {}
+    seconds = (curve[-1].t_ns - curve[0].t_ns) / 1e9 / (len(curve) - 1)
+    spread_w = math.sqrt(sum((b.power_w - a.power_w) ** 2 for a, b in pairwise(curve)) / (2 * (len(curve) - 1)))
+    at_an_edge_w = (abs(curve[1].power_w - curve[0].power_w), abs(curve[-1].power_w - curve[-2].power_w))
+    return {
+        "edges": 2 * math.hypot(*at_an_edge_w) * seconds / math.sqrt(12),
+        "sampling": 2 * spread_w * seconds * math.sqrt(len(curve)) / math.sqrt(12),
+    }
 
 
 def _around(points: Sequence[Point], t0_ns: int, t1_ns: int) -> Sequence[Point]:

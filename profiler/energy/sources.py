@@ -30,12 +30,14 @@ PROBE_INTERVAL_S: Final = 0.005
 class Boundary:
     """One edge of a window: when its reading began, every counter's reading by counter name, and the three clocks.
 
-    `steps` has the counters that were caught in the moment they moved (edges)."""
+    `steps` has the counters that were caught in the moment they moved (edges). `cpu_busy_s`: CPU seconds since boot
+    that the node's CPUs were busy."""
 
     t_ns: int
     readings: Mapping[str, Reading]
     anchor: host.Anchor | None = None
     steps: Mapping[str, Step] = field(default_factory=dict)
+    cpu_busy_s: float | None = None
 
 
 @dataclass
@@ -75,16 +77,22 @@ class Sources:
         uuids = [gpu_uuid] if isinstance(gpu_uuid, str) else list(gpu_uuid or ())
         gpus = [self.gpu_counters[uuid] for uuid in uuids if uuid in self.gpu_counters]
         cpu: dict[str, Reading] = {}
+        busy_s = None
         if edge == "end":
-            cpu = {counter.info.name: _boundary_reading(counter, clock_ns) for counter in self.counters}
+            cpu, busy_s = self._read_cpu(clock_ns)
         if edge is not None and align:
             gpu, steps = edges.catch_steps(gpus, clock_ns)
         else:
             gpu, steps = {counter.info.name: _boundary_reading(counter, clock_ns) for counter in gpus}, {}
-        if edge != "end":
-            cpu = {counter.info.name: _boundary_reading(counter, clock_ns) for counter in self.counters}
         anchor = host.anchor() if clock_ns is time.monotonic_ns else None
-        return Boundary(t_ns, {**cpu, **gpu}, anchor, steps)
+        if edge != "end":
+            cpu, busy_s = self._read_cpu(clock_ns)
+        return Boundary(t_ns, {**cpu, **gpu}, anchor, steps, busy_s)
+
+    def _read_cpu(self, clock_ns: Clock) -> tuple[dict[str, Reading], float | None]:
+        """The CPU's counters and its busy time, as close together as can be."""
+        busy_s = host.cpu_busy_s() if clock_ns is time.monotonic_ns else None
+        return {counter.info.name: _boundary_reading(counter, clock_ns) for counter in self.counters}, busy_s
 
     def close(self) -> None:
         """Closes every source; safe to call again."""

@@ -154,6 +154,11 @@ class ContainedProcess:
             self._sleep(left_s)
         return report
 
+    def wait_for_trainer(self) -> None:
+        """Blocks until the trainer itself has ended: what it left behind may still be there, `wait` waits for that."""
+        while self.poll() is None and self.t1_ns is None:
+            self._sleep(0.1)
+
     def stop(self, grace_s: float | None = None) -> ExitReport:
         """TERM to the trainer, KILL to everything `grace_s` later (None: the command's own, 0: at once). Returns when
         the kernel has emptied the run. A keeper that does not answer is killed, and the run with it. Interrupted
@@ -337,7 +342,8 @@ def _start_in(command: Command, watch_pids: Sequence[int], tier: str) -> Contain
         report, report_write = _pipe()
         ours.enter_context(report_write)
         spec = {
-            "tier": tier, "lease": lease_read.fileno(), "watched": watched, "stdin": stdin[0] if stdin else None, "stdout": stdout, "stderr": stderr,
+            "tier": tier, "lease": lease_read.fileno(), "watched": watched,
+            "stdin": stdin[0] if stdin else None, "stdout": stdout, "stderr": stderr,
             "argv": [os.fsencode(part) for part in command.argv],
             "env": {os.fsencode(name): os.fsencode(value) for name, value in command.env.items()},
             "cwd": os.fsencode(command.cwd),
