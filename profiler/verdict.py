@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from profiler.events import DATA_MISSING, TrainerEvents
 from profiler.metrics import Outcome
-from profiler.reasons import REASONS, THRESHOLDS, Level, limits
+from profiler.reasons import REASONS as REASONS
+from profiler.reasons import THRESHOLDS, Level, limits
 
 if TYPE_CHECKING:
     from profiler.workloads import ModelSpec

@@ -21,7 +21,9 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def config(folder: Path, experiments: list[dict[str, Any]], **top: Any) -> Path:
-    """A config file with `experiments` in `folder`."""
+    """A config file with `experiments` in `folder`. Whoever else uses the CPUs here meanwhile is no subject of a test,
+    unless it says so."""
+    top = {"thresholds": {"cpu_contention": 1e6}, **top}
     path = folder / "campaign.yaml"
     path.write_text(yaml.safe_dump({"name": "test", "seed": 1, "mode": "default", **top, "experiments": experiments}))
     return path
@@ -33,11 +35,12 @@ def quick(**values: Any) -> dict[str, Any]:
 
 
 def pair(foreground: Mapping[str, Any], background: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """A run of the quick trainer beside another one, which works (the CPU) unless it is told another behaviour."""
     partner = {"repo": "quick", "model": "quick"}
     return {
         "mode": "parallel",
         "foreground": {**partner, "mode": "default", "hyperparameters": dict(foreground)},
-        "background": {**partner, "hyperparameters": dict(background)},
+        "background": {**partner, "hyperparameters": {"behaviour": "work", **background}},
         **more,
     }
 

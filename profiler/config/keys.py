@@ -25,6 +25,7 @@ from profiler.config.kinds import (
     PathOrMap,
     Text,
 )
+from profiler.config.limits import Limits
 
 LEVEL_NAMES = {"C": "the campaign (top level)", "E": "an experiment item", "F": "`foreground`", "B": "`background`"}
 MAX_RUNS = 1_000_000
@@ -163,8 +164,9 @@ KEYS: tuple[Key, ...] = (
     Key("gate", "C", GATE, "{max_wait_seconds: 300, memory_margin_mib: 64}",
         "What is checked before each run, and how long it may take.", optional=True),
     Key("sampling", "C", SAMPLING, "{rate_hz: 10}", "Samples a second, 1 to 100.", optional=True),
-    Key("thresholds", "C", MapOf("mapping reason -> number", Number()), "{}", "Limits of the verdicts.",
-        issue="06", is_later=bool, not_yet="all", optional=True),
+    Key("thresholds", "C", Limits(), "{}",
+        "Limits of the verdicts, in the unit of each; stored with the session and used again by `profiler reprocess`.",
+        optional=True),
     Key("data", "CEFB", PathOrMap(), "PROFILER_DATA", "Folder with the data sets, for all or by repository.",
         optional=True),
     Key("size", "CEFB", Choice("full", "reduced"), "full",

@@ -83,6 +83,8 @@ def _reason(name: str, row: Mapping[str, Any]) -> str:
         return "ended_by_signal"
     if name in ("timeout_seconds", "cpus", "seed"):
         return "not_set"
+    if name == "imported_figures":
+        return "not_imported"
     return "not_recorded"
 
 
@@ -114,6 +116,8 @@ def _array(column: Column, values: list[Any]) -> pa.Array:
 def _encode(column: Column, value: Any) -> Any:
     if value is None:
         return None
+    if column.json_values and pa.types.is_list(column.type):
+        return [value_to_json(item) for item in value]
     if column.json_values:
         return [(str(name), value_to_json(item)) for name, item in value.items()]
     if pa.types.is_map(column.type):
@@ -145,6 +149,8 @@ def _decode_all(column: Column, data: pa.Table) -> list[Any]:
 def _decode(column: Column, value: Any) -> Any:
     if value is None:
         return None
+    if column.json_values and pa.types.is_list(column.type):
+        return [json.loads(text) for text in value]
     if column.json_values:
         return {name: json.loads(text) for name, text in value}
     if pa.types.is_map(column.type):

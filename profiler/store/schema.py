@@ -15,7 +15,9 @@ import pyarrow as pa
 
 from profiler._version import __version__
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1: the first. 2: `runs` has observations, thresholds, oom_kills, cooling_end. Columns that a file lacks because it is
+older are null with the reason `older_schema`."""
 
 TEXT = pa.string()
 INT = pa.int64()
@@ -40,7 +42,7 @@ class Column:
     meaning: str
     null_reasons: tuple[str, ...] = ()
     json_values: bool = False
-    """For map<string,string>: each value is JSON text, decoded to its own type by the reader."""
+    """Of a map<string,string> or list<string>: each value is JSON text, decoded to its own type by the reader."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,9 @@ NO_DEVICE = (*NOT_STARTED, "no_gpu", "no_gpu_used", "gpu_not_visible", "nvml_lib
 NO_GPU = (*NO_DEVICE, "nvml_not_supported", "counter_not_advancing", "window_below_counter_step")
 NO_TRACE = (*NO_DEVICE, "nvml_not_supported", "no_sample_in_window")
 NO_INTEGRAL = (*NO_DEVICE, "no_power_samples", "trace_gap", "trace_does_not_cover_window")
-NO_SPLIT = (*NO_DEVICE, "shares_not_separated")
+NO_SPLIT = (*NO_DEVICE, "no_idle_baseline: ...", "processes_not_told_apart: ...")
+NO_IDLE = (*NO_DEVICE, "no_idle_samples", "not_idle", "idle_power_not_steady")
+NOT_APART = (*NO_DEVICE, "no_background", "processes_not_told_apart")
 SOLO = ("not_run", "no_background")
 UNSET = ("not_run", "not_set")
 NOT_RECORDED = (*NOT_STARTED, "not_recorded")
@@ -213,9 +217,57 @@ RUNS = Table(
         ),
         Column("gpu_energy_foreground_j", FLOAT, "J", "part attributed to the foreground", NO_SPLIT),
         Column("gpu_energy_background_j", FLOAT, "J", "part attributed to the background", NO_SPLIT),
-        Column("gpu_energy_idle_j", FLOAT, "J", "part the idle GPU would have used", NO_SPLIT),
-        Column("gpu_energy_other_j", FLOAT, "J", "part attributed to strangers", NO_SPLIT),
+        Column(
+            "gpu_energy_idle_j",
+            FLOAT,
+            "J",
+            "part the idle GPU would have used: gpu_idle_power_w over the window",
+            NO_SPLIT,
+        ),
+        Column(
+            "gpu_energy_other_j",
+            FLOAT,
+            "J",
+            "part of strangers, and what is above idle while no process was seen working; the four parts are"
+            " gpu_energy_j",
+            NO_SPLIT,
+        ),
+        Column(
+            "gpu_attribution_method",
+            TEXT,
+            "",
+            "how the parts were found: above_idle (solo run), time_slice, time_slice_weighted, solo_calibration",
+            NO_SPLIT,
+        ),
+        Column(
+            "gpu_attribution_confidence",
+            TEXT,
+            "",
+            "high, medium or low: how much of the energy above idle fell into time in which somebody was seen working",
+            NO_SPLIT,
+        ),
+        Column(
+            "gpu_energy_foreground_sm_ratio_j",
+            FLOAT,
+            "J",
+            "for comparison, the plain figure: the whole energy by the partners' mean SM activity",
+            NOT_APART,
+        ),
+        Column("gpu_energy_background_sm_ratio_j", FLOAT, "J", "the same of the background", NOT_APART),
+        Column(
+            "gpu_sm_foreground_percent", FLOAT, "%", "mean share of the SMs that the foreground kept busy", NOT_APART
+        ),
+        Column("gpu_sm_background_percent", FLOAT, "%", "the same of the background", NOT_APART),
+        Column("gpu_idle_power_w", FLOAT, "W", "the idle GPU's power right before the attempt", NO_IDLE),
+        Column("gpu_idle_power_uncertainty_w", FLOAT, "W", "its +- (95 of 100)", NO_IDLE),
         Column("energy_sources", TEXT_MAP, "", "energy column -> source and scope of its figure", NOT_RECORDED),
+        Column(
+            "imported_figures",
+            NUMBER_MAP,
+            "as the older tool named them",
+            "every number of the record that an imported run comes from, untouched: energies, then perf_<metric>",
+            ("not_run", "not_imported"),
+        ),
         Column("energy_uncertainty_j", NUMBER_MAP, "J", "energy column -> +- at the window's edges", NOT_RECORDED),
         Column("gpu_power_mean_w", FLOAT, "W", "time-weighted mean of the power trace", NO_INTEGRAL),
         Column("gpu_power_min_w", FLOAT, "W", "lowest sample", NO_TRACE),
@@ -227,6 +279,14 @@ RUNS = Table(
         ),
         Column("gpu_util_max_percent", FLOAT, "%", "highest sample", NO_TRACE),
         Column("gpu_memory_peak_mib", FLOAT, "MiB", "highest sample of the device's used memory", NO_TRACE),
+        Column(
+            "gpu_memory_foreground_mib",
+            FLOAT,
+            "MiB",
+            "largest memory of the foreground's processes, looked at once a second",
+            NOT_APART,
+        ),
+        Column("gpu_memory_background_mib", FLOAT, "MiB", "the same of the background", NOT_APART),
         Column("cpu_s", FLOAT, "s", "CPU seconds of the trainer's whole process tree", NOT_RECORDED),
         Column("max_rss_mib", FLOAT, "MiB", "largest resident set of one process of the tree", NOT_RECORDED),
         Column(
@@ -250,6 +310,7 @@ RUNS = Table(
             json_values=True,
         ),
         Column("background_mode", TEXT, "", "loop or reuse", SOLO),
+        Column("sharing", TEXT, "", "how foreground and background share the GPU: time_slice or mps", SOLO),
         Column("background_started_at", UTC, "UTC", "first background trainer's start", (*SOLO, *NOT_RECORDED)),
         Column("background_ended_at", UTC, "UTC", "last background trainer's end", (*SOLO, *NOT_RECORDED)),
         Column("background_gpu_uuid", TEXT, "", "GPU the background ran on", (*SOLO, "no_gpu")),
@@ -257,8 +318,38 @@ RUNS = Table(
             "background_busy_share",
             FLOAT,
             "0..1",
-            "share of the window in which the background worked",
-            (*SOLO, "not_measured"),
+            "share of the window in which the background worked: the smallest of what its witnesses say",
+            (*SOLO, *NOT_RECORDED, "not_told"),
+        ),
+        Column(
+            "background_busy_method",
+            TEXT,
+            "",
+            "those witnesses: events (first step to end of each training), gpu_utilisation, cpu_time; joined by +",
+            (*SOLO, *NOT_RECORDED, "not_told"),
+        ),
+        Column(
+            "background_gaps",
+            INT,
+            "",
+            "how often within the window no training of the background was going on, from one's end to the next's"
+            " first step",
+            (*SOLO, *NOT_RECORDED, "not_told"),
+        ),
+        Column("background_gap_s", FLOAT, "s", "sum of these gaps", (*SOLO, *NOT_RECORDED, "not_told")),
+        Column(
+            "background_trainings",
+            INT,
+            "",
+            "trainings of the background that ended within the window",
+            (*SOLO, *NOT_RECORDED, "not_told"),
+        ),
+        Column(
+            "background_epochs",
+            INT,
+            "epochs",
+            "epochs of the background that ended within the window",
+            (*SOLO, *NOT_RECORDED, "not_told"),
         ),
         Column("background_starts", INT, "", "how often the background's trainer was started", (*SOLO, *NOT_RECORDED)),
         Column("background_exit_codes", INTS, "", "exit codes in order; -n for signal n", (*SOLO, *NOT_RECORDED)),
@@ -287,6 +378,25 @@ RUNS = Table(
         Column("verdict", TEXT, "", "valid, contaminated or failed", ("not_run",)),
         Column("reasons", TEXTS, "", "names of the reasons that hold, worst level first", ("not_run",)),
         Column("evidence", TEXT_MAP, "", "reason -> what was seen", ("not_run",)),
+        Column(
+            "observations",
+            TEXTS,
+            "",
+            "everything seen of the conditions, also where it makes no reason; each one JSON text with reason,"
+            " evidence, and where they apply value (compared with the threshold), start_ns, end_ns, culprit, retry",
+            ("not_run", "interrupted"),
+            json_values=True,
+        ),
+        Column(
+            "thresholds",
+            NUMBER_MAP,
+            "see docs/verdicts.md",
+            "reason -> limit that this verdict was judged with",
+            ("not_run", "interrupted"),
+        ),
+        Column(
+            "oom_kills", INT, "processes", "ended by the kernel for lack of memory on the node meanwhile", NOT_RECORDED
+        ),
         Column("valid", BOOL, "", "the attempt did not fail", ("not_run",)),
         Column("safe", BOOL, "", "valid and uncontaminated", ("not_run",)),
         Column("retry_decision", TEXT, "", "whether another attempt followed, and why (not)", NOT_RECORDED),
@@ -320,6 +430,7 @@ PLAN = Table(
             json_values=True,
         ),
         Column("background_mode", TEXT, "", "loop or reuse", SOLO),
+        Column("sharing", TEXT, "", "how foreground and background share the GPU: time_slice or mps", SOLO),
         *_grants(),
         Column("seed", INT, "", "campaign's seed", UNSET),
         Column("plan_digest", TEXT, "", "SHA-256 of the plan", UNSET),
@@ -356,6 +467,7 @@ SAMPLES = Table(
             _NO_READING,
         ),
         Column("temp_c", FLOAT, "deg C", "GPU temperature", _NO_READING),
+        Column("memory_temp_c", FLOAT, "deg C", "temperature of the GPU's memory; only imported traces", _NO_READING),
         Column("util_percent", FLOAT, "%", "share of time with a kernel running", _NO_READING),
         Column("memory_util_percent", FLOAT, "%", "share of time with memory traffic", _NO_READING),
         Column("memory_mib", FLOAT, "MiB", "used memory of the GPU, or of the node's RAM", _NO_READING),
