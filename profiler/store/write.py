@@ -13,6 +13,8 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import pyarrow as pa
+
 from profiler.store import files, ledger
 from profiler.store.compact import HIDDEN_PREFIX, compact
 from profiler.store.export import experiment_json, summary_csv
@@ -85,6 +87,15 @@ def _write_span(folder: SessionFolder, node_id: str, boot_id: str, rows: Sequenc
     times = [row["t_mono_ns"] for row in rows]
     path = folder.samples_of(node_id) / SampleSpan(boot_id, min(times), max(times)).file_name(len(rows))
     _write_table(path, SAMPLES, rows)
+    return path
+
+
+def write_sample_table(folder: SessionFolder, node_id: str, boot_id: str, data: pa.Table) -> Path:
+    """As `write_samples`, for rows of one boot in order of time that are an Arrow table of `samples` already."""
+    times = data.column("t_mono_ns")
+    span = SampleSpan(boot_id, times[0].as_py(), times[-1].as_py())
+    path = folder.samples_of(node_id) / span.file_name(data.num_rows)
+    files.write_whole(path, parquet_bytes(SAMPLES, data))
     return path
 
 
