@@ -5,6 +5,7 @@ plan = profiler.plan(campaign)                          the runs that it means
 session = profiler.run(campaign)                        runs them; blocks
 session = profiler.open("results/run_20260101_000000")  results: session.runs(safe=True), session.samples(run_id)
 result = profiler.measure(["python", "train.py"])       one command, contained and measured
+result = profiler.effects(session)                      what each hyperparameter does to energy and accuracy
 with profiler.meter("epoch 1") as window: ...           one block of your own script; then window.gpu_energy_j
 """
 
@@ -17,15 +18,17 @@ from profiler._version import __version__
 
 if TYPE_CHECKING:
     from profiler._own import run as run
+    from profiler.analysis.opened import effects_of as effects
     from profiler.config import load as load
     from profiler.energy.meter import meter as meter
     from profiler.measurement import measure_command as measure
     from profiler.planner import make_plan as plan
     from profiler.store.read import open_session as open
 
-__all__ = ["__version__", "load", "measure", "meter", "open", "plan", "run"]
+__all__ = ["__version__", "effects", "load", "measure", "meter", "open", "plan", "run"]
 
 _HOMES = {
+    "effects": ("profiler.analysis.opened", "effects_of"),
     "load": ("profiler.config", "load"),
     "measure": ("profiler.measurement", "measure_command"),
     "meter": ("profiler.energy.meter", "meter"),

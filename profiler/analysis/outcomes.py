@@ -56,4 +56,6 @@ def null_reasons(rows: Sequence[Row], column: str) -> dict[str, int]:
 def nulls_text(rows: Sequence[Row], column: str) -> str:
     """`null_reasons` in words, such as "no_gpu in 3 of 12 runs"; "" where every row has the figure."""
     found = null_reasons(rows, column)
+    if list(found.values()) == [len(rows)]:
+        return f"{next(iter(found))} in every run"
     return "; ".join(f"{reason} in {count} of {len(rows)} runs" for reason, count in found.items())

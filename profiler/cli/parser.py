@@ -89,6 +89,14 @@ COMMANDS: tuple[CommandSpec, ...] = (
         ("profiler show results/run_20260101_000000", "profiler show results/run_20260101_000000 --safe --json"),
     ),
     CommandSpec(
+        "compare",
+        "two campaigns, or two measured commands, figure by figure with intervals",
+        (
+            "profiler compare results/run_20260101_000000 results/run_20260202_000000",
+            "profiler compare before.json after.json --json",
+        ),
+    ),
+    CommandSpec(
         "export",
         "results of a session as CSV in the old column names",
         ("profiler export results/run_20260101_000000 --csv all.csv --safe",),
@@ -100,13 +108,13 @@ COMMANDS: tuple[CommandSpec, ...] = (
     ),
     CommandSpec(
         "status",
-        "what of this tool runs now on this machine",
-        ("profiler status", "profiler status results/run_20260101_000000"),
+        "what of this tool runs now, on this machine or every node of a cluster",
+        ("profiler status", "profiler status results/run_20260101_000000", "profiler status --address auto"),
     ),
     CommandSpec(
         "reap",
         "end leftovers of this tool; a live session's processes are left alone",
-        ("profiler reap",),
+        ("profiler reap", "profiler reap --address auto"),
     ),
 )
 
@@ -289,6 +297,10 @@ def _address(parser: Target) -> None:
     parser.add_argument("--address", metavar="ADDR", help="a running Ray cluster (default: Ray inside this process)")
 
 
+def _every_node(parser: Parser) -> None:
+    parser.add_argument("--address", metavar="ADDR", help="on every node of this Ray cluster (default: this machine)")
+
+
 def _run(parser: Parser) -> None:
     parser.usage = "profiler run CONFIG [options]\n       profiler run -r REPO -m MODEL -mt PARAMS [options]"
     config = parser.add_argument_group("from a config file")
@@ -403,6 +415,17 @@ def _show(parser: Parser) -> None:
     _json(parser, "the runs")
 
 
+def _compare(parser: Parser) -> None:
+    for name, which in (("A", "the first"), ("B", "the second")):
+        parser.add_argument(
+            name.lower(),
+            metavar=name,
+            help=f"{which}: a session folder, or a file that `profiler measure --json` wrote",
+        )
+    parser.add_argument("--all", action="store_true", help="also contaminated runs (default: only safe ones)")
+    _json(parser, "the comparison")
+
+
 def _export(parser: Parser) -> None:
     _session(parser)
     parser.add_argument("--csv", metavar="FILE", required=True, help="the file to write")
@@ -424,10 +447,12 @@ def _resume(parser: Parser) -> None:
 
 def _status(parser: Parser) -> None:
     parser.add_argument("session", metavar="SESSION", nargs="?", help="only this session (default: everything)")
+    _every_node(parser)
     _json(parser, "the processes")
 
 
 def _reap(parser: Parser) -> None:
+    _every_node(parser)
     _json(parser, "what was ended")
 
 
@@ -438,6 +463,7 @@ _ADD_OPTIONS = {
     "doctor": _doctor,
     "measure": _measure,
     "show": _show,
+    "compare": _compare,
     "export": _export,
     "resume": _resume,
     "status": _status,

@@ -1,0 +1,50 @@
+"""Says which runs are the same training: model, mode, background, device, and every value. Pure.
+
+Values are the effective ones; where the trainer did not tell them, those that were asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from profiler.analysis.selection import Row, SoloOrParallel, mode_of
+
+
+@dataclass(frozen=True, order=True)
+class Setting:
+    """What is trained: the model, alone (`background` is "") or beside a background."""
+
+    repo: str
+    model: str
+    mode: SoloOrParallel
+    background: str
+
+
+def setting_of(row: Row) -> Setting:
+    mode = mode_of(row)
+    beside = f"{row.get('background_repo')}/{row.get('background_model')}" if mode == "parallel" else ""
+    return Setting(str(row["repo"]), str(row["model"]), mode, beside)
+
+
+def gpu_of(row: Row) -> str | None:
+    """Product name of the run's GPU, None where it had none."""
+    name = row.get("gpu_name")
+    return None if name is None else str(name)
+
+
+def values_of(row: Row) -> str:
+    """The complete values of the run and of its background, as text that is equal where they are."""
+    own: Any = row.get("hyperparameters") or row.get("requested_hyperparameters") or {}
+    beside: Any = row.get("background_hyperparameters") or {}
+    return json.dumps([own, beside], sort_keys=True, default=str)
+
+
+def by_values(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Runs with the same values together, in the order in which they come."""
+    sets: dict[str, list[Row]] = {}
+    for row in rows:
+        sets.setdefault(values_of(row), []).append(row)
+    return sets
