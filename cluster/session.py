@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from cluster.sweeper import swept
 from profiler.errors import CampaignInterruptedError, CannotRunError
 
 ENERGY_SLOT = "energy_slot"
+KNOCK_TIMEOUT_S = 10.0
 EMBEDDED_OBJECT_STORE_BYTES = 100 * 1024 * 1024  # records and logs are small; the default takes 30 % of the memory
 
 
@@ -107,9 +109,17 @@ def _connect(address: str | None) -> None:
     import ray
 
     try:
+        _knock(address)
         ray.init(**_init_arguments(address))
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
         raise CannotRunError(_refusal(address, error)) from error
+
+
+def _knock(address: str | None) -> None:
+    """Ray itself tries for minutes, with a warning every few seconds. OSError when nothing listens at `address`."""
+    host, separator, port = (address or "").removeprefix("ray://").rpartition(":")
+    if separator and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_TIMEOUT_S).close()
 
 
 def _init_arguments(address: str | None) -> dict[str, Any]:

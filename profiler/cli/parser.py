@@ -26,6 +26,7 @@ examples:
   profiler run configs/quickstart.yaml                      run it
   profiler run -r examples -m mnist_cnn -mt learning_rate,epochs -n 3 -s 7
   profiler show results/run_20260101_000000                 the results
+  profiler report results/run_20260101_000000               one HTML file to look at and to print
   profiler measure -- python train.py                       measure any command
 
 exit codes:
@@ -38,7 +39,7 @@ exit codes:
 
 @dataclass(frozen=True)
 class CommandSpec:
-    """One command: its `name` (also its module in `profiler.cli`), one-line `summary`, examples for the help page."""
+    """One command: its `name` (its module in `profiler.cli` too), one-line `summary`, examples for the help page."""
 
     name: str
     summary: str
@@ -100,6 +101,28 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "export",
         "results of a session as CSV in the old column names",
         ("profiler export results/run_20260101_000000 --csv all.csv --safe",),
+    ),
+    CommandSpec(
+        "import",
+        "old result folders as a session, with an audit of what is wrong in them",
+        ("profiler import old/results", "profiler import old/results/default --results results --json"),
+    ),
+    CommandSpec(
+        "coverage",
+        "which values were run, which are missing, and the config that fills the holes",
+        (
+            "profiler coverage results",
+            "profiler coverage results/run_20260101_000000 --target 5 -o holes.yaml",
+            "profiler coverage results --all-models --mode mutation --json",
+        ),
+    ),
+    CommandSpec(
+        "report",
+        "a session as one HTML file, to look at and to print",
+        (
+            "profiler report results/run_20260101_000000",
+            "profiler report results/run_20260101_000000 -o mnist.html --trace examples_mnist_cnn_007",
+        ),
     ),
     CommandSpec(
         "resume",
@@ -432,6 +455,63 @@ def _export(parser: Parser) -> None:
     parser.add_argument("--safe", action="store_true", help="only runs that are valid and uncontaminated")
 
 
+def _import(parser: Parser) -> None:
+    parser.add_argument("directory", metavar="DIR", help="old results: a tree, a session, a run, or only summary CSVs")
+    parser.add_argument(
+        "--results", metavar="DIR", default="results", help="where the new session is made (default: results)"
+    )
+    parser.add_argument(
+        "--trust-conditions",
+        action="store_true",
+        help="you vouch that nothing else used the machine during these runs; without it none of them is safe",
+    )
+    _json(parser, "the audit")
+
+
+def _coverage(parser: Parser) -> None:
+    parser.add_argument(
+        "sessions", metavar="SESSION", nargs="+", help="session folders, or folders that hold sessions such as results"
+    )
+    parser.add_argument(
+        "--target",
+        metavar="N",
+        type=positive_int,
+        default=5,
+        help="distinct values wanted of each hyper-parameter beside its default (default: 5)",
+    )
+    parser.add_argument("--safe", action="store_true", help="count only runs that are valid and uncontaminated")
+    parser.add_argument(
+        "--alone", action="store_true", help="count a value only where no other hyper-parameter was mutated with it"
+    )
+    parser.add_argument(
+        "--mode",
+        dest="modes",
+        choices=("mutation", "parallel"),
+        action="append",
+        help="look at this mode only (repeatable; default: those that each model was planned in)",
+    )
+    parser.add_argument(
+        "--all-models", action="store_true", help="also models of the catalog that no session planned"
+    )
+    parser.add_argument(
+        "-mt", "--mutate", metavar="PARAMS", type=name_list, help="only these hyper-parameters, comma-separated, or all"
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", help="write the config that fills the holes to this file")
+    _json(parser, "the coverage")
+
+
+def _report(parser: Parser) -> None:
+    _session(parser)
+    parser.add_argument("-o", "--output", metavar="FILE", help="the file to write (default: report.html in SESSION)")
+    parser.add_argument(
+        "--trace",
+        metavar="RUN",
+        action="append",
+        default=[],
+        help="a run whose power trace is shown in any case (repeatable); without it, up to 60 runs of every kind",
+    )
+
+
 def _resume(parser: Parser) -> None:
     _session(parser)
     _address(parser)
@@ -465,6 +545,9 @@ _ADD_OPTIONS = {
     "show": _show,
     "compare": _compare,
     "export": _export,
+    "import": _import,
+    "coverage": _coverage,
+    "report": _report,
     "resume": _resume,
     "status": _status,
     "reap": _reap,

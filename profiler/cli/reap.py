@@ -1,4 +1,4 @@
-"""``profiler reap``: ends what earlier runs left over on this machine. What has a live owner is left alone."""
+"""``profiler reap``: ends what earlier runs left over, here or on every node. What has a live owner is left alone."""
 
 from __future__ import annotations
 
@@ -7,37 +7,39 @@ from typing import Any
 
 from profiler.cli import output
 from profiler.cli.main import CANNOT
-from profiler.cli.status import keeper_json
 
 
 def execute(options: Namespace) -> int:
-    """Ends the leftovers and prints them. 0 when none is left, 3 when the kernel still holds some process."""
-    ended, remaining = _end_leftovers()
+    """Ends the leftovers and prints them. 0 when none is left, 3 when the kernel still holds some process or a node did
+    not answer."""
+    answers = _ask(options.address)
     if options.json:
-        output.print_json({"ended": ended, "remaining_pids": sorted(remaining)})
+        output.print_json(answers[0] if options.address is None else {"nodes": answers})
     else:
-        for entry in ended:
-            count = f" ({len(entry['pids'])} processes)" if entry["pids"] else ""
-            output.print_result(f"ended {entry['name']}{count}")
-        if not ended:
-            output.print_result("nothing was left over on this machine")
-    if remaining:
-        output.say(f"error: still there: PIDs {', '.join(map(str, sorted(remaining)))}; look at them with: ps -fp PID")
-    return CANNOT if remaining else 0
+        for answer in answers:
+            _print(answer, where="on this machine" if options.address is None else f"on {answer['hostname']}")
+    return CANNOT if any(answer.get("error") or answer["remaining_pids"] for answer in answers) else 0
 
 
-def _end_leftovers() -> tuple[list[dict[str, Any]], set[int]]:
-    from profiler.process.find import find_keepers, leftover_cgroups, reap, reap_cgroup
+def _ask(address: str | None) -> list[dict[str, Any]]:
+    from profiler.leftovers import end_leftovers
 
-    ended: list[dict[str, Any]] = []
-    remaining: set[int] = set()
-    for keeper in find_keepers():
-        if not keeper.leftover:
-            continue
-        entry = keeper_json(keeper)
-        remaining |= reap(keeper)
-        ended.append({"name": f"{entry['run'] or entry['role'] or 'run'} of keeper {keeper.pid}", **entry})
-    for folder in leftover_cgroups():
-        remaining |= reap_cgroup(folder)
-        ended.append({"name": f"cgroup {folder}", "pids": []})
-    return ended, remaining
+    if address is None:
+        return [end_leftovers()]
+    from cluster.everywhere import on_every_node
+
+    return on_every_node(address, end_leftovers)
+
+
+def _print(answer: dict[str, Any], where: str) -> None:
+    if "error" in answer:
+        output.say(f"error: {answer['hostname']} did not answer: {answer['error']}")
+        return
+    for entry in answer["ended"]:
+        count = f" ({len(entry['pids'])} processes)" if entry["pids"] else ""
+        output.print_result(f"ended {entry['name']}{count} {where}")
+    if not answer["ended"]:
+        output.print_result(f"nothing was left over {where}")
+    if answer["remaining_pids"]:
+        pids = ", ".join(map(str, answer["remaining_pids"]))
+        output.say(f"error: still there {where}: PIDs {pids}; look at them with: ps -fp PID")

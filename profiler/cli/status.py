@@ -1,69 +1,78 @@
-"""``profiler status``: which runs of this tool are held on this machine now, live or left over. Ends nothing."""
+"""``profiler status``: which runs of this tool are held now, live or left over, here or on every node. Ends nothing."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from profiler.cli import output
+from profiler.cli.main import CANNOT
 from profiler.cli.tables import Heading, print_table
-
-if TYPE_CHECKING:
-    from profiler.process.find import KeeperInfo
 
 
 def execute(options: Namespace) -> int:
-    """Prints one line for each run in work; with SESSION only those of that session, and how far it is."""
-    from profiler.process.find import find_keepers, leftover_cgroups
-
-    keepers = find_keepers()
-    document: dict[str, Any] = {}
+    """Prints one line for each run in work; with SESSION only those of that session, and how far it is. 0, or 3 when a
+    node did not answer."""
+    session: dict[str, Any] = {}
     if options.session is not None:
         from profiler.store.read import open_session
 
-        session = open_session(Path(options.session))
-        keepers = [keeper for keeper in keepers if keeper.labels.get("session") == session.session_id]
-        document = {"session_id": session.session_id, "counts": session.counts()}
-    document["processes"] = [keeper_json(keeper) for keeper in keepers]
-    document["leftover_cgroups"] = [] if options.session is not None else [str(path) for path in leftover_cgroups()]
+        opened = open_session(Path(options.session))
+        session = {"session_id": opened.session_id, "counts": opened.counts()}
+    answers = [_only(session, answer) for answer in _ask(options.address)]
     if options.json:
-        output.print_json(document)
+        nodes = answers[0] if options.address is None else {"nodes": answers}
+        output.print_json({**session, **nodes})
     else:
-        _print(document)
-    return 0
+        _print(session, answers, everywhere=options.address is not None)
+    return CANNOT if any("error" in answer for answer in answers) else 0
 
 
-def keeper_json(keeper: KeeperInfo) -> dict[str, Any]:
-    """What is known of one run in work."""
-    from profiler.process.find import pids_of
+def _ask(address: str | None) -> list[dict[str, Any]]:
+    from profiler.leftovers import held_runs
 
-    labels = keeper.labels
-    return {
-        "keeper_pid": keeper.pid,
-        "session": labels.get("session"),
-        "run": labels.get("run"),
-        "attempt": int(labels["attempt"]) if labels.get("attempt", "").isdigit() else None,
-        "role": labels.get("role"),
-        "containment": keeper.containment,
-        "owner_pid": keeper.owner_pid,
-        "leftover": keeper.leftover,
-        "pids": sorted(pids_of(keeper)),
-    }
+    if address is None:
+        return [held_runs()]
+    from cluster.everywhere import on_every_node
+
+    return on_every_node(address, held_runs)
 
 
-def _print(document: dict[str, Any]) -> None:
-    if "counts" in document:
-        counts = ", ".join(f"{count} {name}" for name, count in document["counts"].items())
-        output.print_result(f"{document['session_id']}: {counts}")
-    rows = document["processes"]
-    if rows:
-        print_table(HEADINGS, map(_cells, rows))
-    left = sum(row["leftover"] for row in rows) + len(document["leftover_cgroups"])
-    output.print_result(f"{len(rows)} in work on this machine" if rows else "nothing runs on this machine")
+def _only(session: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    """What belongs to the session that was asked for; everything, if none was."""
+    if not session or "error" in answer:
+        return answer
+    mine = [run for run in answer["processes"] if run["session"] == session["session_id"]]
+    return {**answer, "processes": mine, "leftover_cgroups": []}
+
+
+def _print(session: Mapping[str, Any], answers: list[dict[str, Any]], *, everywhere: bool) -> None:
+    if session:
+        counts = ", ".join(f"{count} {name}" for name, count in session["counts"].items())
+        output.print_result(f"{session['session_id']}: {counts}")
+    for answer in answers:
+        if "error" in answer:
+            output.say(f"error: {answer['hostname']} did not answer: {answer['error']}")
+        else:
+            _print_node(answer, f"on {answer['hostname']}" if everywhere else "on this machine")
+    left = sum(map(_left, answers))
     if left:
-        output.print_result(f"{left} left over; end them with: profiler reap")
+        output.print_result(f"{left} left over; end them with: profiler reap{' --address ADDR' if everywhere else ''}")
+
+
+def _print_node(answer: Mapping[str, Any], where: str) -> None:
+    runs = answer["processes"]
+    if runs:
+        print_table(HEADINGS, map(_cells, runs))
+    output.print_result(f"{len(runs)} in work {where}" if runs else f"nothing runs {where}")
+
+
+def _left(answer: Mapping[str, Any]) -> int:
+    if "error" in answer:
+        return 0
+    return sum(run["leftover"] for run in answer["processes"]) + len(answer["leftover_cgroups"])
 
 
 HEADINGS = tuple(map(Heading, ("run", "attempt", "role", "containment", "processes", "keeper", "owner", "state")))

@@ -92,6 +92,7 @@ def reap(keeper: KeeperInfo, timeout_s: float = 10.0) -> set[int]:
             f"keeper {keeper.pid} belongs to process {keeper.owner_pid}, which is alive: stop that instead"
         )
     with ExitStack() as stack:
+        _hold_namespace(stack, keeper)
         halves = [fd for pid in (keeper.guard_pid, keeper.pid) if (fd := _pidfd(stack, pid)) is not None]
         if start_time(keeper.pid) != keeper.start_time:
             return set()  # gone; the number may be a stranger's by now
@@ -103,7 +104,7 @@ def reap(keeper: KeeperInfo, timeout_s: float = 10.0) -> set[int]:
                 return pids_of(keeper)
         _send(halves[-1], signal.SIGKILL)
         _ended(halves, timeout_s)
-    return pids_of(keeper)
+        return pids_of(keeper)
 
 
 def leftover_cgroups() -> list[Path]:
@@ -186,6 +187,15 @@ def _numbers(file: Path) -> set[int]:
         return {int(pid) for pid in file.read_text().split()}
     except OSError:
         return set()
+
+
+def _hold_namespace(stack: ExitStack, keeper: KeeperInfo) -> None:
+    """Held open, the inode of the run's namespace cannot pass to a stranger's before it has been looked at."""
+    try:
+        held = os.open(f"/proc/{keeper.pid}/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # gone
+        return
+    stack.callback(os.close, held)
 
 
 def _pidfd(stack: ExitStack, pid: int | None) -> int | None:

@@ -6,14 +6,19 @@ All of it happens in a PID namespace, so that neither sees anything else of this
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
+from tests.process.harness import REPO
+
 INSIDE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 SCRIPT = """
-import json, os, signal, subprocess, sys, time
+import json, os, signal, socket, subprocess, sys, time
 from profiler.process.find import find_keepers, pids_of
 
 OWNER = '''
@@ -36,9 +41,23 @@ owners[0].kill()
 owners[0].wait()
 time.sleep(0.2)
 
+where = []
+if sys.argv[1] == "cluster":
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        where = ["--address", f"127.0.0.1:{probe.getsockname()[1]}"]
+    ray = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--head", "--num-cpus=2"]
+    places = ["--node-ip-address=127.0.0.1", "--port=" + where[1].split(":")[1], "--temp-dir=" + sys.argv[2]]
+    options = ["--include-dashboard=false", "--disable-usage-stats"]
+    subprocess.run([*ray, *places, *options], check=True, stdout=subprocess.DEVNULL)
+
 def tell(*words):
-    out = subprocess.run([sys.executable, "-m", "profiler", *words, "--json"], capture_output=True, text=True)
-    print(json.dumps({"code": out.returncode, **json.loads(out.stdout)}), flush=True)
+    command = [sys.executable, "-m", "profiler", *words, *where, "--json"]
+    out = subprocess.run(command, capture_output=True, text=True)
+    assert out.stdout, out.stderr
+    document = json.loads(out.stdout)
+    nodes = document.get("nodes", [document])
+    assert len(nodes) == 1, nodes
+    print(json.dumps({"code": out.returncode, **nodes[0]}), flush=True)
 
 tell("status")
 tell("reap")
@@ -48,10 +67,17 @@ os._exit(0)
 
 
 @pytest.mark.fault
-def test_reap_ends_what_has_lost_its_owner() -> None:
+@pytest.mark.parametrize("where", ["here", "cluster"])
+def test_reap_ends_what_has_lost_its_owner(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # on loopback; a user's token is none of its business
     if subprocess.run([*INSIDE, "true"], capture_output=True).returncode:
         pytest.skip("no PID namespace can be made here")
-    done = subprocess.run([*INSIDE, sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120)
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))  # Ray's sockets have no room for a long path
+    command = [*INSIDE, sys.executable, "-c", SCRIPT, where, str(folder)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=REPO)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     assert done.returncode == 0, done.stderr
     before, reaped, after = map(json.loads, done.stdout.splitlines())
     assert {entry["run"]: entry["leftover"] for entry in before["processes"]} == {"lost": True, "live": False}
