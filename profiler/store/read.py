@@ -161,6 +161,13 @@ class Session:
         row = self.row(run_id)
         return write_energy_folder(self.folder, row, self.sample_table(run_id))
 
+    def report(self, path: str | Path, *, traces: Sequence[str] = ()) -> Path:
+        """Write the session as one HTML file; returns it. `traces`: runs whose power trace it shows in any case. Errors
+        as `profiler.report.write_report`."""
+        from profiler.report import write_report
+
+        return write_report(self, path, traces=traces)
+
     def _attempt(self, run_id: str, attempt: int) -> dict[str, Any]:
         for row in self.attempts():
             if run_id in (row["run_id"], row["experiment_id"]) and row["attempt"] == attempt:

@@ -1,0 +1,137 @@
+"""Turns a document into the one HTML file: templates, styles and charts put together. It computes no figure.
+
+The page has no script and names no other file; its policy forbids both. Every text of the session is escaped.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from profiler._version import __version__
+from profiler.report import charts
+from profiler.report.document import Document
+from profiler.report.groups import ENERGIES, STATES, Group
+from profiler.report.numbers import Spread, figure, signed_percent, with_unit
+from profiler.report.pairs import ColocatedPair
+from profiler.report.svg import element, shortened
+
+GENERATOR = "profiler report"
+SECTIONS = (
+    ("glance", "At a glance"),
+    ("runs", "What was run and what not"),
+    ("safe", "Safe runs against all"),
+    ("energy", "Energy by model and mode"),
+    ("traces", "Power traces"),
+    ("tradeoff", "Quality against energy"),
+    ("pairs", "Co-location"),
+    ("verdicts", "Every verdict with its evidence"),
+    ("measured", "How the figures were measured"),
+)
+LIST_TITLES = {
+    "failed": "Failed runs",
+    "contaminated": "Contaminated runs",
+    "retried": "Attempts after which another one followed",
+    "unfinished": "Runs without a final attempt",
+    "not run": "Runs that were not started",
+    "safe": "Safe runs",
+}
+LIST_LENGTH = 500
+OPEN_LENGTH = 60
+MOST_CHARACTERS = 1000
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render(document: Document) -> Iterator[str]:
+    """The page in pieces, in order."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "figure": figure,
+        "with_unit": with_unit,
+        "signed_percent": signed_percent,
+        "pairs": _pairs,
+        "bounded": _bounded,
+        "moment": _moment,
+    }
+    environment.globals |= {
+        "generator": GENERATOR,
+        "version": __version__,
+        "sections": SECTIONS,
+        "css": Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        "states": STATES,
+        "list_titles": LIST_TITLES,
+        "list_length": LIST_LENGTH,
+        "open_length": OPEN_LENGTH,
+        "energy_labels": [label for _, label in ENERGIES],
+        "energy_entries": _energy_entries,
+        "energy_reasons": _energy_reasons,
+        "part_reasons": _part_reasons,
+        "swatch": _swatch,
+        "boxes": charts.boxes,
+        "power": charts.power,
+        "scatter": charts.scatter,
+        "state_bar": charts.state_bar,
+    }
+    return environment.get_template("report.html").generate(doc=document)
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    """`name=value name=value`."""
+    return " ".join(f"{name}={_value(value)}" for name, value in values.items())
+
+
+def _value(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else shortened(str(value), MOST_CHARACTERS)
+
+
+def _bounded(text: str) -> str:
+    """A log's last words can be a book; the dataset has all of it."""
+    return shortened(text, MOST_CHARACTERS)
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _energy_entries(groups: Sequence[Group], label: str) -> list[tuple[str, Spread]]:
+    """(model and mode, spread over safe runs) of the groups that know this energy."""
+    found = [(f"{group.name}, {group.mode}", group.compared(label).safe) for group in groups]
+    return [(name, spread) for name, spread in found if spread is not None]
+
+
+def _energy_reasons(groups: Sequence[Group], label: str) -> list[tuple[str, int]]:
+    column = next(column for column, name in ENERGIES if name == label)
+    return _added(pair for group in groups for pair in group.reasons[column])
+
+
+def _part_reasons(pairs: Sequence[ColocatedPair]) -> list[tuple[str, int]]:
+    return _added(reason for pair in pairs for reason in pair.parts[0].reasons)
+
+
+def _added(pairs: Iterator[tuple[str, int]]) -> list[tuple[str, int]]:
+    counts: Counter[str] = Counter()
+    for reason, count in pairs:
+        counts[reason] += count
+    return counts.most_common()
+
+
+def _swatch(kind: str, style: str) -> Markup:
+    """A sample of a line, an area or a dot for a legend."""
+    shapes = {
+        "line": element("line", class_=style, x1=1, x2=25, y1=6, y2=6),
+        "rect": element("rect", class_=style, x=1, y=1, width=24, height=10),
+        "dot": element("path", class_=style, d="M13 6h0"),
+    }
+    return element("svg", shapes[kind], class_="chart", viewBox="0 0 26 12", aria_hidden="true")
