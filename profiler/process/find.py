@@ -132,10 +132,12 @@ def _describe(pid: int, argv: list[str], children: list[int]) -> KeeperInfo | No
     labels = dict(part.partition("=")[::2] for part in argv[4:])
     owner_pid, _, owner_start = labels.pop("owner", "").partition(":")
     containment = labels.pop("tier", "")
-    started = start_time(pid)
+    started, uid = start_time(pid), _uid(pid)
     own_namespace, inner = _namespace_inode(pid), _namespace_inode(pid, "pid_for_children")
-    if not (owner_pid.isdigit() and owner_start.isdigit() and containment in TIERS) or started is None:
+    if not (owner_pid.isdigit() and owner_start.isdigit() and containment in TIERS):
         return None
+    if started is None or uid is None:
+        return None  # it has ended meanwhile
     if own_namespace != _namespace_inode("self"):
         return None
     if (containment == "pid_namespace") == (inner == own_namespace):
@@ -145,7 +147,7 @@ def _describe(pid: int, argv: list[str], children: list[int]) -> KeeperInfo | No
         pid=pid,
         guard_pid=guards[0] if guards else None,
         start_time=started,
-        uid=Path(f"/proc/{pid}").stat().st_uid,
+        uid=uid,
         labels=labels,
         containment=containment,
         namespace_inode=inner if containment == "pid_namespace" else None,
@@ -166,6 +168,13 @@ def _namespace_inode(pid: int | str, kind: str = "pid") -> int | None:
     try:
         return Path(f"/proc/{pid}/ns/{kind}").stat().st_ino
     except OSError:  # gone, or another user's
+        return None
+
+
+def _uid(pid: int) -> int | None:
+    try:
+        return Path(f"/proc/{pid}").stat().st_uid
+    except OSError:
         return None
 
 

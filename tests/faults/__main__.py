@@ -1,6 +1,6 @@
 """make faults: the kill matrix of whole campaigns, resumable, as a table.
 
-    python -m tests.faults [--rounds N] [--minutes M] [--results FILE] [--table FILE] [--resume-cycles N]
+    python -m tests.faults [--rounds N] [--minutes M] [--results FILE] [--table FILE] [--without-ray] [--resume-cycles N]
 
 Results are appended to FILE (JSON lines) as they come; a later call goes on from there, and several may go on at the
 same time. Pairs of factor values that
@@ -26,7 +26,7 @@ from tests.faults.campaign_matrix import Matrix, Outcome
 from tests.faults.cells import Cell, all_cells, in_order
 from tests.faults.cycles import run_cycles
 from tests.faults.page import page, table
-from tests.faults.scene import Scene, made_scene, uids
+from tests.faults.scene import RAY_WITHOUT_CLEAN_UP, Scene, made_scene, uids
 
 RESULTS = Path("results/faults.jsonl")
 
@@ -66,6 +66,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=24 * 60, help="end after that time")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", type=Path, help="write the page there")
+    parser.add_argument("--without-ray", action="store_true", help="with all of Ray's own clean-up switched off")
     parser.add_argument("--resume-cycles", type=int, metavar="N", help="kill and resume instead, N times")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a script, and so in drivers
@@ -74,7 +75,8 @@ def main() -> int:
         scenes: dict[str, Scene] = {}
         for uid in uids():
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True))
-            made = stack.enter_context(made_scene(Path(folder), uid))
+            more = RAY_WITHOUT_CLEAN_UP if options.without_ray else {}
+            made = stack.enter_context(made_scene(Path(folder), uid, more))
             if isinstance(made, str):
                 print(f"left out: {made}", file=sys.stderr)
             else:

@@ -15,16 +15,22 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from profiler.process.find import KeeperInfo, find_keepers
 from tests.process.harness import NOBODY, REPO, living, python_for, state_and_start, wait_until
 
 TASKS = (b"ray::attempt_task", b"ray::background_task", b"ray::EnergyActor")
 QUICK = "tests/fakes/repos"
+RAY_WITHOUT_CLEAN_UP = {
+    "RAY_kill_child_processes_on_worker_exit": "0",
+    "RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper": "0",
+    "RAY_process_group_cleanup_enabled": "0",
+}
 OWN_NAMESPACE = Path("/proc/self/ns/pid").stat().st_ino
 AS_USER = (  # the code and its packages may lie where the user may not look: he gets them at places of his own
     'mount --bind "$SITE" "$PLACE/site" && mount --bind "$REPO" "$PLACE/code" && cd "$PLACE" && '
@@ -40,6 +46,7 @@ class Scene:
     uid: int
     mark: str
     python: str
+    more: Mapping[str, str] = field(default_factory=dict)  # for the environment
 
     @property
     def code(self) -> Path:
@@ -56,6 +63,7 @@ class Scene:
             "PYTHONPATH": str(self.code),
             "COLUMNS": "200",
             "RAY_AUTH_MODE": "disabled",  # clusters here are on loopback, and a user's token is none of their business
+            **self.more,
         }
         if self.uid != os.geteuid():
             environment["PYTHONPATH"] += f":{self.folder / 'site'}"
@@ -293,7 +301,7 @@ def _has_open(pid: int, pattern: re.Pattern[bytes]) -> bool:
 
 
 @contextmanager
-def made_scene(folder: Path, uid: int) -> Iterator[Scene | str]:
+def made_scene(folder: Path, uid: int, more: Mapping[str, str] = MappingProxyType({})) -> Iterator[Scene | str]:
     """A scene for `uid` in the fresh `folder`, or why there is none."""
     folder.chmod(0o755)
     python = python_for(uid)
@@ -303,7 +311,7 @@ def made_scene(folder: Path, uid: int) -> Iterator[Scene | str]:
     for name in ("site", "code"):
         (folder / name).mkdir()
     os.chown(folder, uid, -1)
-    scene = Scene(folder, uid, str(secrets.randbelow(9 * 10**11) + 10**11), python)
+    scene = Scene(folder, uid, str(secrets.randbelow(9 * 10**11) + 10**11), python, more)
     check = scene.popen(python, "-c", "import ray, profiler", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     yield f"uid {uid} cannot be given the code here" if check.wait() else scene
 
