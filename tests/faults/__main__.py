@@ -1,6 +1,7 @@
 """make faults: the kill matrix of whole campaigns, resumable, as a table.
 
-    python -m tests.faults [--rounds N] [--minutes M] [--results FILE] [--table FILE] [--without-ray] [--resume-cycles N]
+    python -m tests.faults [--rounds N] [--minutes M] [--results FILE] [--table FILE]
+                           [--without-ray] [--resume-cycles N]
 
 Results are appended to FILE (JSON lines) as they come; a later call goes on from there, and several may go on at the
 same time. Pairs of factor values that
