@@ -26,6 +26,8 @@ AVERAGE_LAG_NS: Final = 1_000_000_000
 NO_SAMPLES: Final = "no_idle_samples"
 NOT_IDLE: Final = "not_idle"
 NOT_STEADY: Final = "idle_power_not_steady"
+NODE_BUSY: Final = "node_not_idle"
+NO_COUNTER: Final = "no_cpu_counter_in_trace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,25 @@ def _powers(inside: Sequence[Sample], t0_ns: int) -> list[float]:
     if direct:
         return direct
     return [row.power_w for row in inside if row.power_w is not None and row.t_mono_ns >= t0_ns + AVERAGE_LAG_NS]
+
+
+def cpu_idle_power(samples: Sequence[Sample], t0_ns: int, t1_ns: int) -> IdlePower:
+    """The idle power of all CPU packages together in [t0_ns, t1_ns], out of the whole trace: None where the node had
+    work, or where one of the packages tells none."""
+    packages: dict[str, list[Sample]] = {}
+    for row in samples:
+        if row.scope == "cpu_package":
+            packages.setdefault(row.device, []).append(row)
+    if not packages:
+        return IdlePower.unknown(NO_COUNTER)
+    if not node_idle(samples, t0_ns, t1_ns):
+        return IdlePower.unknown(NODE_BUSY)
+    found = [idle_power(rows, t0_ns, t1_ns) for rows in packages.values()]
+    failed = next((one for one in found if one.power_w is None), None)
+    if failed is not None:
+        return failed
+    unsure_w = math.sqrt(sum(one.uncertainty_w**2 for one in found))
+    return IdlePower(sum(one.power_w or 0.0 for one in found), unsure_w, min(one.samples for one in found), None)
 
 
 def node_idle(samples: Sequence[Sample], t0_ns: int, t1_ns: int) -> bool:
