@@ -134,6 +134,14 @@ COMMANDS: tuple[CommandSpec, ...] = (
         ),
     ),
     CommandSpec(
+        "reprocess",
+        "metrics and verdicts of a session again from what is stored; runs nothing",
+        (
+            "profiler reprocess results/run_20260101_000000",
+            "profiler reprocess results/run_20260101_000000 --set thresholds.throttled=0.05",
+        ),
+    ),
+    CommandSpec(
         "resume",
         "finish an interrupted campaign; never repeats a finished run",
         ("profiler resume results/run_20260101_000000",),
@@ -533,6 +541,20 @@ def _report(parser: Parser) -> None:
     )
 
 
+def _reprocess(parser: Parser) -> None:
+    _session(parser)
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="thresholds.REASON=N",
+        type=key_value,
+        action="append",
+        default=[],
+        help="judge by another limit from now on (repeatable); an empty N is the default",
+    )
+    _json(parser, "what changed")
+
+
 def _resume(parser: Parser) -> None:
     _session(parser)
     _address(parser)
@@ -570,6 +592,7 @@ _ADD_OPTIONS = {
     "coverage": _coverage,
     "report": _report,
     "report": _report,
+    "reprocess": _reprocess,
     "resume": _resume,
     "status": _status,
     "reap": _reap,

@@ -67,7 +67,7 @@ class Session:
 
     def planned(self) -> list[dict[str, Any]]:
         """The planned runs as the plan wrote them (PlannedRun.to_json()), in plan order."""
-        return [json.loads(row["planned"]) for row in self._plan_rows()]
+        return [json.loads(row["planned"]) for row in self.plan_rows()]
 
     def attempts(self) -> list[dict[str, Any]]:
         """Every attempt's row, in plan order and then by attempt."""
@@ -81,7 +81,7 @@ class Session:
         """One row a planned run: its final attempt, else its last attempt, else the planned fields with nulls that say
         `not_run`. Attempts of runs that the plan does not know follow at the end."""
         attempts = latest_rows(self.attempts())
-        planned = {row["run_id"]: row for row in self._plan_rows()}
+        planned = {row["run_id"]: row for row in self.plan_rows()}
         rows = [attempts.get(run_id) or not_run(row) for run_id, row in planned.items()]
         unplanned = [row for run_id, row in attempts.items() if run_id not in planned]
         return rows + sorted(unplanned, key=_order)
@@ -126,13 +126,17 @@ class Session:
         """One row a planned run, columns of `plan`."""
         from profiler.store.frames import frame_of
 
-        return frame_of(PLAN, self._plan_rows())
+        return frame_of(PLAN, self.plan_rows())
+
+    def sightings(self) -> list[dict[str, Any]]:
+        """The rows of `processes`."""
+        return self._read_rows(PROCESSES)
 
     def processes(self) -> pd.DataFrame:
         """Who was on which GPU when, columns of `processes`."""
         from profiler.store.frames import frame_of
 
-        return frame_of(PROCESSES, self._read_rows(PROCESSES))
+        return frame_of(PROCESSES, self.sightings())
 
     def samples(self, run_id: str, attempt: int | None = None) -> pd.DataFrame:
         """The trace of a run's attempt (default: the one that `row` gives): rows of its node and boot within its
@@ -143,7 +147,10 @@ class Session:
 
     def sample_table(self, run_id: str, attempt: int | None = None) -> pa.Table:
         """As `samples`, as an Arrow table."""
-        row = self.row(run_id) if attempt is None else self._attempt(run_id, attempt)
+        return self.trace_of(self.row(run_id) if attempt is None else self._attempt(run_id, attempt))
+
+    def trace_of(self, row: Mapping[str, Any]) -> pa.Table:
+        """The trace of the attempt that `row` is of, as an Arrow table."""
         if None in (row["node_id"], row["boot_id"], row["window_start_ns"], row["window_end_ns"]):
             return arrow_schema(SAMPLES).empty_table()
         span = SampleSpan(row["boot_id"], row["window_start_ns"], row["window_end_ns"])
@@ -153,7 +160,9 @@ class Session:
         """A node's rows of the trace within `span`, by time; only `columns` (t_mono_ns among them) if given."""
         tables = read_tables(self.folder.samples_of(node_id), lambda path: _read_span(path, span, columns))
         empty = arrow_schema(SAMPLES).empty_table()
-        table = pa.concat_tables([empty.select(list(columns or empty.column_names)), *tables], promote_options="default")
+        table = pa.concat_tables(
+            [empty.select(list(columns or empty.column_names)), *tables], promote_options="default"
+        )
         return table.sort_by([("t_mono_ns", "ascending")])
 
     def export_energy(self, run_id: str) -> list[Path]:
@@ -185,7 +194,8 @@ class Session:
             self._seen[path] = (mark, read_file(path))
         return self._seen[path][1]
 
-    def _plan_rows(self) -> list[dict[str, Any]]:
+    def plan_rows(self) -> list[dict[str, Any]]:
+        """The rows of `plan`, in plan order."""
         return sorted(self._read_rows(PLAN), key=_order)
 
 
