@@ -7,6 +7,7 @@ Exit codes: 0 all well, 1 some run has no valid final attempt, 2 bad config or u
 from __future__ import annotations
 
 import importlib
+import keyword
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -52,8 +53,13 @@ def _dispatch(options: Namespace) -> int:
     if options.command is None:
         output.print_result(build_parser().format_help().rstrip())
         return 0
-    command = importlib.import_module(f"profiler.cli.{options.command}")
+    command = importlib.import_module(f"profiler.cli.{module_name(options.command)}")
     return int(command.execute(options))
+
+
+def module_name(command: str) -> str:
+    """The module of a command in `profiler.cli`: its name, with a line below where that is a word of Python."""
+    return f"{command}_" if keyword.iskeyword(command) else command
 
 
 def os_error_text(error: OSError) -> str:

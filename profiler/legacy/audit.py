@@ -56,7 +56,7 @@ def make_audit(
             if counts[name]
         },
         "runs": [_run(one, row) for one, row in zip(imported, rows, strict=True)],
-        "skipped": [{"path": one.path, "problem": one.problem} for one in skipped],
+        "skipped": [{"path": one.path, "problem": one.problem, "lost": one.lost} for one in skipped],
     }
 
 
@@ -77,9 +77,7 @@ def _run(imported: Imported, row: Mapping[str, Any]) -> dict[str, Any]:
         "recorded_gpu_energy_j": recorded_j,
         "gpu_energy_integral_j": row["gpu_energy_integral_j"],
         "gpu_energy_j": row["gpu_energy_j"],
-        "findings": [
-            {"name": one.name, "level": one.kind.level, "evidence": one.evidence} for one in imported.seen
-        ],
+        "findings": [{"name": one.name, "level": one.kind.level, "evidence": one.evidence} for one in imported.seen],
     }
 
 
@@ -114,8 +112,8 @@ def _run_lines(run: Mapping[str, Any]) -> list[str]:
     return [
         f"### {run['experiment_id']}: {run['verdict']}",
         "",
-        f"{run['repo']} / {run['model']}, {run['mode']}{beside}; was {run['original_id']} of {run['original_timestamp']}, "
-        f"`{run['place']}`",
+        f"{run['repo']} / {run['model']}, {run['mode']}{beside}; "
+        f"was {run['original_id']} of {run['original_timestamp']}, `{run['place']}`",
         "",
         *(f"* {one['level']} `{one['name']}`: {one['evidence']}" for one in run["findings"]),
         "",

@@ -1,4 +1,4 @@
-"""Reads an old tree into checked runs: every run with its canonical names, values, figures and findings. Writes nothing."""
+"""Checks the runs of an old tree: canonical names, values, figures and findings of each. It writes nothing."""
 
 from __future__ import annotations
 
@@ -50,9 +50,7 @@ def check_all(runs: Sequence[OldRun], catalog: Catalog, *, trusted: bool) -> lis
             *_summaries(run),
         ]
         name = folder_name(identity, index, parallel=run.record.parallel)
-        out.append(
-            Imported(run, index, name, identity, background, values, scores, energies, times, tuple(findings))
-        )
+        out.append(Imported(run, index, name, identity, background, values, scores, energies, times, tuple(findings)))
     return out
 
 

@@ -18,10 +18,11 @@ SUMMARY_COLUMNS = {"experiment_id", "training_success"}
 
 @dataclass(frozen=True)
 class Skipped:
-    """Something of the tree that was not imported: where, and why."""
+    """Something of the tree that was not imported: where, and why. `lost`: the import lacks what is in it."""
 
     path: str
     problem: str
+    lost: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def search(directory: Path) -> Tree:
     for name, inner, files in os.walk(root, onerror=unreadable):
         folder = Path(name)
         if (folder / "dataset" / "runs").is_dir():
-            skipped.append(Skipped(str(folder), "is a session of this tool already"))
+            skipped.append(Skipped(str(folder), "is a session of this tool already", lost=False))
             inner.clear()
         elif RECORD in files or (RUN_NAME.fullmatch(folder.name) and (folder / ENERGY).is_dir()):
             folders.append(folder)

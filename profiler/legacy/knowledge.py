@@ -16,9 +16,7 @@ NOT_APPLIED: dict[Model, dict[str, str]] = {
     ("Person_reID_baseline_pytorch", "pcb"): {
         "learning_rate": "a preset of the old trainer overrode the command line; its logs say 0.02 whatever the record"
     },
-    ("examples", "mnist_forward_forward"): {
-        "batch_size": "the old trainer took it for the size of the training set"
-    },
+    ("examples", "mnist_forward_forward"): {"batch_size": "the old trainer took it for the size of the training set"},
 }
 """Hyperparameters whose recorded value the old trainer did not use, and how that is known."""
 

@@ -92,7 +92,9 @@ def record_of(document: Mapping[str, Any], folder_name: str) -> OldRecord:
         success=truth(body.get("training_success")),
         retries=_count(body.get("retries")),
         duration_s=number(body.get("duration_seconds")),
-        hyperparameters={str(name): value for name, value in _map(body, "hyperparameters").items() if value is not None},
+        hyperparameters={
+            str(name): value for name, value in _map(body, "hyperparameters").items() if value is not None
+        },
         figures=_numbers(_map(body, "energy_metrics")),
         metrics=_numbers(_map(body, "performance_metrics")),
         error_message=text_of(body.get("error_message")),

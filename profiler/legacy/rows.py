@@ -167,7 +167,7 @@ def _origin(imported: Imported, root: Path) -> dict[str, Any]:
 
 
 def _null_reasons(imported: Imported) -> dict[str, str]:
-    times = {name: imported.times.null_reason for name in ("started_at", "ended_at")}
+    times = dict.fromkeys(("started_at", "ended_at"), imported.times.null_reason)
     traceless = {} if imported.run.trace.ticks else {"window_start_ns": "no_trace", "window_end_ns": "no_trace"}
     values = {} if imported.values.effective is not None else {"hyperparameters": "not_recorded"}
     alone = {} if imported.run.record.parallel else {"background_repo": "no_background"}

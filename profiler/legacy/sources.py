@@ -11,6 +11,7 @@ from profiler.legacy.records import BadRecordError, OldRecord, read_record, seco
 from profiler.legacy.summaries import SummaryRow, read_summary
 from profiler.legacy.traces import OldTrace, read_trace
 
+NO_TRACE = OldTrace()
 SAME_RUN_S = 5.0
 """experiment.json and summary.csv were written one after the other: the same run's times differ a little."""
 
@@ -24,7 +25,7 @@ class OldRun:
     proven: bool
     folder: Path | None = None
     rows: tuple[SummaryRow, ...] = ()
-    trace: OldTrace = OldTrace()
+    trace: OldTrace = NO_TRACE
     problems: tuple[str, ...] = ()
     left_out_of: Path | None = None
 
@@ -94,7 +95,7 @@ def _without_copies(runs: Iterable[OldRun]) -> tuple[list[OldRun], list[Skipped]
             others.append(run)
         elif run.record.key in kept:
             first = kept[run.record.key]
-            repeated.append(Skipped(run.place, f"is a copy: same id and time as {first.place}"))
+            repeated.append(Skipped(run.place, f"is a copy: same id and time as {first.place}", lost=False))
         else:
             kept[run.record.key] = run
     return [*kept.values(), *others], repeated
