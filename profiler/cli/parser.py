@@ -27,7 +27,6 @@ examples:
   profiler run -r examples -m mnist_cnn -mt learning_rate,epochs -n 3 -s 7
   profiler show results/run_20260101_000000                 the results
   profiler report results/run_20260101_000000               one HTML file to look at and to print
-  profiler report results/run_20260101_000000               one HTML file to look at and to print
   profiler measure -- python train.py                       measure any command
 
 exit codes:
@@ -115,14 +114,6 @@ COMMANDS: tuple[CommandSpec, ...] = (
             "profiler coverage results",
             "profiler coverage results/run_20260101_000000 --target 5 -o holes.yaml",
             "profiler coverage results --all-models --mode mutation --json",
-        ),
-    ),
-    CommandSpec(
-        "report",
-        "a session as one HTML file, to look at and to print",
-        (
-            "profiler report results/run_20260101_000000",
-            "profiler report results/run_20260101_000000 -o mnist.html --trace examples_mnist_cnn_007",
         ),
     ),
     CommandSpec(
@@ -529,18 +520,6 @@ def _report(parser: Parser) -> None:
     )
 
 
-def _report(parser: Parser) -> None:
-    _session(parser)
-    parser.add_argument("-o", "--output", metavar="FILE", help="the file to write (default: report.html in SESSION)")
-    parser.add_argument(
-        "--trace",
-        metavar="RUN",
-        action="append",
-        default=[],
-        help="a run whose power trace is shown in any case (repeatable); without it, up to 60 runs of every kind",
-    )
-
-
 def _reprocess(parser: Parser) -> None:
     _session(parser)
     parser.add_argument(
@@ -590,7 +569,6 @@ _ADD_OPTIONS = {
     "export": _export,
     "import": _import,
     "coverage": _coverage,
-    "report": _report,
     "report": _report,
     "reprocess": _reprocess,
     "resume": _resume,
