@@ -23,6 +23,7 @@ from profiler import host
 from profiler.config import load
 from profiler.errors import SessionError
 from profiler.planned import Plan, PlannedRun
+from profiler.reasons import REASONS
 from profiler.record import interrupted_row
 from profiler.store import ledger as ledger_events
 from profiler.store.layout import SessionFolder
@@ -40,7 +41,7 @@ from profiler.store.write import (
     write_processes,
     write_run,
 )
-from profiler.verdict import REASONS, Finding, judge
+from profiler.verdict import Finding, judge
 from profiler.workloads import Catalog
 
 
@@ -240,6 +241,8 @@ def _creation(folder: SessionFolder) -> dict[str, Any]:
     for event in read_ledger(folder.ledger).events:
         if event["event"] == ledger_events.SESSION_CREATED:
             return event
+        if event["event"] == ledger_events.IMPORTED:
+            raise SessionError(f"{folder.root} is an import of old results: they are history, nothing can go on")
     raise SessionError(
         f"{folder.root} was ended before its plan was on disk: nothing of it was started; "
         "remove it and start the campaign again"

@@ -81,14 +81,9 @@ def _item(one: GroupCoverage, how: Mapping[str, Any], catalog: Catalog) -> dict[
     front = {**training, **{key: common.pop(key) for key in ("timeout_seconds", "cpus", "data") if key in common}}
     if one.planned.get("fraction"):
         front["fraction"] = one.planned["fraction"]
-    sharing = {"sharing": one.planned["sharing"]} if one.planned.get("sharing", "time_slice") != "time_slice" else {}
-    return {
-        "mode": "parallel",
-        "foreground": front,
-        "background": _background(background, catalog),
-        **common,
-        **sharing,
-    }
+    if one.planned.get("sharing", "time_slice") != "time_slice":
+        common["sharing"] = one.planned["sharing"]
+    return {"mode": "parallel", "foreground": front, "background": _background(background, catalog), **common}
 
 
 def _background(planned: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
