@@ -29,16 +29,20 @@ class Images:
     provenance: Provenance
 
 
-def load_images(data: Path | None, source: str, size: str, shuffle_seed: int | None = None) -> Images:
+def load_images(
+    data: Path | None, source: str, size: str, shuffle_seed: int | None = None, train_limit: int | None = None
+) -> Images:
     """The images for one training; DataError when the wanted ones are nowhere.
 
     "reduced" takes 128 and 200 of them and averages them down to 8 x 8. `shuffle_seed` permutes the training labels.
+    `train_limit`: only so many images to train on, the first.
     """
     name, arrays = _find(data, source, size)
     train_images, train_labels, test_images, test_labels = arrays
     if size == "reduced":
         train_images, train_labels = shrink(train_images[:REDUCED_TRAIN]), train_labels[:REDUCED_TRAIN]
         test_images, test_labels = shrink(test_images[:REDUCED_TEST]), test_labels[:REDUCED_TEST]
+    train_images, train_labels = train_images[:train_limit], train_labels[:train_limit]
     if shuffle_seed is not None:
         name += " shuffled-labels"
         train_labels = np.random.default_rng(shuffle_seed).permutation(train_labels)

@@ -29,6 +29,8 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--amp", choices=("off", "float16", "bfloat16"), default="off", help=text)
     text = "resnet110 and resnet1202 at a tenth of the learning rate throughout, as the original's code does"
     parser.add_argument("--upstream-lr-quirk", action="store_true", help=text)
+    text = "train on the first N images only; for a look at the long networks"
+    parser.add_argument("--train-limit", type=options.integer(1), metavar="N", help=text)
     return parser.parse_args(arguments)
 
 
@@ -41,7 +43,7 @@ def run_model(chosen: argparse.Namespace, thread_count: int, run: Run) -> None:
     device = choose_device(chosen.device)
     seed_everything(chosen.seed, device, thread_count)
     shuffle_seed = chosen.seed if chosen.shuffle_labels else None
-    data = load_images(chosen.data, chosen.data_source, chosen.size, shuffle_seed)
+    data = load_images(chosen.data, chosen.data_source, chosen.size, shuffle_seed, chosen.train_limit)
     residual_training.train(chosen, run, data, device)
 
 

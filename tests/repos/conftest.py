@@ -49,7 +49,7 @@ def small_mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # `make models` runs the trainings of the larger repositories, `make test` does not.
-LARGER = ("bug_localization", "mrt_oast", "resnet_cifar10", "vulberta")
+LARGER = ("bug_localization", "mrt_oast", "person_reid", "resnet_cifar10", "vulberta")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,0 +1,130 @@
+"""Reads pictures of persons in the layouts of Market-1501: the published folders, or those that the original's
+prepare.py makes of them; needs Pillow. It trains nothing and draws nothing."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from _kit.errors import DataError
+from shots import JUNK, Shots
+
+BASES = ("Market/pytorch", "pytorch", "Market-1501-v15.09.15/pytorch", "Market-1501-v15.09.15", "Market", ".")
+PREPARED = (("train_all",), ("train", "val")), ("query",), ("gallery",)
+PUBLISHED = (("bounding_box_train",),), ("query",), ("bounding_box_test",)
+LAYOUT = (
+    "Market/pytorch/{train_all or train + val, query, gallery}/<person>/0002_c1s1_000451_03.jpg, or "
+    "Market-1501-v15.09.15/{bounding_box_train, query, bounding_box_test}/0002_c1s1_000451_03.jpg "
+    "(person, then camera behind the c; -1 and 0000 are nobody)"
+)
+SOURCE = "the page of Market-1501, linked in the README of github.com/layumi/Person_reID_baseline_pytorch"
+SIZES = (12_936, 751), (3_368, 750), (19_732, 752)  # pictures and persons of Market-1501
+SUFFIXES = (".jpg", ".jpeg", ".png")
+HEIGHT, WIDTH = 128, 64
+_NAME = re.compile(r"^(-1|\d+)_c(\d+)")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture that is not read yet; `person` as in its name."""
+
+    path: Path
+    person: int
+    camera: int
+
+
+@dataclass(frozen=True)
+class Market:
+    """The pictures of one data set, by their paths."""
+
+    train: tuple[Picture, ...]
+    query: tuple[Picture, ...]
+    gallery: tuple[Picture, ...]
+
+    @property
+    def is_original(self) -> bool:
+        """Whether it has as many pictures and persons as Market-1501. There are no published checksums."""
+        sets = self.train, self.query, self.gallery
+        return tuple((len(pictures), len({one.person for one in pictures})) for pictures in sets) == SIZES
+
+
+def find_market(root: Path) -> Market | None:
+    """The data set below `root`, or None; DataError when only a part of one is there or a file has no person."""
+    for base in (root / name for name in BASES):
+        for trains, query, gallery in (PREPARED, PUBLISHED):
+            train = next((names for names in trains if _all_folders(base, names)), trains[0])
+            wanted = (*train, *query, *gallery)
+            missing = [name for name in wanted if not (base / name).is_dir()]
+            # A folder `query` alone is in both layouts, so it tells nothing.
+            if not missing:
+                parts = (_pictures(base, names) for names in (train, query, gallery))
+                return Market(*parts)
+            if len(missing) < len(wanted) - 1:
+                raise DataError(f"{base} holds only a part of Market-1501; missing: {', '.join(missing)}\n  {LAYOUT}")
+    return None
+
+
+def _all_folders(base: Path, names: Sequence[str]) -> bool:
+    return all((base / name).is_dir() for name in names)
+
+
+def _pictures(base: Path, names: Sequence[str]) -> tuple[Picture, ...]:
+    """The pictures in the folders and in the folders therein, in order of their names."""
+    found = []
+    for folder in (base / name for name in names):
+        paths = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
+        if not paths:
+            raise DataError(
+                f"{folder} holds no pictures ({', '.join(SUFFIXES)})\n  layout: {LAYOUT}\n  source: {SOURCE}"
+            )
+        found += [_picture(path) for path in paths]
+    return tuple(sorted(found, key=lambda one: (one.path.name, str(one.path))))
+
+
+def _picture(path: Path) -> Picture:
+    match = _NAME.match(path.name)
+    if match is None:
+        raise DataError(f"{path}: the name does not say person and camera, such as 0002_c1s1_000451_03.jpg")
+    return Picture(path, int(match.group(1)), int(match.group(2)))
+
+
+def known(pictures: Sequence[Picture]) -> tuple[Picture, ...]:
+    """Those that show somebody."""
+    return tuple(one for one in pictures if one.person > 0)
+
+
+def first_of_each(pictures: Sequence[Picture], persons: int, each: int) -> tuple[Picture, ...]:
+    """Up to `each` pictures of each of the first `persons` persons, spread over what there is of them."""
+    shown = sorted({one.person for one in pictures if one.person > 0})[:persons]
+    chosen: list[Picture] = []
+    for person in shown:
+        own = [one for one in pictures if one.person == person]
+        chosen += own[:: max(1, len(own) // each)][:each]
+    return tuple(chosen)
+
+
+def read_shots(pictures: Sequence[Picture], height: int, pause: Callable[[], None]) -> Shots:
+    """The pictures, brought to `height` x height / 2; `pause` is called between them. DataError for a damaged one."""
+    images = np.empty((len(pictures), 3, height, height // 2), np.uint8)
+    for number, picture in enumerate(pictures):
+        images[number] = _read(picture.path, height)
+        pause()
+    persons = np.array([max(one.person, JUNK) for one in pictures], np.int64)
+    return Shots(images, persons, np.array([one.camera for one in pictures], np.int64))
+
+
+def _read(path: Path, height: int) -> np.ndarray:
+    """uint8 [3, height, height / 2]."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise DataError("reading pictures needs Pillow: pip install pillow") from error
+    try:
+        with Image.open(path) as image:
+            colours = image.convert("RGB")
+            if colours.size != (height // 2, height):
+                colours = colours.resize((height // 2, height), Image.Resampling.BICUBIC)
+            return np.asarray(colours).transpose(2, 0, 1)
+    except (OSError, ValueError, SyntaxError) as error:  # Pillow calls a broken PNG a SyntaxError
+        raise DataError(f"{path} cannot be read as a picture: {error}") from error
