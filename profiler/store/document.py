@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from profiler.reasons import LEVELS, Reason, reasons_at
 from profiler.store.export import EXPERIMENT_ENERGY, SUMMARY_BACKGROUND, SUMMARY_ENERGY, SUMMARY_HEAD, SUMMARY_TAIL
-from profiler.store.schema import SCHEMA_VERSION, TABLES, Column, Table
+from profiler.store.schema import EPOCHS, SCHEMA_VERSION, TABLES, Column, Table
 
 _INTRODUCTION = f"""# The dataset
 
@@ -24,6 +24,7 @@ import profiler
 session = profiler.open("results/run_20260101_000000")
 session.runs(safe=True, flat=True)      # one row a planned run; hp_* and metric_* columns
 session.samples("run_20260101_000000-001")
+session.epochs("run_20260101_000000-001")     # energy of each epoch
 
 import duckdb
 duckdb.sql("select model, gpu_energy_j from 'results/run_20260101_000000/dataset/runs/*.parquet' where is_final")
@@ -49,7 +50,7 @@ _LEVEL_MEANING = {
 
 def dataset_markdown() -> str:
     """The whole of docs/dataset.md."""
-    parts = [_INTRODUCTION, *(_table(table) for table in TABLES), _verdicts(), _old_names()]
+    parts = [_INTRODUCTION, *(_table(table) for table in (*TABLES, EPOCHS)), _verdicts(), _old_names()]
     return "\n".join(parts)
 
 

@@ -19,7 +19,7 @@ from profiler.errors import SessionError
 from profiler.store.layout import SampleSpan, SessionFolder
 from profiler.store.ledger import LedgerText, read_ledger
 from profiler.store.rows import from_arrow, not_run, to_json
-from profiler.store.schema import PLAN, PROCESSES, RUNS, SAMPLES, Table, arrow_schema
+from profiler.store.schema import EPOCHS, PLAN, PROCESSES, RUNS, SAMPLES, Table, arrow_schema
 from profiler.store.trace_csv import write_energy_folder
 
 if TYPE_CHECKING:
@@ -164,6 +164,16 @@ class Session:
             [empty.select(list(columns or empty.column_names)), *tables], promote_options="default"
         )
         return table.sort_by([("t_mono_ns", "ascending")])
+
+    def epochs(self, run_id: str, attempt: int | None = None) -> pd.DataFrame:
+        """Energy of each epoch of a run's attempt (default: the one that `row` gives), columns of `epochs`: its parts
+        end to end, from the trainer's start to its end. Empty when the attempt has no window. SessionError as
+        `samples`."""
+        from profiler.store.epochs import epoch_rows
+        from profiler.store.frames import frame_of
+
+        row = self.row(run_id) if attempt is None else self._attempt(run_id, attempt)
+        return frame_of(EPOCHS, epoch_rows(self, row))
 
     def export_energy(self, run_id: str) -> list[Path]:
         """Write the run's `energy/` folder: its trace as CSV files of the older tool. Returns the files."""

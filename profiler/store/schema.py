@@ -78,6 +78,7 @@ NO_TRACE = (*NO_DEVICE, "nvml_not_supported", "no_sample_in_window")
 NO_INTEGRAL = (*NO_DEVICE, "no_power_samples", "trace_gap", "trace_does_not_cover_window")
 NO_SPLIT = (*NO_DEVICE, "no_idle_baseline: ...", "processes_not_told_apart: ...")
 NO_IDLE = (*NO_DEVICE, "no_idle_samples", "not_idle", "idle_power_not_steady")
+NO_REST = (*NO_CPU, "node_not_idle", "no_cpu_counter_in_trace", "no_idle_samples", "not_idle", "idle_power_not_steady")
 NOT_APART = (*NO_DEVICE, "no_background", "processes_not_told_apart")
 SOLO = ("not_run", "no_background")
 UNSET = ("not_run", "not_set")
@@ -200,6 +201,37 @@ RUNS = Table(
         ),
         Column("dram_energy_j", FLOAT, "J", "all DRAM domains of the node, from counters", NO_DRAM),
         Column("cpu_energy_total_j", FLOAT, "J", "cpu_package_energy_j + dram_energy_j, where both are known", NO_DRAM),
+        Column(
+            "cpu_package_idle_power_w", FLOAT, "W", "all packages right before the attempt, the node resting", NO_REST
+        ),
+        Column(
+            "cpu_package_energy_net_j",
+            FLOAT,
+            "J",
+            "above idle: cpu_package_energy_j - cpu_package_idle_power_w * duration_s",
+            NO_REST,
+        ),
+        Column(
+            "cpu_share_percent",
+            FLOAT,
+            "%",
+            "CPU seconds of the run's process tree by those of all processes of the node",
+            (*NOT_STARTED, "cpu_time_unknown", "cpu_time_below_resolution"),
+        ),
+        Column(
+            "cpu_package_energy_run_j",
+            FLOAT,
+            "J",
+            "attribution: that share of cpu_package_energy_j, idle power included",
+            (*NO_CPU, "cpu_time_unknown", "cpu_time_below_resolution"),
+        ),
+        Column(
+            "cpu_share_method",
+            TEXT,
+            "",
+            "how the share was found: cpu_time",
+            (*NOT_STARTED, "cpu_time_unknown", "cpu_time_below_resolution"),
+        ),
         Column("gpu_energy_j", FLOAT, "J", "whole GPU, hardware counter at the end minus at the start", NO_GPU),
         Column(
             "gpu_energy_integral_j",
@@ -214,6 +246,13 @@ RUNS = Table(
             "%",
             "100 * (integral - counter) / counter: two independent paths to one figure",
             NO_INTEGRAL,
+        ),
+        Column(
+            "gpu_energy_net_j",
+            FLOAT,
+            "J",
+            "above idle: gpu_energy_j - gpu_idle_power_w * duration_s",
+            (*NO_GPU, *NO_IDLE),
         ),
         Column("gpu_energy_foreground_j", FLOAT, "J", "part attributed to the foreground", NO_SPLIT),
         Column("gpu_energy_background_j", FLOAT, "J", "part attributed to the background", NO_SPLIT),
@@ -268,7 +307,23 @@ RUNS = Table(
             "every number of the record that an imported run comes from, untouched: energies, then perf_<metric>",
             ("not_run", "not_imported"),
         ),
-        Column("energy_uncertainty_j", NUMBER_MAP, "J", "energy column -> +- at the window's edges", NOT_RECORDED),
+        Column(
+            "energy_uncertainty_j",
+            NUMBER_MAP,
+            "J",
+            "energy column -> +- (95 of 100 windows), without what the sensor itself is off by",
+            NOT_RECORDED,
+        ),
+        Column(
+            "energy_uncertainty_parts_j",
+            NUMBER_MAP,
+            "J",
+            "<energy column>.<cause> -> its part of that +-: start and end (edges of the window), resolution (of the"
+            " counter), edges and sampling (of an integral)",
+            NOT_RECORDED,
+        ),
+        Column("gpu_energy_uncertainty_j", FLOAT, "J", "the +- of gpu_energy_j", NO_GPU),
+        Column("cpu_package_energy_uncertainty_j", FLOAT, "J", "the +- of cpu_package_energy_j", NO_CPU),
         Column("gpu_power_mean_w", FLOAT, "W", "time-weighted mean of the power trace", NO_INTEGRAL),
         Column("gpu_power_min_w", FLOAT, "W", "lowest sample", NO_TRACE),
         Column("gpu_power_max_w", FLOAT, "W", "highest sample", NO_TRACE),
@@ -497,6 +552,39 @@ PROCESSES = Table(
         Column("attempt", INT, "", "attempt of that run"),
         Column("own", BOOL, "", "it belonged to that attempt; false: a stranger"),
         Column("extra", TEXT_MAP, "", "fields that have no column; each value is JSON text", json_values=True),
+    ),
+)
+
+EPOCHS = Table(
+    "epochs",
+    "Energy of each epoch: `session.epochs(run_id)`. Not stored: it is made from the trainer's events and the trace"
+    " when asked for. The parts of a run lie end to end, so their energies add up to those of the run.",
+    (
+        Column("run_id", TEXT, "", "the run"),
+        Column("attempt", INT, "", "the attempt"),
+        Column(
+            "part",
+            TEXT,
+            "",
+            "setup (trainer's start to its first optimiser step), epoch, rest (after the last epoch's end). Where the"
+            " trainer does not tell its first step, the first epoch holds the setup too",
+        ),
+        Column("epoch", INT, "", "the epoch, from 1; null in setup and rest"),
+        Column("start_ns", INT, "ns", "start of the part, CLOCK_MONOTONIC of the node"),
+        Column("end_ns", INT, "ns", "end of the part"),
+        Column("duration_s", FLOAT, "s", "(end_ns - start_ns) / 1e9"),
+        Column("gpu_energy_integral_j", FLOAT, "J", "whole GPU, trapezoid of the power trace", NO_INTEGRAL),
+        Column("gpu_power_mean_w", FLOAT, "W", "that by time", NO_INTEGRAL),
+        Column(
+            "cpu_package_energy_j",
+            FLOAT,
+            "J",
+            "all CPU packages of the node, counters of the trace on straight lines between their readings",
+            ("no_cpu_counter_in_trace", "trace_gap", "trace_does_not_cover_window"),
+        ),
+        Column("samples", INT, "rows", "powers of the GPU inside of the part"),
+        Column("metrics", NUMBER_MAP, "as the manifest says", "what the trainer told at the epoch's end"),
+        Column("null_reasons", TEXT_MAP, "", "column that is null -> why"),
     ),
 )
 
