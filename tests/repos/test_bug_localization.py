@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from _kit.errors import DataError
 
-from tests.repos.trainings import REPOS, Training, collect, start, train_many
+from tests.repos.trainings import REPOS, Training, collect, start, train_many, undeclared_metrics
 
 pytest.importorskip("sklearn")
 REPO = "bug-localization-by-dnn-and-rvsm"
@@ -235,6 +235,7 @@ def trainings(tmp_path_factory: pytest.TempPathFactory, table: Path) -> Mapping[
 def test_the_event_contract(trainings: Mapping[str, Training]) -> None:
     training = trainings["base"]
     assert training.exit_code == 0, training.log
+    assert not undeclared_metrics("bug-localization-by-dnn-and-rvsm", "default", training)
     assert [event["event"] for event in training.events] == ["config", "ready", "done"]
     assert training.event("done")["epochs"] == 4
     assert training.event("config")["facts"]["parameters"] == 2_101

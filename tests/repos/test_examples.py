@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.repos.trainings import REPOS, Training, collect, start, train, train_many
+from tests.repos.trainings import REPOS, Training, collect, start, train, train_many, undeclared_metrics
 
 pytest.importorskip("torch")
 sys.path.append(str(REPOS / "examples"))
@@ -78,6 +78,7 @@ def test_the_networks_have_the_originals_sizes(module: str, network: str, count:
 def test_the_event_contract(model: str, trainings: Mapping[str, Training]) -> None:
     training = trainings[f"{model} epochs"]
     assert training.exit_code == 0, training.log
+    assert not undeclared_metrics("examples", model, training)
     assert [event["event"] for event in training.events] == ["config", "ready", "epoch", "epoch", "done"]
     stamps = [event["t_ns"] for event in training.events]
     assert stamps == sorted(stamps) and stamps[-1] < time.monotonic_ns()

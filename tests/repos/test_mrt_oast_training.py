@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.repos.test_mrt_oast_data import write_ojclone
-from tests.repos.trainings import REPOS, Training, collect, start, train_many
+from tests.repos.trainings import REPOS, Training, collect, start, train_many, undeclared_metrics
 
 torch = pytest.importorskip("torch")
 sys.path.append(str(REPOS / "MRT-OAST"))
@@ -100,6 +100,7 @@ def test_the_rate_rises_over_a_fifth_of_the_epochs_and_falls_to_a_tenth() -> Non
 def test_the_event_contract(trainings: Mapping[str, Training]) -> None:
     training = trainings["epochs"]
     assert training.exit_code == 0, training.log
+    assert not undeclared_metrics("MRT-OAST", "default", training)
     assert [event["event"] for event in training.events] == ["config", "ready", "epoch", "epoch", "done"]
     config = training.event("config")
     assert config["data_source"] == "OJClone OAST train=48 valid=24 test=24"

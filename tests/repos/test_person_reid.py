@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from _kit.errors import DataError
 
-from tests.repos.trainings import REPOS, Training, train_many
+from tests.repos.trainings import REPOS, Training, train_many, undeclared_metrics
 
 torch = pytest.importorskip("torch")
 sys.path.append(str(REPOS / "Person_reID_baseline_pytorch"))
@@ -184,6 +184,7 @@ def test_the_event_contract(trainings: Mapping[str, Training]) -> None:
         assert source == "generated/persons train=192 query=48 gallery=144 persons=32"
         assert {"map", "rank1", "rank5", "rank10", "train_loss", "train_accuracy"} == set(training.metrics)
         assert 0 < training.metrics["map"] <= 1
+        assert not undeclared_metrics("Person_reID_baseline_pytorch", "pcb", training)
     assert {path.name for path in trainings["base"].folder.iterdir()} == {
         "checkpoint.pt",
         "events.jsonl",

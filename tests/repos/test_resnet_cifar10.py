@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from _kit.errors import DataError
 
-from tests.repos.trainings import REPOS, Training, train_many
+from tests.repos.trainings import REPOS, Training, train_many, undeclared_metrics
 
 pytest.importorskip("torch")
 sys.path.append(str(REPOS / "pytorch_resnet_cifar10"))
@@ -229,6 +229,7 @@ def trainings(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Training
 def test_the_event_contract(trainings: Mapping[str, Training]) -> None:
     training = trainings["base"]
     assert training.exit_code == 0, training.log
+    assert not undeclared_metrics("pytorch_resnet_cifar10", "resnet20", training)
     assert [event["event"] for event in training.events] == ["config", "ready", "epoch", "epoch", "done"]
     assert training.event("config")["data_source"] == "generated/drawings train=128 test=200 side=8"
     assert training.event("done")["epochs"] == 2

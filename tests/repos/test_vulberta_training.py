@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.repos.test_vulberta_data import write_devign
-from tests.repos.trainings import REPOS, Training, collect, start, train_many
+from tests.repos.trainings import REPOS, Training, collect, start, train_many, undeclared_metrics
 
 torch = pytest.importorskip("torch")
 sys.path.append(str(REPOS / "VulBERTa"))
@@ -99,6 +99,7 @@ def test_class_weights_make_both_classes_count_alike() -> None:
 def test_the_event_contract(model: str, trainings: Mapping[str, Training]) -> None:
     training = trainings[f"{model} epochs"]
     assert training.exit_code == 0, training.log
+    assert not undeclared_metrics("VulBERTa", model, training)
     assert [event["event"] for event in training.events] == ["config", "ready", "epoch", "epoch", "done"]
     config = training.event("config")
     assert config["data_source"] == "devign train=36 valid=12 test=12" and config["data_hash"].startswith("sha256:")

@@ -43,6 +43,14 @@ class Training:
         return [event["metrics"][metric] for event in self.events if event["event"] == "epoch"]
 
 
+def undeclared_metrics(repo: str, model: str, training: Training) -> set[str]:
+    """Metrics that the training reported and the manifest does not declare."""
+    from profiler.workloads import load_catalog  # this file is also the program of the forked trainings
+
+    reported = {name for event in training.events for name in event.get("metrics", {})}
+    return reported - load_catalog().resolve(repo, model).metrics.keys()
+
+
 def environment(folder: Path, threads: int = 1, **more: str) -> dict[str, str]:
     """The environment that a trainer gets: no inherited data root, no GPU."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PROFILER_")}
