@@ -18,6 +18,7 @@ from profiler.background import BackgroundJob, loop_background
 from profiler.cooling import IdleMark
 from profiler.energy.nvml import Nvml, open_nvml
 from profiler.energy.sample import Sample
+from profiler.gpu_activity import ActivityWindow
 from profiler.gpu_processes import GpuPresence
 from profiler.record import NodeFacts
 
@@ -66,6 +67,10 @@ class _ActorTrace:
     def gpu_processes(self, t0_ns: int, t1_ns: int) -> Sequence[GpuPresence]:
         presences: Sequence[GpuPresence] = self._ask("gpu_processes", t0_ns, t1_ns)
         return presences
+
+    def gpu_activity(self, gpu_uuid: str, t0_ns: int, t1_ns: int) -> ActivityWindow:
+        window: ActivityWindow = self._ask("gpu_activity", gpu_uuid, t0_ns, t1_ns)
+        return window
 
     def idle_mark(self, gpu_uuid: str) -> IdleMark | None:
         mark: IdleMark | None = self._ask("idle_mark", gpu_uuid)

@@ -15,6 +15,7 @@ from profiler.energy.nvml import NvmlReadError
 from profiler.energy.sample import Sample
 from profiler.energy.sampler import Sampler
 from profiler.energy.sources import Sources, discover
+from profiler.gpu_activity import ActivityLog, ActivityWindow
 from profiler.gpu_processes import GpuPresence, GpuProcessLog
 from profiler.process.tiers import probe
 
@@ -33,6 +34,7 @@ class EnergyActor:
         self.node_id = node_id
         self.sources: Sources = discover()
         self.processes = GpuProcessLog()
+        self.activity = ActivityLog()
         self.sampler = Sampler(self.sources, rate_hz=rate_hz, node_id=node_id, boot_id=host.boot_id())
         self.sampler.start()
         self.idle_memory_mib = _idle_memory_mib(self.sources)
@@ -44,6 +46,7 @@ class EnergyActor:
         while self.sources.gpus:
             with self._lock:
                 self.processes.look(self.sources.gpus, time.monotonic_ns())
+                self.activity.look(self.sources.gpus)
             time.sleep(PROCESS_LOOK_INTERVAL_S)
 
     def describe(self, folders: list[str]) -> dict[str, Any]:
@@ -87,6 +90,12 @@ class EnergyActor:
     def gpu_processes(self, t0_ns: int, t1_ns: int) -> list[GpuPresence]:
         with self._lock:
             return self.processes.between(t0_ns, t1_ns)
+
+    def gpu_activity(self, gpu_uuid: str, t0_ns: int, t1_ns: int) -> ActivityWindow:
+        """Who kept the SMs of that GPU busy, up to this moment."""
+        with self._lock:
+            self.activity.look([gpu for gpu in self.sources.gpus if gpu.uuid == gpu_uuid])
+            return self.activity.between(gpu_uuid, t0_ns, t1_ns)
 
     def idle_mark(self, gpu_uuid: str) -> IdleMark | None:
         """What the GPU was like before the first run on it; None until `keep_idle_mark` has told."""

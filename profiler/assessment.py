@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from profiler import record
+from profiler import colocation, conditions, record
+from profiler.colocation import background_findings
 from profiler.energy.account import EnergyAccount, account
+from profiler.energy.attribution import GpuEnergy, Shares, attribute
+from profiler.energy.derived import Derived, Run, derive
+from profiler.energy.gpu_account import power_points
+from profiler.energy.idle import IdlePower, cpu_idle_power
 from profiler.energy.sample import Sample
 from profiler.energy.sources import Boundary, Sources
-from profiler.energy.throttle import THROTTLED_MASK, describe_throttle_reasons, is_throttled
 from profiler.events import TrainerEvents, read_events
+from profiler.gpu_activity import ActivityWindow
 from profiler.gpu_processes import GpuPresence
 from profiler.metrics import Outcome, collect
-from profiler.process.contained import HOLDING_TIERS, ExitReport
-from profiler.record import BackgroundFacts, NodeFacts
+from profiler.partner import BackgroundFacts
+from profiler.process.contained import ExitReport
+from profiler.reasons import limits
+from profiler.record import NodeFacts
 from profiler.trainer import TrainerFiles
-from profiler.verdict import Finding, judge, judge_training, retry_may_help
+from profiler.verdict import Finding, judge, judge_training, retry_may_help, that_hold
 
 if TYPE_CHECKING:
     from profiler.attempt import AttemptSpec, Trace
+
+# How far before the run's first process the trace is asked for the memory then in use.
+MEMORY_LOOK_NS = 1_000_000_000
+IDLE_LOOK_NS = 3_000_000_000
 
 
 @dataclass(frozen=True)
 class Execution:
     """What the measured part of an attempt produced. `namespace` is the inode of the trainer's PID namespace;
-    `oom_kills`: processes of this node that the kernel ended for lack of memory meanwhile."""
+    `oom_kills`: processes of this node that the kernel ended for lack of memory meanwhile; `activity`: who kept
+    the GPU busy when; `contention`: what others did on the CPUs, None where the kernel does not tell."""
 
     report: ExitReport
     containment: str
@@ -35,6 +47,17 @@ class Execution:
     before: Boundary
     after: Boundary
     oom_kills: int
+    activity: ActivityWindow
+    contention: Finding | None = None
+
+    @property
+    def window_ns(self) -> tuple[int, int]:
+        """The trainer's start and end; where it never started, the times of the boundary reads."""
+        t0_ns, t1_ns = self.report.t0_ns, self.report.t1_ns
+        return (
+            self.before.t_ns if t0_ns is None else t0_ns,
+            self.after.t_ns if t1_ns is None else t1_ns,
+        )
 
 
 @dataclass(frozen=True)
@@ -54,8 +77,10 @@ def assess(
     files: TrainerFiles,
     execution: Execution | None,
     background: BackgroundFacts | None,
+    idle: IdlePower,
 ) -> Assessment:
-    """Judge one attempt. `execution` is None when the background was not ready and nothing was trained."""
+    """Judge one attempt. `execution` is None when the background was not ready and nothing was trained; `idle` is the
+    power of the GPU right before the attempt."""
     columns: dict[str, Any] = {
         **record.planned_columns(spec.planned, spec.folder.session_id, spec.run_id, spec.seed),
         **record.node_columns(node),
@@ -65,7 +90,10 @@ def assess(
         "cpus": float(spec.threads),
         "sampling_rate_hz": spec.sampling_rate_hz,
     }
-    findings = list(_background_findings(background, node))
+    limit = limits(_thresholds(spec))
+    window_ns = execution.window_ns if execution is not None else None
+    observed = list(background_findings(background, node.gpu_uuid, window_ns))
+    findings: list[Finding] = []
     nulls: dict[str, str] = {}
     processes: list[dict[str, Any]] = []
     if execution is None:
@@ -76,23 +104,26 @@ def assess(
         samples = trace.window(execution.before.t_ns, execution.after.t_ns)
         energy = _energy(node, samples, sources, execution)
         processes = _processes(spec, node, trace, execution, background)
-        findings += [
-            *judge_training(
-                execution.report,
-                outcome,
-                events,
-                spec.planned.hyperparameters,
-                spec.foreground,
-                host_oom=_host_oom(execution),
-            ),
-            *_condition_findings(execution, processes),
-            *_throttle_findings(node, samples, execution.report),
-            *energy.findings,
-        ]
+        findings += judge_training(
+            execution.report,
+            outcome,
+            events,
+            spec.planned.hyperparameters,
+            spec.foreground,
+            host_oom=host_oom(execution.oom_kills),
+        )
+        observed += _conditions(spec, node, trace, samples, execution, background, processes)
+        observed += energy.observations
         columns |= _measured(node, execution, outcome, events, energy)
-        nulls = record.null_reasons(columns, energy)
-    verdict = judge(findings)
-    columns |= record.verdict_columns(verdict, findings)
+        derived = _derived(trace, execution, background, energy, idle)
+        columns |= record.derived_columns(derived, energy)
+        shares = _shares(spec, node, samples, execution, background, processes, energy, idle)
+        columns |= record.share_columns(shares, idle)
+        columns |= _memory_columns(execution, background, processes)
+        nulls = {**record.null_reasons(columns, energy, shares, idle), **outcome.null_reasons, **derived.null_reasons}
+    findings += that_hold(observed, limit)
+    columns |= record.verdict_columns(judge(findings), findings)
+    columns |= {"observations": [finding.to_json() for finding in observed], "thresholds": limit}
     return Assessment({**columns, "null_reasons": nulls}, processes, retry_may_help(findings))
 
 
@@ -103,16 +134,78 @@ def _measured(
         **record.window_columns(execution.report, node, execution.containment, execution.argv),
         **record.outcome_columns(outcome, events, execution.report.t0_ns),
         **record.energy_columns(energy),
+        "oom_kills": execution.oom_kills,
         "boundary_start_ns": execution.before.t_ns,
         "boundary_end_ns": execution.after.t_ns,
     }
 
 
+def _thresholds(spec: AttemptSpec) -> Mapping[str, float]:
+    """The campaign's limits; that of the background's busy share may stand beside the background itself."""
+    own = spec.planned.background.min_busy_share if spec.planned.background is not None else None
+    return spec.thresholds if own is None else {**spec.thresholds, "background_idle": own}
+
+
 def _energy(node: NodeFacts, samples: Sequence[Sample], sources: Sources, execution: Execution) -> EnergyAccount:
-    before, after, report = execution.before, execution.after, execution.report
-    t0_ns = report.t0_ns if report.t0_ns is not None else before.t_ns
-    t1_ns = report.t1_ns if report.t1_ns is not None else after.t_ns
-    return account(before, after, samples, sources, node.gpu_uuid, t0_ns, t1_ns)
+    return account(execution.before, execution.after, samples, sources, node.gpu_uuid, *execution.window_ns)
+
+
+def _derived(
+    trace: Trace,
+    execution: Execution,
+    background: BackgroundFacts | None,
+    energy: EnergyAccount,
+    gpu_idle: IdlePower,
+) -> Derived:
+    """Energy above idle, and the run's share of the CPU. The CPU's idle power is that before the first process."""
+    report, first_ns = execution.report, _first_ns(execution, background)
+    rested = trace.window(first_ns - IDLE_LOOK_NS, first_ns)
+    cpu_idle = cpu_idle_power(rested, first_ns - IDLE_LOOK_NS, first_ns)
+    t0_ns, t1_ns = report.t0_ns, report.t1_ns
+    duration_s = (t1_ns - t0_ns) / 1e9 if t0_ns is not None and t1_ns is not None else None
+    return derive(energy, Run(duration_s, report.cpu_s, execution.before, execution.after), gpu_idle, cpu_idle)
+
+
+def _first_ns(execution: Execution, background: BackgroundFacts | None) -> int:
+    """When the first process of the run, or of its background, was started."""
+    starts = background.starts if background else ()
+    return min([execution.before.t_ns, *(start.t0_ns for start in starts)])
+
+
+def _shares(
+    spec: AttemptSpec,
+    node: NodeFacts,
+    samples: Sequence[Sample],
+    execution: Execution,
+    background: BackgroundFacts | None,
+    processes: Sequence[dict[str, Any]],
+    energy: EnergyAccount,
+    idle: IdlePower,
+) -> Shares:
+    """The GPU's energy, split among those who used it."""
+    if energy.gpu_energy_j is None:
+        return Shares(null_reason=energy.null_reasons["gpu_energy_j"])
+    points, _ = power_points(row for row in samples if row.device == node.gpu_uuid)
+    namespaces = background.namespaces if background else frozenset[int]()
+    return attribute(
+        GpuEnergy(energy.gpu_energy_j, *execution.window_ns, points),
+        idle,
+        execution.activity,
+        colocation.roles(processes, execution.namespace, namespaces),
+        paired=background is not None,
+        solo=spec.solo_power,
+        told_apart=spec.planned.sharing == "time_slice" or background is None,
+    )
+
+
+def _memory_columns(
+    execution: Execution, background: BackgroundFacts | None, processes: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    whose = colocation.roles(processes, execution.namespace, background.namespaces if background else ())
+    return {
+        "gpu_memory_foreground_mib": colocation.memory_mib(processes, whose, "foreground"),
+        "gpu_memory_background_mib": colocation.memory_mib(processes, whose, "background"),
+    }
 
 
 def _processes(
@@ -136,47 +229,32 @@ def _process_row(spec: AttemptSpec, node: NodeFacts, presence: GpuPresence, own:
     return {**vars(presence), **where, "own": own}
 
 
-def _condition_findings(execution: Execution, processes: Sequence[dict[str, Any]]) -> Iterator[Finding]:
-    if execution.containment not in HOLDING_TIERS:
-        yield Finding("uncontained", f"containment {execution.containment} is best effort only")
-    for process in processes:
-        if not process["own"]:
-            memory = "unknown" if process["memory_mib"] is None else f"{process['memory_mib']:.0f}"
-            command = process["command"] or "unknown command"
-            text = f"PID {process['pid']} ({command}), user {process['user_id']}, {memory} MiB"
-            yield Finding("foreign_gpu_process", text)
+def _conditions(
+    spec: AttemptSpec,
+    node: NodeFacts,
+    trace: Trace,
+    samples: Sequence[Sample],
+    execution: Execution,
+    background: BackgroundFacts | None,
+    processes: Sequence[dict[str, Any]],
+) -> list[Finding]:
+    """Everything seen of the conditions, whether or not it makes a reason."""
+    t0_ns, t1_ns = execution.report.t0_ns or execution.before.t_ns, execution.report.t1_ns or execution.after.t_ns
+    first_ns = _first_ns(execution, background)
+    earlier = trace.window(first_ns - MEMORY_LOOK_NS, first_ns)
+    idle_mib = spec.gate.idle_memory_mib.get(node.gpu_uuid or "")
+    found = (
+        conditions.containment(execution.containment),
+        *conditions.strangers(processes, t0_ns),
+        conditions.memory_at_start(earlier, node.gpu_uuid, idle_mib, first_ns),
+        conditions.throttling(samples, node.gpu_uuid, t0_ns, t1_ns),
+        execution.contention,
+    )
+    return [finding for finding in found if finding is not None]
 
 
-def _host_oom(execution: Execution) -> str | None:
+def host_oom(kills: int | None) -> str | None:
     """Evidence that the kernel ended the trainer, or a part of it, for lack of memory."""
-    if not execution.oom_kills:
+    if not kills:
         return None
-    return f"the kernel's out-of-memory killer ended {execution.oom_kills} process(es) of this node during the run"
-
-
-def _throttle_findings(node: NodeFacts, samples: Sequence[Sample], report: ExitReport) -> Iterator[Finding]:
-    """Slowdowns by heat or power delivery inside the window."""
-    t0_ns, t1_ns = report.t0_ns or 0, report.t1_ns or 0
-    masks = [
-        sample.throttle_reasons
-        for sample in samples
-        if sample.device == node.gpu_uuid and t0_ns <= sample.t_mono_ns <= t1_ns and sample.throttle_reasons is not None
-    ]
-    slowed = [mask for mask in masks if is_throttled(mask)]
-    if slowed:
-        names = sorted({name for mask in slowed for name in describe_throttle_reasons(mask & THROTTLED_MASK)})
-        yield Finding("throttled", f"{', '.join(names)} in {len(slowed)} of {len(masks)} samples")
-
-
-def _background_findings(background: BackgroundFacts | None, node: NodeFacts) -> Iterator[Finding]:
-    if background is None:
-        return
-    codes = ", ".join(str(record.exit_status(start)) for start in background.starts if start.failed) or "none"
-    if not background.ready:
-        yield Finding("background_failed", f"it was not ready in time; exit codes of its failed starts: {codes}")
-    elif background.ended_early:
-        yield Finding(
-            "background_failed", f"it ended before the foreground did; exit codes of its failed starts: {codes}"
-        )
-    elif background.gpu_uuid != node.gpu_uuid:
-        yield Finding("background_failed", f"it was on GPU {background.gpu_uuid}, the foreground on {node.gpu_uuid}")
+    return f"the kernel's out-of-memory killer ended {kills} process(es) of this node during the run"

@@ -9,31 +9,37 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from profiler import cpu_use, host
-from profiler.assessment import Execution, assess
-from profiler.background import BackgroundFiles, BackgroundJob, BackgroundWatch
+from profiler.assessment import IDLE_LOOK_NS, Execution, assess
+from profiler.background import BackgroundFiles, BackgroundJob
 from profiler.config import Cooling
 from profiler.cooling import CoolingGpu, CoolingResult, IdleMark, cool_until_idle, rest, settle
+from profiler.energy.attribution import Role, SoloPower
+from profiler.energy.idle import NO_SAMPLES, IdlePower, idle_power
 from profiler.energy.sample import Sample
 from profiler.energy.sources import Sources, discover
 from profiler.gate import Check, check_boot, check_disk, check_gpu, check_sources, wait_until_clear
+from profiler.gpu_activity import ActivityWindow
 from profiler.gpu_processes import GpuPresence
+from profiler.partner import Launch, Partner
 from profiler.planner import Background, PlannedRun
 from profiler.process.contained import start
-from profiler.record import BackgroundFacts, NodeFacts, Steps
+from profiler.record import NodeFacts, Steps
 from profiler.store.layout import SessionFolder
 from profiler.store.write import archive_attempt
 from profiler.trainer import TrainerFiles, TrainerJob, trainer_command
 from profiler.workloads import ModelSpec
 
-BACKGROUND_END_TIMEOUT_S = 30.0
 DISK_NEEDED_MIB = 100.0
+IDLE_LOOK_S = 3.0
+AFTER_END_TICKS = 1.5
+MAX_AFTER_END_S = 0.3
 
 
 class Trace(Protocol):
@@ -43,16 +49,9 @@ class Trace(Protocol):
     def release(self, token: int) -> None: ...
     def window(self, t0_ns: int, t1_ns: int) -> Sequence[Sample]: ...
     def gpu_processes(self, t0_ns: int, t1_ns: int) -> Sequence[GpuPresence]: ...
+    def gpu_activity(self, gpu_uuid: str, t0_ns: int, t1_ns: int) -> ActivityWindow: ...
     def idle_mark(self, gpu_uuid: str) -> IdleMark | None: ...
     def keep_idle_mark(self, gpu_uuid: str, mark: IdleMark) -> None: ...
-
-
-class BackgroundTask(Protocol):
-    """A running background as the attempt sees it."""
-
-    def alive(self) -> bool: ...
-    def wait(self, timeout_s: float) -> None:
-        """Return when the task has ended; raise TimeoutError after `timeout_s`."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +85,7 @@ class AttemptSpec:
         watch_pids: processes on this node whose end must end the run (raylet; the driver when local).
         thresholds: limits of the verdict that the config changed (reason -> limit).
         cooling: how the node rests afterwards: its `seconds`, or until its GPU is idle.
+        solo_power: what each partner took alone in earlier runs of this session, where both are known.
     """
 
     session_root: str
@@ -104,6 +104,7 @@ class AttemptSpec:
     allow_uncontained: bool
     thresholds: Mapping[str, float]
     cooling: Cooling
+    solo_power: Mapping[Role, SoloPower] = field(default_factory=dict)
 
     @property
     def folder(self) -> SessionFolder:
@@ -125,7 +126,6 @@ class AttemptSpec:
 
 
 Progress = dict[str, Any]
-Launch = Callable[[BackgroundJob], BackgroundTask]
 
 
 def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch) -> Iterator[Progress]:
@@ -148,22 +148,28 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
             yield {"kind": "gate_closed", "problems": [problem.detail for problem in gate.problems]}
             return
         mark = yield from _idle_mark(spec, node, trace, steps)
+        idle = _idle_power(node, trace)
         files = prepare_files(spec)
-        stack.callback(trace.release, trace.hold(time.monotonic_ns()))
+        stack.callback(trace.release, trace.hold(time.monotonic_ns() - IDLE_LOOK_NS))
 
         background = None
-        if spec.background is not None and spec.planned.background is not None:
+        if spec.planned.background is not None:
             yield steps.enter("background")
-            background = _Partner(spec, spec.background, spec.planned.background, node, launch, stack)
-            background.wait_ready()
+            background = _launch(spec, node, trace, launch, stack)
+        if background is not None and spec.planned.background is not None:
+            yield steps.enter("readiness", spec.planned.background.startup_timeout_seconds)
+            background.wait_ready(spec.planned.background)
 
         execution = None
         if background is None or background.ready:
             yield steps.enter("training")
-            execution = _train(spec, node, files, sources)
+            if background is not None:
+                background.begin()
+            execution = _train(spec, node, trace, files, sources)
         yield steps.enter("stopping")
-        partner = background.end() if background else None
-        assessment = assess(spec, node, trace, sources, files, execution, partner)
+        window_ns = execution.window_ns if execution is not None else None
+        partner = background.end(window_ns) if background is not None else None
+        assessment = assess(spec, node, trace, sources, files, execution, partner, idle)
         row = {**assessment.row, **steps.finish().columns(node), "gate_wait_s": gate.waited_s}
         yield {**vars(assessment), "kind": "result", "row": row}
         _clean(spec, row["valid"])
@@ -200,6 +206,21 @@ def _idle_mark(
         mark = settle(CoolingGpu(node.gpu_uuid, trace), spec.cooling.max_seconds)
         trace.keep_idle_mark(node.gpu_uuid, mark)
     return mark
+
+
+def _idle_power(node: NodeFacts, trace: Trace) -> IdlePower:
+    """The power of this run's GPU right now, while nothing runs on it."""
+    if node.gpu_uuid is None:
+        return IdlePower.unknown("no_gpu")
+    gpu = CoolingGpu(node.gpu_uuid, trace)
+    for pause_s in (0.0, IDLE_LOOK_S):  # the trace may have only just begun
+        gpu.clocks.pause(pause_s)
+        now_ns = time.monotonic_ns()
+        since_ns = now_ns - round(IDLE_LOOK_S * 1e9)
+        found = idle_power(gpu.rows(since_ns, now_ns), since_ns, now_ns)
+        if found.null_reason != NO_SAMPLES:
+            break
+    return found
 
 
 def _cool(cooling: Cooling, node: NodeFacts, trace: Trace, mark: IdleMark | None) -> CoolingResult:
@@ -240,57 +261,22 @@ class _StepClock:
         return self._steps
 
 
-class _Partner:
-    """The background of a pair during one attempt: started at once, ended by `end` or by the stack."""
-
-    def __init__(
-        self,
-        spec: AttemptSpec,
-        model: ModelSpec,
-        planned: Background,
-        node: NodeFacts,
-        launch: Launch,
-        stack: ExitStack,
-    ) -> None:
-        folder = spec.folder
-        files = BackgroundFiles(spec.control / "background", folder.background_logs(spec.planned.experiment_id))
-        self._planned = planned
-        self._watch = stack.enter_context(BackgroundWatch(files))
-        self._task = launch(
-            BackgroundJob(
-                job=_job(model, planned, spec.background_threads, node.gpu_uuid),
-                files=files,
-                run_id=spec.run_id,
-                labels=spec.labels("background"),
-                environment=spec.environment,
-                watch_pids=(os.getpid(), *spec.watch_pids),
-                allow_uncontained=spec.allow_uncontained,
-            )
-        )
-        self.ready = False
-
-    def wait_ready(self) -> None:
-        """Until the background's first optimiser step, or the fixed time where the config gives one."""
-        if self._planned.startup_wait_seconds is None:
-            self.ready = self._watch.wait_ready(self._planned.startup_timeout_seconds, self._task.alive)
-            return
-        _sleep(self._planned.startup_wait_seconds)
-        self.ready = self._task.alive()
-
-    def end(self) -> BackgroundFacts:
-        """Stop it and return when nothing of it is left."""
-        ended_early = not self._task.alive()
-        self._watch.end_lease()
-        self._task.wait(BACKGROUND_END_TIMEOUT_S)
-        logs = str(self._watch.files.logs)
-        return BackgroundFacts(tuple(self._watch.starts()), self._watch.gpu_uuid(), self.ready, ended_early, logs)
-
-
-def _sleep(seconds: float) -> None:
-    """Sleep in short pieces: a cancelled Ray task is interrupted only between them."""
-    deadline = time.monotonic() + seconds
-    while (left := deadline - time.monotonic()) > 0:
-        time.sleep(min(left, 0.1))
+def _launch(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch, stack: ExitStack) -> Partner | None:
+    """Start the background of this run, if it has one."""
+    model, planned = spec.background, spec.planned.background
+    if model is None or planned is None:
+        return None
+    job = BackgroundJob(
+        job=replace(_job(model, planned, spec.background_threads, node.gpu_uuid), repeat=planned.mode == "reuse"),
+        files=BackgroundFiles(spec.control / "background", spec.folder.background_logs(spec.planned.experiment_id)),
+        run_id=spec.run_id,
+        labels=spec.labels("background"),
+        environment=spec.environment,
+        watch_pids=(os.getpid(), *spec.watch_pids),
+        allow_uncontained=spec.allow_uncontained,
+        cpus=float(spec.background_threads),
+    )
+    return Partner(job, launch, trace, stack)
 
 
 def _job(model: ModelSpec, planned: PlannedRun | Background, threads: int, gpu_uuid: str | None) -> TrainerJob:
@@ -304,7 +290,7 @@ def _job(model: ModelSpec, planned: PlannedRun | Background, threads: int, gpu_u
     )
 
 
-def _train(spec: AttemptSpec, node: NodeFacts, files: TrainerFiles, sources: Sources) -> Execution:
+def _train(spec: AttemptSpec, node: NodeFacts, trace: Trace, files: TrainerFiles, sources: Sources) -> Execution:
     """Prepare the keeper, read the counters, let it start the trainer, wait, read the counters."""
     job = _job(spec.foreground, spec.planned, spec.threads, node.gpu_uuid)
     command = trainer_command(
@@ -317,8 +303,9 @@ def _train(spec: AttemptSpec, node: NodeFacts, files: TrainerFiles, sources: Sou
         used, since_ns = cpu_use.look(), time.monotonic_ns()
         before = sources.boundary(node.gpu_uuid, edge="start")
         process.release()
-        report = process.wait(None)
+        process.wait_for_trainer()
         after = sources.boundary(node.gpu_uuid, edge="end")
+        report = process.wait(None)
         contention = cpu_use.contention(
             used,
             cpu_use.look(),
@@ -327,10 +314,16 @@ def _train(spec: AttemptSpec, node: NodeFacts, files: TrainerFiles, sources: Sou
             (since_ns, time.monotonic_ns()),
         )
     assert report is not None
+    # With a tick of the trace after the end, the power outside of the run is known.
+    time.sleep(min(AFTER_END_TICKS / spec.sampling_rate_hz, MAX_AFTER_END_S))
     oom_kills = (host.oom_kills() or 0) - oom_kills
+    activity = ActivityWindow((), "no_gpu")
+    if node.gpu_uuid is not None:
+        activity = trace.gpu_activity(node.gpu_uuid, report.t0_ns or before.t_ns, report.t1_ns or after.t_ns)
     return Execution(
-        report, process.containment, process.namespace_inode, command.argv, before, after, oom_kills, contention
-    )
+        report, process.containment, process.namespace_inode, command.argv, before, after, oom_kills, activity,
+        contention,
+    )  # fmt: skip
 
 
 def _clean(spec: AttemptSpec, valid: bool) -> None:

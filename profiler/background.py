@@ -1,4 +1,7 @@
-"""The background training: starts it again and again until its lease ends, and tells the attempt what happens.
+"""The background training: keeps it going until its lease ends, and tells the attempt what happens.
+
+Mode loop starts a fresh process each time one ends; in mode reuse one warm process trains again and again by itself,
+and only its end starts another.
 
 Two halves that share a folder, not memory. `loop_background` runs in the background's own task; `BackgroundWatch`
 is the attempt's side: it holds the write end of a FIFO as lease (end of file = stop, also when the attempt is
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from profiler.events import read_events
+from profiler.events import Training, read_trainings
 from profiler.process.contained import ContainedProcess, ExitReport, start
 from profiler.trainer import TrainerFiles, TrainerJob, trainer_command
 
@@ -50,18 +54,24 @@ class BackgroundFiles:
 
 @dataclass(frozen=True)
 class BackgroundStart:
-    """One process of the background. Times are CLOCK_MONOTONIC in ns; None = it has not happened."""
+    """One process of the background. Times are CLOCK_MONOTONIC in ns; None = it has not happened. `trainings`: what
+    it says it has trained; the last one of a process that has ended has ended too."""
 
     number: int
     t0_ns: int
     t1_ns: int | None = None
-    ready_t_ns: int | None = None
+    trainings: tuple[Training, ...] = ()
     exit_code: int | None = None
     signal: int | None = None
     why: str | None = None
     cpu_s: float | None = None
     left_behind: int = 0
     namespace: int | None = None
+
+    @property
+    def ready_t_ns(self) -> int | None:
+        """Its first optimiser step."""
+        return self.trainings[0].ready_ns if self.trainings else None
 
     @property
     def failed(self) -> bool:
@@ -71,7 +81,7 @@ class BackgroundStart:
 
 @dataclass(frozen=True)
 class BackgroundJob:
-    """What the background's task needs: the training, its places, its names, and whom to watch."""
+    """What the background's task needs: the training, its places, its names, and whom to watch. `cpus`: its grant."""
 
     job: TrainerJob
     files: BackgroundFiles
@@ -80,6 +90,7 @@ class BackgroundJob:
     environment: Mapping[str, str]
     watch_pids: tuple[int, ...]
     allow_uncontained: bool
+    cpus: float = 1.0
 
 
 def loop_background(background: BackgroundJob, gpu_uuid: str | None) -> None:
@@ -132,9 +143,14 @@ def _until_end(process: ContainedProcess, lease: int) -> ExitReport:
 
 
 def _lease_ended(lease: int, timeout_s: float) -> bool:
+    """Whether nobody holds the write end. `poll` alone would not tell it of one closed before this side was opened."""
     poller = select.poll()
     poller.register(lease, select.POLLIN)
-    return any(event & (select.POLLHUP | select.POLLERR) for _, event in poller.poll(timeout_s * 1000))
+    poller.poll(timeout_s * 1000)
+    try:
+        return os.read(lease, 1) == b""
+    except BlockingIOError:
+        return False
 
 
 def _exit_fields(report: ExitReport) -> dict[str, Any]:
@@ -150,8 +166,10 @@ def _write_status(files: BackgroundFiles, event: Mapping[str, Any]) -> None:
 class BackgroundWatch:
     """The attempt's side of one background; as a context manager it ends the lease whatever happens."""
 
-    def __init__(self, files: BackgroundFiles) -> None:
+    def __init__(self, files: BackgroundFiles, ready_pattern: str | None = None) -> None:
         self.files = files
+        self._ready_pattern = None if ready_pattern is None else re.compile(ready_pattern, re.MULTILINE)
+        self._seen_ready_ns: dict[int, int] = {}
         files.folder.mkdir(parents=True)
         files.logs.mkdir(parents=True, exist_ok=True)
         files.status.touch()
@@ -196,19 +214,44 @@ class BackgroundWatch:
             elif event["event"] == "exit":
                 fields = {key: value for key, value in event.items() if key not in ("event", "number")}
                 found[number] = replace(found[number], **fields)
-        return [replace(item, ready_t_ns=self._ready_ns(item.number)) for item in found.values()]
+        return [replace(item, trainings=self._trainings(item)) for item in found.values()]
 
-    def _ready_ns(self, number: int) -> int | None:
-        return read_events(self.files.trainer(number).events).ready_t_ns
+    def _trainings(self, start: BackgroundStart) -> tuple[Training, ...]:
+        told = read_trainings(self.files.trainer(start.number).events)
+        if not told and (ready_ns := self._ready_by_log(start)) is not None:
+            told = [Training(ready_ns, None)]
+        if told and told[-1].end_ns is None and start.t1_ns is not None:
+            told[-1] = replace(told[-1], end_ns=start.t1_ns)
+        return tuple(told)
 
-    def wait_ready(self, timeout_s: float, task_alive: Callable[[], bool]) -> bool:
-        """Wait until a process of the background has done its first optimiser step.
+    def _ready_by_log(self, start: BackgroundStart) -> int | None:
+        """When the manifest's pattern was first found in the log of foreign code: exact to the interval of looking."""
+        if self._ready_pattern is None:
+            return None
+        log = self.files.trainer(start.number).log
+        known = start.number in self._seen_ready_ns or not log.exists()
+        if not known and self._ready_pattern.search(log.read_text(errors="replace")):
+            self._seen_ready_ns[start.number] = time.monotonic_ns()
+        return self._seen_ready_ns.get(start.number)
 
-        False when `timeout_s` passes, the background gives up, or its task ends.
+    def says_nothing(self) -> bool:
+        """Whether its trainer has written no event so far, and the manifest has no pattern for its log."""
+        events = [self.files.trainer(start.number).events for start in self.starts()]
+        return self._ready_pattern is None and not any(path.exists() and path.stat().st_size for path in events)
+
+    def wait_ready(
+        self, timeout_s: float, task_alive: Callable[[], bool], seen_working: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Wait until a process of the background has done its first optimiser step, by its events or its log.
+
+        A trainer that says nothing is ready when `seen_working` says that it is. False when `timeout_s` passes, the
+        background gives up, or its task ends.
         """
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if any(item.ready_t_ns is not None for item in self.starts()):
+                return True
+            if self.says_nothing() and seen_working():
                 return True
             if self.given_up() or not task_alive():
                 return False

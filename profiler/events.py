@@ -11,7 +11,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,32 @@ class TrainerEvents:
     def oom(self) -> bool:
         """The trainer ran out of (GPU) memory and said so."""
         return self.error_kind == OUT_OF_MEMORY
+
+
+@dataclass(frozen=True)
+class Training:
+    """One of the trainings of a process that trains again and again, in CLOCK_MONOTONIC ns: its first optimiser step,
+    its end (None: not told), and the ends of its epochs."""
+
+    ready_ns: int
+    end_ns: int | None
+    epoch_ends_ns: tuple[int, ...] = ()
+
+
+def read_trainings(path: Path) -> list[Training]:
+    """Every training of an event file, in order; one that never came to its first step is none."""
+    found: list[Training] = []
+    for _, event in _lines(path, lambda _problem: None):
+        name, t_ns = event.get("event"), event.get("t_ns")
+        if not isinstance(t_ns, int) or isinstance(t_ns, bool):
+            continue
+        if name == "ready":
+            found.append(Training(t_ns, None))
+        elif found and found[-1].end_ns is None and name == "epoch":
+            found[-1] = replace(found[-1], epoch_ends_ns=(*found[-1].epoch_ends_ns, t_ns))
+        elif found and found[-1].end_ns is None and name in ("done", "error", OUT_OF_MEMORY):
+            found[-1] = replace(found[-1], end_ns=t_ns)
+    return found
 
 
 def read_events(path: Path) -> TrainerEvents:

@@ -53,7 +53,8 @@ class ModelSpec(Frozen):
     """One model of one repository, as its manifest declares it.
 
     `memory_mib`: GPU memory at full size, an estimate. `seconds_per_epoch` and `mean_gpu_power_w`: estimates at full
-    size for planning only; None where nobody measured.
+    size for planning only; None where nobody measured. `can_repeat`: asked to by PROFILER_BACKGROUND_REPEAT=1, the
+    trainer trains again and again in one process.
     """
 
     repo: str
@@ -67,6 +68,7 @@ class ModelSpec(Frozen):
     primary_metric: str
     memory_mib: float = Field(default=0.0, ge=0)
     uses_gpu: bool = True
+    can_repeat: bool = False
     seconds_per_epoch: float | None = Field(default=None, gt=0)
     mean_gpu_power_w: float | None = Field(default=None, gt=0)
     data: tuple[DataNeed, ...] = ()

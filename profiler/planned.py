@@ -28,7 +28,7 @@ class Background:
     timeout_seconds: float | None = None
     startup_timeout_seconds: float = 120.0
     startup_wait_seconds: float | None = None
-    min_busy_share: float = 0.5
+    min_busy_share: float | None = None
     data: str | None = None
     size: str = "full"
 
@@ -61,6 +61,7 @@ class PlannedRun:
     size: str
     note: str
     item: int
+    sharing: Literal["time_slice", "mps"] = "time_slice"
     estimated_seconds: float | None = None
     estimated_gpu_energy_j: float | None = None
 

@@ -217,6 +217,7 @@ class _Planner:
             fraction=1.0 if background is None or spec.fraction is None else spec.fraction,
             cpus=spec.cpus,
             cooling=item.experiment.cooling,
+            sharing=item.experiment.sharing if background is not None else "time_slice",
             memory_mib=item.memory_mib if background is not None else model.memory_mib,
             data=spec.data,
             size=_size(values),
@@ -274,7 +275,7 @@ class _Item:
             timeout_seconds=spec.timeout_seconds,
             startup_timeout_seconds=spec.startup_timeout_seconds,
             startup_wait_seconds=spec.startup_wait_seconds,
-            min_busy_share=0.5 if spec.min_busy_share is None else spec.min_busy_share,
+            min_busy_share=spec.min_busy_share,
             data=spec.data,
             size=_size(values),
         )

@@ -30,6 +30,11 @@ def _trainers(plan: Plan, catalog: Catalog) -> Iterator[str]:
         if run.background is not None:
             partner = run.background
             wanted[partner.repo, partner.model] = catalog.resolve(partner.repo, partner.model)
+            if partner.mode == "reuse" and not wanted[partner.repo, partner.model].can_repeat:
+                yield (
+                    f"{run.experiment_id}: background.mode reuse needs a trainer that trains again by itself; "
+                    f"{partner.repo}/{partner.model} does not say `can_repeat: true` in its manifest: use mode loop"
+                )
     for (repo, model), spec in wanted.items():
         if spec.command is None:
             yield f"{repo}/{model}: no trainer for this model yet in this version"

@@ -11,10 +11,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from profiler.background import BackgroundStart
+from profiler.busy import Busy
 from profiler.energy.account import EnergyAccount
+from profiler.energy.attribution import Shares
+from profiler.energy.derived import Derived
+from profiler.energy.idle import IdlePower
 from profiler.events import TrainerEvents
 from profiler.host import Anchor
 from profiler.metrics import Outcome
+from profiler.partner import BackgroundFacts
 from profiler.planner import PlannedRun
 from profiler.process.contained import ExitReport
 from profiler.store.schema import RUNS
@@ -27,6 +32,14 @@ SHARES = (
     "gpu_energy_idle_j",
     "gpu_energy_other_j",
 )
+IDLE_POWER = ("gpu_idle_power_w", "gpu_idle_power_uncertainty_w")
+PLAIN = (
+    "gpu_energy_foreground_sm_ratio_j",
+    "gpu_energy_background_sm_ratio_j",
+    "gpu_sm_foreground_percent",
+    "gpu_sm_background_percent",
+)
+MEMORY = ("gpu_memory_foreground_mib", "gpu_memory_background_mib")
 
 
 @dataclass(frozen=True)
@@ -45,18 +58,6 @@ class NodeFacts:
         if t_mono_ns is None:
             return None
         return datetime.fromtimestamp((t_mono_ns + self.anchor.utc_offset_ns) / 1e9, tz=UTC)
-
-
-@dataclass(frozen=True)
-class BackgroundFacts:
-    """What became of the background. `gpu_uuid` is the device that its own task found; `ended_early`: it was not there
-    any more when the foreground ended."""
-
-    starts: tuple[BackgroundStart, ...]
-    gpu_uuid: str | None
-    ready: bool
-    ended_early: bool
-    log_directory: str
 
 
 @dataclass
@@ -95,6 +96,7 @@ def planned_columns(planned: PlannedRun, session_id: str, run_id: str, seed: int
         "background_model": background.model if background else None,
         "background_hyperparameters": dict(background.hyperparameters) if background else None,
         "background_mode": background.mode if background else None,
+        "sharing": planned.sharing if background else None,
     }
 
 
@@ -158,7 +160,41 @@ def energy_columns(account: EnergyAccount) -> dict[str, Any]:
     return {
         **{name: getattr(account, name) for name in names},
         "energy_uncertainty_j": dict(account.uncertainty_j),
+        "energy_uncertainty_parts_j": dict(account.uncertainty_parts_j),
+        "gpu_energy_uncertainty_j": account.uncertainty_j.get("gpu_energy_j"),
+        "cpu_package_energy_uncertainty_j": account.uncertainty_j.get("cpu_package_energy_j"),
         "gpu_counter_integral_gap_percent": gap,
+    }
+
+
+def derived_columns(derived: Derived, account: EnergyAccount) -> dict[str, Any]:
+    """Energy above idle and the run's share of the CPU, with their +- beside those of the account."""
+    return {
+        "gpu_energy_net_j": derived.gpu_energy_net_j,
+        "cpu_package_idle_power_w": derived.cpu_package_idle_power_w,
+        "cpu_package_energy_net_j": derived.cpu_package_energy_net_j,
+        "cpu_share_percent": derived.cpu_share_percent,
+        "cpu_package_energy_run_j": derived.cpu_package_energy_run_j,
+        "cpu_share_method": derived.cpu_share_method,
+        "energy_uncertainty_j": {**account.uncertainty_j, **derived.uncertainty_j},
+    }
+
+
+def share_columns(shares: Shares, idle: IdlePower) -> dict[str, Any]:
+    """The split of the GPU's energy, and what it was made with."""
+    return {
+        "gpu_energy_foreground_j": shares.foreground_j,
+        "gpu_energy_background_j": shares.background_j,
+        "gpu_energy_idle_j": shares.idle_j,
+        "gpu_energy_other_j": shares.other_j,
+        "gpu_attribution_method": shares.method,
+        "gpu_attribution_confidence": shares.confidence,
+        "gpu_energy_foreground_sm_ratio_j": shares.sm_ratio_foreground_j,
+        "gpu_energy_background_sm_ratio_j": shares.sm_ratio_background_j,
+        "gpu_sm_foreground_percent": shares.sm_foreground_percent,
+        "gpu_sm_background_percent": shares.sm_background_percent,
+        "gpu_idle_power_w": idle.power_w,
+        "gpu_idle_power_uncertainty_w": idle.uncertainty_w if idle.power_w is not None else None,
     }
 
 
@@ -172,6 +208,20 @@ def background_columns(background: BackgroundFacts, node: NodeFacts) -> dict[str
         "background_ended_at": node.utc(max(ends, default=None)),
         "background_gpu_uuid": background.gpu_uuid,
         "background_log_directory": background.log_directory,
+        **_busy_columns(background.busy),
+    }
+
+
+def _busy_columns(busy: Busy | None) -> dict[str, Any]:
+    if busy is None:
+        return {}
+    return {
+        "background_busy_share": busy.share,
+        "background_busy_method": busy.method,
+        "background_gaps": busy.gaps,
+        "background_gap_s": busy.gap_s,
+        "background_trainings": busy.trainings,
+        "background_epochs": busy.epochs,
     }
 
 
@@ -192,21 +242,31 @@ def verdict_columns(verdict: Verdict, findings: Sequence[Finding]) -> dict[str, 
     }
 
 
-def null_reasons(row: Mapping[str, Any], account: EnergyAccount) -> dict[str, str]:
+def null_reasons(row: Mapping[str, Any], account: EnergyAccount, shares: Shares, idle: IdlePower) -> dict[str, str]:
     """Reasons that only the attempt knows; the store adds those that follow from the row."""
     reasons = dict(account.null_reasons)
-    for share in SHARES:
-        reasons.setdefault(share, reasons.get("gpu_energy_j", "shares_not_separated"))
+    if shares.null_reason is not None:
+        reasons |= dict.fromkeys((*SHARES, "gpu_attribution_method", "gpu_attribution_confidence"), shares.null_reason)
+    if idle.power_w is None:
+        reasons |= dict.fromkeys(IDLE_POWER, idle.null_reason or "not_recorded")
+    unknown = "no_gpu" if row["gpu_uuid"] is None else "processes_not_told_apart"
+    reasons |= {name: unknown for name in (*PLAIN, *MEMORY) if row.get(name) is None}
+    if row["background_repo"] is None:
+        reasons |= {name: "no_background" for name in (*PLAIN, *MEMORY) if "background" in name}
     if row["gpu_counter_integral_gap_percent"] is None:
         missing = reasons.get("gpu_energy_j") or reasons.get("gpu_energy_integral_j")
         reasons["gpu_counter_integral_gap_percent"] = missing or "counter_not_advancing"
+    for column in ("gpu_energy", "cpu_package_energy"):
+        if row[f"{column}_uncertainty_j"] is None:
+            reasons[f"{column}_uncertainty_j"] = reasons.get(f"{column}_j", "not_recorded")
     reasons |= dict.fromkeys(("cooling_s", "cooling_end", "cooling_idle_proven"), "cooling_not_finished")
     if row["gpu_uuid"] is None:
         reasons |= dict.fromkeys(("gpu_uuid", "gpu_name", "background_gpu_uuid"), "no_gpu")
     if row["hyperparameters"] is None:
         reasons["hyperparameters"] = "not_reported_by_trainer"
     if row["background_repo"] is not None:
-        reasons["background_busy_share"] = "not_measured"
+        names = ("busy_share", "busy_method", "gaps", "gap_s", "trainings", "epochs")
+        reasons |= {f"background_{name}": "not_told" for name in names if row.get(f"background_{name}") is None}
     not_reported = ("epochs_done", "ready_s", "data_source", "data_hash")
     reasons |= {name: "not_reported" for name in not_reported if row[name] is None}
     if row["primary_metric_value"] is None:

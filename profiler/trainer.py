@@ -24,6 +24,7 @@ class TrainerJob:
         timeout_s: seconds after which the whole tree is ended; None = never.
         data_root: folder of data sets, or None for the data that packages ship.
         gpu_uuid: the GPU it may see, or None.
+        repeat: train again and again in one process, until stopped (a background in mode reuse).
     """
 
     model: ModelSpec
@@ -32,6 +33,7 @@ class TrainerJob:
     timeout_s: float | None
     data_root: str | None
     gpu_uuid: str | None
+    repeat: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ def trainer_environment(
         "PYTHONUNBUFFERED": "1",
         "TMPDIR": str(files.work / "tmp"),
     }
+    if job.repeat:
+        added["PROFILER_BACKGROUND_REPEAT"] = "1"
     if job.data_root:
         added["PROFILER_DATA"] = job.data_root
     return {**environment, **added}

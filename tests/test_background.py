@@ -18,11 +18,14 @@ from profiler.workloads import load_catalog
 REPOS = Path(__file__).parent / "fakes" / "repos"
 
 
-def job(files: BackgroundFiles, **values: object) -> BackgroundJob:
+def job(files: BackgroundFiles, repeat: bool = False, silent: bool = False, **values: object) -> BackgroundJob:
+    """A background of the quick trainer; `silent`: it writes no events."""
     model = load_catalog([REPOS]).resolve("quick", "quick")
+    if silent:
+        model = model.model_copy(update={"command": ("env", "-u", "PROFILER_EVENTS", *(model.command or ()))})
     vector = {name: spec.default for name, spec in model.hyperparameters.items()} | values
     return BackgroundJob(
-        job=TrainerJob(model, vector, threads=1, timeout_s=None, data_root=None, gpu_uuid=None),
+        job=TrainerJob(model, vector, threads=1, timeout_s=None, data_root=None, gpu_uuid=None, repeat=repeat),
         files=files,
         run_id="run_20260101_000000-001",
         labels={"session": "test", "run": "test-001", "attempt": "1"},
@@ -38,8 +41,8 @@ def watch(tmp_path: Path) -> Iterator[BackgroundWatch]:
         yield opened
 
 
-def started(watch: BackgroundWatch, **values: object) -> threading.Thread:
-    thread = threading.Thread(target=loop_background, args=(job(watch.files, **values), "GPU-x"))
+def started(watch: BackgroundWatch, repeat: bool = False, silent: bool = False, **values: object) -> threading.Thread:
+    thread = threading.Thread(target=loop_background, args=(job(watch.files, repeat, silent, **values), "GPU-x"))
     thread.start()
     return thread
 
@@ -102,3 +105,55 @@ def test_a_process_that_was_stopped_before_it_ran_is_no_start(watch: BackgroundW
 def test_two_starts_share_no_file(watch: BackgroundWatch) -> None:
     first, second = watch.files.trainer(1), watch.files.trainer(2)
     assert len({first.work, second.work, first.events, second.events, first.log, second.log}) == 6
+
+
+def ended(watch: BackgroundWatch, thread: threading.Thread) -> None:
+    watch.end_lease()
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+
+
+def test_reuse_is_one_process_that_trains_again_and_again(watch: BackgroundWatch) -> None:
+    thread = started(watch, repeat=True, epochs=2, epoch_seconds=0.05)
+    deadline = time.monotonic() + 30
+    while (not watch.starts() or len(watch.starts()[0].trainings) < 4) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    ended(watch, thread)
+    (only,) = watch.starts()
+    assert len(only.trainings) >= 4
+    assert only.why == "stopped"
+    assert all(training.end_ns is not None for training in only.trainings)
+    first, second = only.trainings[:2]
+    assert first.end_ns is not None and 0 <= second.ready_ns - first.end_ns < 0.5e9
+    assert [len(training.epoch_ends_ns) for training in only.trainings[:2]] == [2, 2]
+
+
+def test_foreign_code_is_ready_when_its_log_says_so(tmp_path: Path) -> None:
+    with BackgroundWatch(BackgroundFiles(tmp_path / "b", tmp_path / "l"), ready_pattern="^epoch 1 of") as watch:
+        thread = started(watch, silent=True, epochs=50, epoch_seconds=0.2)
+        assert watch.wait_ready(20, thread.is_alive)
+        assert watch.starts()[0].ready_t_ns is not None
+        ended(watch, thread)
+
+
+def test_code_that_says_nothing_is_ready_when_it_is_seen_working(watch: BackgroundWatch) -> None:
+    thread = started(watch, silent=True, epochs=50, epoch_seconds=0.2)
+    looks = iter([False, False, True])
+    assert watch.wait_ready(20, thread.is_alive, lambda: next(looks))
+    ended(watch, thread)
+
+
+def test_one_that_never_becomes_ready_is_given_the_time_and_no_more(watch: BackgroundWatch) -> None:
+    thread = started(watch, behaviour="never_ready")
+    before = time.monotonic()
+    assert not watch.wait_ready(1.0, thread.is_alive)
+    assert 1.0 <= time.monotonic() - before < 3
+    ended(watch, thread)
+
+
+def test_a_lease_that_ended_before_the_task_began_is_seen(watch: BackgroundWatch) -> None:
+    watch.end_lease()
+    thread = started(watch, epochs=100, epoch_seconds=1.0)
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+    assert watch.starts() == []

@@ -102,8 +102,8 @@ KEYS: tuple[Key, ...] = (
     Key("mode", "F", Choice("default", "mutation"), "the campaign's, else mutation",
         "Whether the foreground's hyperparameters are mutated."),
     Key("mode", "B", Choice("loop", "reuse"), "loop",
-        "`loop` starts the background's training afresh each time it ends; `reuse` keeps one warm process training.",
-        issue="05", is_later=_unless("loop"), not_yet="`reuse`"),
+        "`loop` starts a fresh process each time the background's training ends; `reuse` keeps one warm process that"
+        " trains again and again, for trainers whose manifest says `can_repeat: true`."),
     Key("seed", "C", Integer(0, 2**63 - 1), "drawn and recorded",
         "Seed of everything random in the plan: the same seed gives the same plan.", optional=True),
     Key("runs_per_config", "CEF", _RUNS, "1",
@@ -144,9 +144,8 @@ KEYS: tuple[Key, ...] = (
     Key("startup_timeout_seconds", "B", Number(above=0), "120", "The background must be ready within that time."),
     Key("startup_wait_seconds", "CB", Number(low=0), "none",
         "Wait that long for the background instead of watching for its readiness.", optional=True),
-    Key("min_busy_share", "B", Number(low=0, high=1), "0.5",
-        "Below that share of working time the run is flagged `background_idle`.",
-        issue="05", is_later=_always, not_yet="all", optional=True),
+    Key("min_busy_share", "B", Number(low=0, high=1), "the threshold of `background_idle`, 0.5",
+        "Below that share of working time the run is flagged `background_idle`.", optional=True),
     Key("cooling", "CE", COOLING, "{until: idle} with a GPU, else {seconds: 0}",
         "The rest after each run: until the GPU is as idle and, within the margin, as cool as before the first run, or"
         " a fixed time. Without a GPU `until: idle` waits for nothing.", optional=True),

@@ -4,6 +4,7 @@
 12 out of memory (with an `oom` event), 1 anything else (with its traceback), death by the signal when stopped.
 """
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from _kit.errors import EXIT_FAILED, EXIT_OUT_OF_MEMORY, StoppedError, TrainerEr
 from _kit.events import Events, plain
 from _kit.stopping import StopRequest, end_by_signal
 
+REPEAT_VARIABLE = "PROFILER_BACKGROUND_REPEAT"
 CUDA_SIGNS = (
     "CUDA out of memory",
     "CUDNN_STATUS_ALLOC_FAILED",
@@ -101,9 +103,20 @@ def out_of_memory_place(error: BaseException) -> str | None:
 
 
 def main(train: Callable[[Run], None]) -> int:
-    """Run `train` and return the process's exit code; after a stop signal the process ends by that signal instead."""
-    run = Run(Events.from_environment(), stop := StopRequest())
+    """Run `train` and return the process's exit code; after a stop signal the process ends by that signal instead.
+
+    With PROFILER_BACKGROUND_REPEAT=1 it runs `train` afresh each time it has ended well: a warm process that loads its
+    device until it is stopped.
+    """
+    events, stop = Events.from_environment(), StopRequest()
     stop.install()
+    status = _train(train, Run(events, stop))
+    while status == 0 and os.environ.get(REPEAT_VARIABLE) == "1":
+        status = _train(train, Run(events, stop))
+    return status
+
+
+def _train(train: Callable[[Run], None], run: Run) -> int:
     try:
         train(run)
     except StoppedError as stopped:

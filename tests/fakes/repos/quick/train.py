@@ -54,6 +54,13 @@ def exhaust_memory():
     sys.exit(9)
 
 
+def work(seconds):
+    """Keep one CPU busy."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        sum(range(1000))
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--epochs", type=int)
@@ -75,12 +82,23 @@ def main():
     if behaviour == "fail_once" and not Path(given["marker"]).exists():
         Path(given["marker"]).touch()
         sys.exit(7)
+    if behaviour == "slow_start":
+        time.sleep(1.0)
+    if behaviour == "never_ready":
+        time.sleep(300)
     if behaviour == "wrong_rate":
         given = {**given, "learning_rate": given["learning_rate"] * 2}
+    train(given, behaviour)
+    while os.environ.get("PROFILER_BACKGROUND_REPEAT") == "1":
+        train(given, behaviour)
+
+
+def train(given, behaviour):
     tell(event="config", hyperparameters=given)
     metrics = {} if behaviour == "no_metric" else {"accuracy": 1.5 if behaviour == "out_of_range" else 0.75}
     for epoch in range(1, given["epochs"] + 1):
-        time.sleep(given["epoch_seconds"])
+        spend = work if behaviour in ("work", "slow_start") else time.sleep
+        spend(given["epoch_seconds"])
         if epoch == 1:
             tell(event="ready")
         tell(event="epoch", epoch=epoch, metrics=metrics)
@@ -92,7 +110,8 @@ def main():
         exhaust_memory()
     if behaviour == "exit_3":
         sys.exit(3)
-    if behaviour == "kill_self":
+    if behaviour == "kill_self" or (behaviour == "killed_once" and not Path(given["marker"]).exists()):
+        Path(given["marker"]).touch()
         os.kill(os.getpid(), signal.SIGKILL)
     if behaviour != "no_done":
         tell(event="done", metrics=metrics, epochs=given["epochs"])

@@ -1,0 +1,131 @@
+"""How much of the foreground's window the background really worked. Pure, but for `tree_cpu_s`, which reads /proc.
+
+Three witnesses, and the share is the smallest of those that can testify: the trainings' own events (between the first
+step and the end of a training), the CPU time of the process tree, and on a GPU the driver's per-process utilisation.
+The CPU's time is asked only where there is no GPU to be seen on: waiting for a GPU costs a full CPU.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from profiler.events import Training
+from profiler.gpu_activity import ActivityWindow
+
+# The driver gives four to five samples a second for each process, and none for one that did nothing.
+BIN_S: Final = 0.5
+MIN_GPU_WINDOW_S: Final = 2.0
+
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Busy:
+    """`share` of the window (0..1), None with `null_reason`; `method`: the witnesses that testified. `gaps` within the
+    window are times between two trainings, `gap_s` their sum; `trainings` and `epochs` ended in it."""
+
+    share: float | None
+    method: str | None
+    null_reason: str | None
+    evidence: str
+    gaps: int | None
+    gap_s: float | None
+    trainings: int | None
+    epochs: int | None
+
+
+def measure_busy(
+    trainings: Sequence[Training], window_ns: tuple[int, int], cpu_share: float | None, gpu_share: float | None
+) -> Busy:
+    """The busy share in `window_ns`; `cpu_share`, `gpu_share`: what the two other witnesses saw, None if nothing."""
+    t0_ns, t1_ns = window_ns
+    shares = {"events": working_share(trainings, t0_ns, t1_ns), "gpu_utilisation": gpu_share}
+    if gpu_share is None:
+        shares["cpu_time"] = cpu_share
+    known = {name: share for name, share in shares.items() if share is not None}
+    told = trainings or None
+    gaps = _gaps(trainings, t0_ns, t1_ns)
+    return Busy(
+        share=min(known.values()) if known else None,
+        method="+".join(known) or None,
+        null_reason=None if known else "no_events_and_no_utilisation",
+        evidence=", ".join(f"{name} {share:.2f}" for name, share in known.items()),
+        gaps=len(gaps) if told else None,
+        gap_s=sum(gaps) if told else None,
+        trainings=sum(_within(training.end_ns, t0_ns, t1_ns) for training in trainings) if told else None,
+        epochs=sum(_within(end, t0_ns, t1_ns) for item in trainings for end in item.epoch_ends_ns) if told else None,
+    )
+
+
+def _within(t_ns: int | None, t0_ns: int, t1_ns: int) -> bool:
+    return t_ns is not None and t0_ns <= t_ns <= t1_ns
+
+
+def working_share(trainings: Sequence[Training], t0_ns: int, t1_ns: int) -> float | None:
+    """Share of the window between first steps and ends of trainings; None where no training ever told of itself."""
+    if not trainings or t1_ns <= t0_ns:
+        return None
+    spans = [(item.ready_ns, t1_ns if item.end_ns is None else item.end_ns) for item in trainings]
+    return sum(max(0, min(end, t1_ns) - max(start, t0_ns)) for start, end in spans) / (t1_ns - t0_ns)
+
+
+def _gaps(trainings: Sequence[Training], t0_ns: int, t1_ns: int) -> list[float]:
+    """Seconds within the window between the end of a training and the first step of the next, or the window's end."""
+    ordered = sorted(trainings, key=lambda training: training.ready_ns)
+    following = [*(training.ready_ns for training in ordered[1:]), t1_ns]
+    spans = [
+        (max(training.end_ns, t0_ns), min(after_ns, t1_ns))
+        for training, after_ns in zip(ordered, following, strict=True)
+        if training.end_ns is not None
+    ]
+    return [(end - start) / 1e9 for start, end in spans if end > start]
+
+
+def gpu_share(window: ActivityWindow, pids: Collection[int], t0_ns: int, t1_ns: int) -> float | None:
+    """Share of the half seconds of [t0_ns, t1_ns] in which one of `pids` kept an SM busy; None where the driver does
+    not tell, or the window is shorter than two seconds."""
+    bins = int((t1_ns - t0_ns) / 1e9 / BIN_S)
+    if window.null_reason is not None or (t1_ns - t0_ns) / 1e9 < MIN_GPU_WINDOW_S:
+        return None
+    busy = {
+        min(bins - 1, int((seen.t_ns - t0_ns) / 1e9 / BIN_S))
+        for seen in window.activities
+        if seen.pid in pids and seen.sm_percent > 0 and t0_ns <= seen.t_ns <= t1_ns
+    }
+    return len(busy) / bins
+
+
+def cpu_share(cpu_s: float | None, window_s: float, granted_cpus: float) -> float | None:
+    """CPU seconds used for each second that was granted; one CPU's worth is full work."""
+    if cpu_s is None or window_s <= 0:
+        return None
+    return min(1.0, cpu_s / (window_s * min(1.0, granted_cpus)))
+
+
+def tree_cpu_s(namespaces: Iterable[int | None]) -> float | None:
+    """CPU seconds so far of every process in these PID namespaces (inodes), with the children they have reaped; None
+    where there is none. One walk over /proc, a few milliseconds."""
+    wanted = {inode for inode in namespaces if inode is not None}
+    if not wanted:
+        return None
+    seconds = [_cpu_s(entry) for entry in Path("/proc").iterdir() if entry.name.isdigit() and _inode(entry) in wanted]
+    return sum(seconds) if seconds else None
+
+
+def _inode(process: Path) -> int | None:
+    try:
+        return (process / "ns" / "pid").stat().st_ino
+    except OSError:  # it has ended, or is somebody else's
+        return None
+
+
+def _cpu_s(process: Path) -> float:
+    try:
+        fields = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(int(field) for field in fields[11:15]) / _TICKS_PER_S  # utime, stime, cutime, cstime

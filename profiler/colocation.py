@@ -1,0 +1,76 @@
+"""Who is who on a GPU, and whether a background really ran beside the foreground all the time. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from profiler.background import BackgroundStart
+from profiler.energy.attribution import Role
+from profiler.partner import BackgroundFacts
+from profiler.verdict import Finding, signal_name
+
+
+def background_findings(
+    background: BackgroundFacts | None, gpu_uuid: str | None, window_ns: tuple[int, int] | None
+) -> Iterator[Finding]:
+    """What speaks against co-location. `gpu_uuid`: the foreground's device; `window_ns`: the foreground's window, None
+    where nothing was trained."""
+    if background is None:
+        return
+    if not background.ready:
+        yield _failed("it was not ready in time", background.starts)
+    elif background.ended_early:
+        yield _failed("it ended before the foreground did", background.starts)
+    elif background.gpu_uuid != gpu_uuid:
+        yield Finding("background_failed", f"it was on GPU {background.gpu_uuid}, the foreground on {gpu_uuid}")
+    elif window_ns is not None and (broken := _failed_within(background.starts, *window_ns)):
+        yield _failed("it failed during the run", broken)
+    elif window_ns is not None:
+        yield from _idle(background, *window_ns)
+
+
+def _idle(background: BackgroundFacts, t0_ns: int, t1_ns: int) -> Iterator[Finding]:
+    busy = background.busy
+    if background.on_gpu is False:
+        text = "none of its processes was seen on the GPU: it trained on the CPU, or not at all"
+        yield Finding("background_idle", text, value=0.0, start_ns=t0_ns, end_ns=t1_ns)
+    elif busy is not None and busy.share is not None:
+        text = f"it worked for {busy.share:.2f} of the run ({busy.evidence})"
+        yield Finding("background_idle", text, value=busy.share, start_ns=t0_ns, end_ns=t1_ns)
+
+
+def _failed(what: str, starts: tuple[BackgroundStart, ...]) -> Finding:
+    ends = ", ".join(_end(start) for start in starts if start.failed) or "none"
+    return Finding("background_failed", f"{what}; failed starts: {ends}")
+
+
+def _end(start: BackgroundStart) -> str:
+    how = f"signal {signal_name(start.signal)}" if start.signal is not None else f"exit code {start.exit_code}"
+    return f"{start.number} ({how if start.why == 'exited' else start.why})"
+
+
+def _failed_within(starts: tuple[BackgroundStart, ...], t0_ns: int, t1_ns: int) -> tuple[BackgroundStart, ...]:
+    return tuple(
+        start for start in starts if start.failed and start.t1_ns is not None and t0_ns <= start.t1_ns <= t1_ns
+    )
+
+
+def roles(
+    processes: Sequence[Mapping[str, Any]], foreground: int | None, background: Collection[int]
+) -> dict[int, Role]:
+    """Whose each PID of `processes` (rows of that table) is, by the inode of its PID namespace."""
+    found: dict[int, Role] = {}
+    for process in processes:
+        namespace = process["pid_namespace"]
+        if namespace is not None and namespace == foreground:
+            found[process["pid"]] = "foreground"
+        elif namespace in background:
+            found[process["pid"]] = "background"
+    return found
+
+
+def memory_mib(processes: Sequence[Mapping[str, Any]], whose: Mapping[int, Role], role: Role) -> float | None:
+    """The largest GPU memory of all processes of one partner together, in MiB; None where the driver does not tell."""
+    sizes = [process["memory_mib"] for process in processes if whose.get(process["pid"]) == role]
+    return None if not sizes or None in sizes else sum(sizes)

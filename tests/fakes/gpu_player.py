@@ -1,0 +1,74 @@
+"""Puts the quick trainers of a campaign on a virtual GPU: whoever runs with a known `--marker` is shown there, with the
+activity and the power that belong to the marker. A thread that looks at /proc; it starts no process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from tests.fakes.nvml import FakeNvml
+
+LOOK_S = 0.02
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a trainer does on the GPU: percent of the SMs, W above idle, MiB."""
+
+    sm_percent: int
+    watts: float
+    memory_mib: float = 700.0
+
+
+class GpuPlayer:
+    """Plays `parts` (by marker) on `gpu` of `nvml` as long as their trainers live."""
+
+    def __init__(self, nvml: FakeNvml, parts: Mapping[str, Part], idle_w: float = 70.0, gpu: int = 0) -> None:
+        self._nvml, self._parts, self._idle_w, self._gpu = nvml, parts, idle_w, gpu
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._play, daemon=True)
+        self._on: dict[int, str] = {}
+
+    def __enter__(self) -> GpuPlayer:
+        self._nvml.power(self._idle_w, gpu=self._gpu)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _play(self) -> None:
+        while not self._stop.wait(LOOK_S):
+            alive = dict(self._trainers())
+            if alive == self._on:
+                continue
+            for pid in self._on.keys() - alive.keys():
+                self._nvml.remove_process(pid, gpu=self._gpu)
+            for pid in alive.keys() - self._on.keys():
+                part = self._parts[alive[pid]]
+                self._nvml.add_process(pid, part.memory_mib, gpu=self._gpu, sm_percent=part.sm_percent)
+            self._on = alive
+            watts = sum(self._parts[marker].watts for marker in alive.values())
+            self._nvml.set(gpu=self._gpu, util_percent=min(100, 99 if alive else 0))
+            self._nvml.power(self._idle_w + watts, gpu=self._gpu)
+
+    def _trainers(self) -> list[tuple[int, str]]:
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            except OSError:
+                continue
+            if any(word.endswith("/quick/train.py") for word in words[:4]) and "--marker" in words:
+                marker = words[words.index("--marker") + 1]
+                if marker in self._parts:
+                    found.append((int(entry.name), marker))
+        return found

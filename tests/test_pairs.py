@@ -1,0 +1,126 @@
+"""Pairs: each way in which a background fails to load the device has its own verdict. Real processes, no Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from profiler.config import Cooling
+from tests.attempts import local_node
+from tests.campaigns import pair
+from tests.fakes.gpu_player import GpuPlayer, Part
+from tests.fakes.nvml import FakeNvml
+
+FRONT = {"epochs": 3, "epoch_seconds": 0.8, "marker": "front"}
+# behaviour and shape of the background -> verdict, reasons
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str, list[str]]] = {
+    "works": ({"epochs": 10, "epoch_seconds": 0.05}, {"min_busy_share": 0.05}, "valid", []),
+    "works in one warm process": (
+        {"epochs": 10, "epoch_seconds": 0.05},
+        {"mode": "reuse", "min_busy_share": 0.05},
+        "valid",
+        [],
+    ),
+    "is killed in mid-run": (
+        {"behaviour": "killed_once", "epochs": 5, "epoch_seconds": 0.2},
+        {},
+        "failed",
+        ["background_failed"],
+    ),
+    "exits with 3 every time": (
+        {"behaviour": "exit_3", "epochs": 4, "epoch_seconds": 0.1},
+        {},
+        "failed",
+        ["background_failed"],
+    ),
+    "never becomes ready": (
+        {"behaviour": "never_ready"},
+        {"startup_timeout_seconds": 1},
+        "failed",
+        ["background_failed"],
+    ),
+    "ends soon and takes long to start": (
+        {"behaviour": "slow_start", "epochs": 2, "epoch_seconds": 0.1},
+        {},
+        "contaminated",
+        ["background_idle"],
+    ),
+    "only waits": ({"behaviour": "good", "epochs": 100, "epoch_seconds": 0.1}, {}, "contaminated", ["background_idle"]),
+    "only waits, and may": (
+        {"behaviour": "good", "epochs": 100, "epoch_seconds": 0.1},
+        {"min_busy_share": 0},
+        "valid",
+        [],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """One attempt of every case, without a GPU."""
+    folder = tmp_path_factory.mktemp("pairs")
+    found = {}
+    with local_node(folder / "results") as node:
+        for number, (case, (values, more, _, _)) in enumerate(CASES.items()):
+            item = pair(FRONT, {**values, "marker": str(folder / f"once-{number}")})
+            item["background"].update(more)
+            found[case] = node.attempt(item)
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_background_that_does_not_load_the_device_is_told(rows: dict[str, dict[str, Any]], case: str) -> None:
+    _, _, verdict, reasons = CASES[case]
+    row = rows[case]
+    seen = [reason for reason in row["reasons"] if reason.startswith("background")]
+    assert (row["verdict"], seen) == (verdict, reasons), row["evidence"]
+    assert row["safe"] == (not reasons)
+
+
+def test_a_warm_process_has_no_start_up_gaps(rows: dict[str, dict[str, Any]]) -> None:
+    loop, reuse = rows["works"], rows["works in one warm process"]
+    assert loop["background_starts"] >= 2 and reuse["background_starts"] == 1
+    assert reuse["background_trainings"] >= 2
+    assert reuse["background_gap_s"] <= loop["background_gap_s"]
+    assert loop["background_busy_method"] == "events+cpu_time"
+
+
+def test_every_step_has_its_time(rows: dict[str, dict[str, Any]]) -> None:
+    steps = rows["works"]["steps"]
+    assert list(steps) == ["gate", "background", "readiness", "training", "stopping"]
+    assert steps["training"] >= 2.4
+    assert list(rows["works"]["steps_at"]) == list(steps)
+    assert "training" not in rows["never becomes ready"]["steps"]
+
+
+def test_on_a_gpu_the_shares_are_what_was_planted(tmp_path: Path, fake_nvml_here: FakeNvml) -> None:
+    front = {"epochs": 4, "epoch_seconds": 1.0, "marker": "front"}
+    item = pair(front, {"epochs": 100, "epoch_seconds": 0.1, "marker": "back"})
+    with (
+        GpuPlayer(fake_nvml_here, {"front": Part(60, 300.0), "back": Part(40, 200.0, 500.0)}),
+        local_node(tmp_path) as node,
+    ):
+        row = node.attempt(item)
+    assert (row["verdict"], row["gpu_attribution_method"]) == ("valid", "time_slice"), row["evidence"]
+    duration_s = row["duration_s"]
+    parts = [row[f"gpu_energy_{part}_j"] for part in ("foreground", "background", "idle", "other")]
+    assert abs(sum(parts) - row["gpu_energy_j"]) < 0.001
+    assert row["gpu_idle_power_w"] == pytest.approx(70, abs=1)
+    assert parts[2] == pytest.approx(70 * duration_s, rel=0.02)
+    assert parts[0] == pytest.approx(300 * duration_s, rel=0.1)
+    assert parts[1] == pytest.approx(200 * duration_s, rel=0.1)
+    assert row["background_busy_method"] == "events+gpu_utilisation"
+    assert (row["gpu_memory_foreground_mib"], row["gpu_memory_background_mib"]) == (700, 500)
+
+
+def test_a_background_that_trains_on_the_cpu_is_not_beside_it(tmp_path: Path, fake_nvml_here: FakeNvml) -> None:
+    item = pair(FRONT, {"epochs": 100, "epoch_seconds": 0.2, "marker": "hidden"})
+    with GpuPlayer(fake_nvml_here, {"front": Part(60, 300.0)}), local_node(tmp_path) as node:
+        row = node.attempt(item, cooling=Cooling(until="idle", max_seconds=20))
+    assert (row["verdict"], row["reasons"]) == ("contaminated", ["background_idle"])
+    assert "none of its processes was seen on the GPU" in row["evidence"]["background_idle"]
+    assert (row["cooling_end"], row["cooling_idle_proven"]) == ("idle", True)
+    assert 2.9 < row["cooling_s"] < 8
+    assert list(row["steps"])[:2] == ["gate", "settling"]
