@@ -16,6 +16,7 @@ from profiler.cli.markdown import cli_markdown  # noqa: E402
 from profiler.config import load  # noqa: E402
 from profiler.config.keys import KEYS, REFUSED, Key  # noqa: E402
 from profiler.hyperparameters import HyperparameterSpec  # noqa: E402
+from profiler.legacy.document import import_markdown  # noqa: E402
 from profiler.mutation import Range  # noqa: E402
 from profiler.planner import Plan, make_plan  # noqa: E402
 from profiler.store.document import dataset_markdown  # noqa: E402
@@ -231,6 +232,7 @@ DOCUMENTS: tuple[tuple[str, Callable[[], str]], ...] = (
     ("docs/configuration.md", configuration),
     ("docs/hyperparameters.md", hyperparameters),
     ("docs/dataset.md", dataset_markdown),
+    ("docs/import.md", import_markdown),
     ("configs/README.md", presets),
 )
 
