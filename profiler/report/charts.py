@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
+from profiler.analysis.results import Figure
 from profiler.report.numbers import Spread, with_unit
 from profiler.report.svg import (
     Scale,
@@ -82,6 +83,22 @@ def scatter(tradeoff: Tradeoff) -> Markup:
     parts += [element("circle", class_="on-front", cx=x(p.energy_j), cy=y(p.metric), r=6) for p in tradeoff.front]
     title = f"{tradeoff.metric} against {tradeoff.energy} in J of {len(tradeoff.points)} runs of {tradeoff.name}"
     return picture("scatter", WIDTH, bottom + 38, title, *parts)
+
+
+def intervals(entries: Sequence[tuple[str, Figure, bool]], title: str, axis: str) -> Markup:
+    """Estimates with their intervals against zero; filled dots are significant ones."""
+    left, row, top = 380.0, 18.0, 8.0
+    bottom = top + row * len(entries)
+    x = scale([0.0, *(end for _, figure, _ in entries for end in (figure.low, figure.high))], left, WIDTH - _RIGHT)
+    parts = [x_axis(x, bottom, top, axis), element("line", class_="zero", x1=x(0), x2=x(0), y1=top, y2=bottom)]
+    for place, (label, figure, significant) in enumerate(entries):
+        y = top + row * place + row / 2
+        parts += [
+            element("text", shortened(label, 58), x=left - 8, y=y + 4, text_anchor="end"),
+            element("line", class_="interval", x1=x(figure.low), x2=x(figure.high), y1=y, y2=y),
+            element("circle", class_="significant" if significant else "open", cx=x(figure.value), cy=y, r=4),
+        ]
+    return picture("intervals", WIDTH, bottom + 38, title, *parts)
 
 
 def power(trace: Trace) -> Markup:

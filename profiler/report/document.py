@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from profiler.errors import ConfigError, SessionError
+from profiler.analysis.effects import effects
+from profiler.analysis.results import Effects
+from profiler.errors import CannotRunError, ConfigError, SessionError
 from profiler.report.groups import Group, Totals, count_states, groups_of, totals
 from profiler.report.measured import Measured, measured
 from profiler.report.pairs import ColocatedPair, colocated_pairs
@@ -47,6 +49,8 @@ class Document:
     tradeoffs: tuple[Tradeoff, ...]
     without_tradeoff: tuple[str, ...]
     pairs: tuple[ColocatedPair, ...]
+    effects: Effects | str
+    """What hyperparameters do to energy and quality, or why nobody could compute it."""
     verdicts: Verdicts
     measured: Measured
 
@@ -82,6 +86,7 @@ def make_document(session: Session, wanted: Sequence[str] = (), tell: Tell = lam
         tradeoffs=tradeoff,
         without_tradeoff=without,
         pairs=colocated_pairs(rows),
+        effects=_effects(rows, catalog, tell),
         verdicts=verdicts(rows, attempts),
         measured=measured(ended),
     )
@@ -109,6 +114,14 @@ def _traces(session: Session, rows: Sequence[Row], tell: Tell) -> tuple[Trace, .
         tell(f"reading traces: {number} of {len(rows)}")
         found.append(read_trace(session, row))
     return tuple(found)
+
+
+def _effects(rows: Sequence[Row], catalog: Catalog | None, tell: Tell) -> Effects | str:
+    tell("computing effects")
+    try:
+        return effects(rows, catalog)
+    except CannotRunError as error:
+        return str(error)
 
 
 def _catalog() -> Catalog | None:

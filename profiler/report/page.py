@@ -15,10 +15,11 @@ import jinja2
 from markupsafe import Markup
 
 from profiler._version import __version__
+from profiler.analysis.results import Figure, GroupEffects, Mediation, OutcomeEffects
 from profiler.report import charts
 from profiler.report.document import Document
 from profiler.report.groups import ENERGIES, STATES, Group
-from profiler.report.numbers import Spread, figure, signed_percent, with_unit
+from profiler.report.numbers import UNKNOWN, Spread, figure, signed_percent, with_unit
 from profiler.report.pairs import ColocatedPair
 from profiler.report.svg import element, shortened
 
@@ -31,6 +32,7 @@ SECTIONS = (
     ("traces", "Power traces"),
     ("tradeoff", "Quality against energy"),
     ("pairs", "Co-location"),
+    ("effects", "Effects of the hyperparameters"),
     ("verdicts", "Every verdict with its evidence"),
     ("measured", "How the figures were measured"),
 )
@@ -42,7 +44,13 @@ LIST_TITLES = {
     "not run": "Runs that were not started",
     "safe": "Safe runs",
 }
+MODE_WORDS = {
+    "solo": "alone",
+    "parallel": "with a background",
+    "both": "with a background compared with alone",
+}
 LIST_LENGTH = 500
+MOST_INTERVALS = 48
 OPEN_LENGTH = 60
 MOST_CHARACTERS = 1000
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -63,6 +71,7 @@ def render(document: Document) -> Iterator[str]:
         "signed_percent": signed_percent,
         "pairs": _pairs,
         "bounded": _bounded,
+        "interval": _interval,
         "moment": _moment,
     }
     environment.globals |= {
@@ -78,6 +87,10 @@ def render(document: Document) -> Iterator[str]:
         "energy_entries": _energy_entries,
         "energy_reasons": _energy_reasons,
         "part_reasons": _part_reasons,
+        "mode_words": MODE_WORDS,
+        "interval_entries": _interval_entries,
+        "mediations": _mediations,
+        "intervals": charts.intervals,
         "swatch": _swatch,
         "boxes": charts.boxes,
         "power": charts.power,
@@ -118,6 +131,27 @@ def _energy_reasons(groups: Sequence[Group], label: str) -> list[tuple[str, int]
 
 def _part_reasons(pairs: Sequence[ColocatedPair]) -> list[tuple[str, int]]:
     return _added(reason for pair in pairs for reason in pair.parts[0].reasons)
+
+
+def _interval(estimate: Figure | None) -> str:
+    if estimate is None:
+        return UNKNOWN
+    return f"{figure(estimate.value, 3)} ({figure(estimate.low, 3)} to {figure(estimate.high, 3)})"
+
+
+def _interval_entries(group: GroupEffects) -> list[tuple[str, Figure, bool]]:
+    """(outcome and term, standardised effect, significant), all of the group; only significant ones where that is too
+    much for a chart: the table has them all."""
+    found = [
+        (f"{outcome.outcome}: {effect.term}", effect.standardised, effect.significant)
+        for outcome in group.outcomes
+        for effect in outcome.effects
+    ]
+    return found if len(found) <= MOST_INTERVALS else [entry for entry in found if entry[2]][:MOST_INTERVALS]
+
+
+def _mediations(group: GroupEffects) -> list[tuple[OutcomeEffects, Mediation]]:
+    return [(outcome, path) for outcome in group.outcomes for path in outcome.mediations if path.significant]
 
 
 def _added(pairs: Iterator[tuple[str, int]]) -> list[tuple[str, int]]:
