@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
+import sys
 from pathlib import Path
-
-import pytest
 
 from profiler.legacy.document import import_markdown
 from profiler.legacy.findings import KINDS
-from tests.cli.program import profiler, profiler_as
+from tests.cli.program import profiler, run
 from tests.legacy.old_tree import OldRun, later
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,21 +55,23 @@ def test_exit_codes(tmp_path: Path) -> None:
     assert "DIR" in missing.err
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_results_that_cannot_be_written(tmp_path: Path) -> None:
     source = tmp_path / "old"
     OldRun().write(source)
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents:
-        if str(parent).startswith("/tmp/"):
-            parent.chmod(0o755)
-    kept = tmp_path / "kept"
-    kept.mkdir(mode=0o755)
-    ended = profiler_as(65534, ["import", str(source), "--results", str(tmp_path / "warm")],
-                        "import", source, "--results", kept)  # fmt: skip
+    ended = profiler("import", source, "--results", "/proc/nowhere")
     assert ended.code == 3, ended.out + ended.err
     assert "cannot make a session folder" in ended.err
-    assert list(kept.iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: writing stops in the middle, as it does on a full one."""
+    source, results = tmp_path / "old", tmp_path / "results"
+    OldRun().write(source)
+    line = ["bash", "-c", 'ulimit -f 4; exec "$@"', "bash", sys.executable, "-m", "profiler", "import"]
+    ended = run([*line, str(source), "--results", str(results)], None, None, 120)
+    assert ended.code == 3, ended.out + ended.err
+    assert "disk full" in ended.err
+    assert list(results.iterdir()) == []
 
 
 def test_the_page_explains_every_finding() -> None:
