@@ -1,25 +1,47 @@
-"""``profiler export``: a session's results as one CSV file in the old column names."""
+"""``profiler export``: results as files of other shapes: CSV in the old column names, JSON, traces as CSV."""
 
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from profiler.cli import output
-from profiler.errors import CannotRunError
+from profiler.errors import CannotRunError, UsageError
+
+if TYPE_CHECKING:
+    from profiler.store.collection import Sessions
+    from profiler.store.read import Session
+
+    Opened = Session | Sessions
 
 
 def execute(options: Namespace) -> int:
-    """Writes the file and prints its path. SessionError where there is no session, CannotRunError where no writing."""
-    from profiler.store.export import to_csv
-    from profiler.store.read import open_session
+    """Writes what was asked for and prints where. SessionError where there is no session, CannotRunError where no
+    writing, UsageError where nothing is asked for."""
+    from profiler.store.collection import open_results
+    from profiler.store.export import to_csv, to_energy_folders, to_json_file
 
-    target = Path(options.csv)
-    session = open_session(Path(options.session))
+    wanted: list[tuple[str | None, Callable[[Opened, Path, bool], int]]] = [
+        (options.csv, to_csv),
+        (options.json_file, to_json_file),
+        (options.energy, to_energy_folders),
+    ]
+    if not any(name for name, _ in wanted):
+        raise UsageError("export what? give --csv FILE, --json FILE or --energy DIR")
+    opened = open_results(Path(options.session))
+    for name, write in wanted:
+        if name:
+            _write(opened, Path(name), write, safe=options.safe)
+    return 0
+
+
+def _write(opened: Opened, target: Path, write: Callable[[Opened, Path, bool], int], *, safe: bool) -> None:
     try:
-        to_csv(session, target, options.safe)
+        write(opened, target, safe)
     except OSError as error:
         raise CannotRunError(f"cannot write {target}: {error.strerror or error}") from error
-    tell = output.print_result if target.is_file() else output.say  # the rows themselves can have gone to stdout
+    # The rows themselves can have gone to stdout.
+    tell = output.print_result if target.is_file() or target.is_dir() else output.say
     tell(str(target))
-    return 0

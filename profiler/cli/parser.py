@@ -87,7 +87,12 @@ COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec(
         "show",
         "results of a session, one row per planned run",
-        ("profiler show results/run_20260101_000000", "profiler show results/run_20260101_000000 --safe --json"),
+        (
+            "profiler show results/run_20260101_000000",
+            "profiler show results/run_20260101_000000 --safe --json",
+            "profiler show results --where \"model = 'resnet20' and safe\" --sort gpu_energy_j:desc",
+            "profiler show results --columns run_id,hp_learning_rate,gpu_energy_j,metric_test_accuracy",
+        ),
     ),
     CommandSpec(
         "compare",
@@ -99,8 +104,11 @@ COMMANDS: tuple[CommandSpec, ...] = (
     ),
     CommandSpec(
         "export",
-        "results of a session as CSV in the old column names",
-        ("profiler export results/run_20260101_000000 --csv all.csv --safe",),
+        "results as files: CSV in the old column names, JSON, traces as CSV",
+        (
+            "profiler export results/run_20260101_000000 --csv all.csv --safe",
+            "profiler export results --json all.json",
+        ),
     ),
     CommandSpec(
         "import",
@@ -223,6 +231,14 @@ def name_list(text: str) -> tuple[str, ...]:
     return names
 
 
+def column_list(text: str) -> tuple[str, ...]:
+    """A comma-separated list of columns."""
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"expected columns separated by commas, got {text!r}")
+    return names
+
+
 def build_parser() -> Parser:
     """The whole grammar."""
     parser = Parser(
@@ -230,6 +246,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"profiler {__version__}")
     parser.add_argument("-l", "--list", dest="list_models", action="store_true", help="the same as `profiler list`")
+    parser.add_argument("--json", dest="json_for_list", action="store_true", help="with -l: as one JSON document")
     subparsers = parser.add_subparsers(
         dest="command", metavar="COMMAND", title="commands", prog="profiler", parser_class=Parser
     )
@@ -254,6 +271,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     options, unknown = parser.parse_known_args(head)
     if unknown:
         raise UsageError(_unknown_message(parser, options.command, unknown))
+    if options.json_for_list:
+        if not options.list_models:
+            raise UsageError("--json stands behind the command, for example: profiler show SESSION --json")
+        options.json = True
     if options.command == "measure":
         options.argv = [*options.argv, *(tail or [])]
         if not options.argv:
@@ -381,6 +402,7 @@ def _plan(parser: Parser) -> None:
 
 
 def _list(parser: Parser) -> None:
+    parser.add_argument("-l", "--list", dest="list_models", action="store_true", help=argparse.SUPPRESS)
     _json(parser, "the catalog")
 
 
@@ -440,9 +462,25 @@ def _measure(parser: Parser) -> None:
     parser.add_argument("argv", metavar="COMMAND", nargs=argparse.REMAINDER, help="the command and its arguments")
 
 
+def _results(parser: Parser) -> None:
+    parser.add_argument("session", metavar="SESSION", help="session folder, or a results folder with many sessions")
+
+
 def _show(parser: Parser) -> None:
-    _session(parser)
+    _results(parser)
     parser.add_argument("--safe", action="store_true", help="only runs that are valid and uncontaminated")
+    parser.add_argument(
+        "--where",
+        metavar="CONDITION",
+        help="only runs for which this SQL condition over the columns of runs, hp_* and metric_* holds",
+    )
+    parser.add_argument(
+        "--sort",
+        metavar="COLUMNS",
+        type=column_list,
+        help="order by these columns, comma-separated; NAME:desc is largest first, nulls come last",
+    )
+    parser.add_argument("--columns", metavar="COLUMNS", type=column_list, help="show these columns, comma-separated")
     _json(parser, "the runs")
 
 
@@ -458,8 +496,12 @@ def _compare(parser: Parser) -> None:
 
 
 def _export(parser: Parser) -> None:
-    _session(parser)
-    parser.add_argument("--csv", metavar="FILE", required=True, help="the file to write")
+    _results(parser)
+    parser.add_argument("--csv", metavar="FILE", help="write the runs in the old column names")
+    parser.add_argument(
+        "--json", dest="json_file", metavar="FILE", help="write the runs as `profiler show --json` prints them"
+    )
+    parser.add_argument("--energy", metavar="DIR", help="write each run's trace as CSV files, in DIR/<run_id>")
     parser.add_argument("--safe", action="store_true", help="only runs that are valid and uncontaminated")
 
 
@@ -498,9 +540,7 @@ def _coverage(parser: Parser) -> None:
         action="append",
         help="look at this mode only (repeatable; default: those that each model was planned in)",
     )
-    parser.add_argument(
-        "--all-models", action="store_true", help="also models of the catalog that no session planned"
-    )
+    parser.add_argument("--all-models", action="store_true", help="also models of the catalog that no session planned")
     parser.add_argument(
         "-mt", "--mutate", metavar="PARAMS", type=name_list, help="only these hyper-parameters, comma-separated, or all"
     )

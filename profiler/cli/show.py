@@ -1,39 +1,83 @@
-"""``profiler show``: a session's results, one row for each planned run, as a table or as JSON with typed values."""
+"""``profiler show``: results, one row for each planned run, chosen and ordered as asked, as a table or as JSON.
+
+The rows are those of one session, or of every session of a results folder.
+"""
 
 from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from profiler.cli import output
 from profiler.cli.progress import energy_text
 from profiler.cli.summary import energy_lines
-from profiler.cli.tables import Heading, print_table
+from profiler.cli.tables import EMPTY, Heading, print_table
+
+if TYPE_CHECKING:
+    from profiler.store.collection import Sessions
+    from profiler.store.read import Session
 
 Row = Mapping[str, Any]
 
 
 def execute(options: Namespace) -> int:
-    """Prints the rows; 0 whatever the runs were. SessionError where there is no such session."""
-    from profiler.store.read import open_session
+    """Prints the rows; 0 whatever the runs were. SessionError where there is no such session, UsageError for an
+    expression or a column that is wrong."""
+    from profiler.store.collection import open_results
+    from profiler.store.query import choose, flat_rows, known_column
     from profiler.store.rows import to_json
 
-    session = open_session(Path(options.session))
-    rows = session.rows()
+    opened = open_results(Path(options.session))
+    rows = opened.rows()
     if options.safe:
         rows = [row for row in rows if row.get("safe") is True]
+    shown: Sequence[Row] = rows
+    if options.where or options.sort or options.columns:
+        flat = flat_rows(rows)
+        places = choose(flat, options.where, options.sort or ())
+        names = [known_column(name, list(flat[0])) for name in options.columns or ()] if flat else []
+        rows = [rows[place] for place in places]
+        shown = [{name: flat[place][name] for name in names} for place in places] if options.columns else rows
     if options.json:
-        output.print_json({"session_id": session.session_id, "runs": to_json(rows)})
+        output.print_json({**_identity(opened), "runs": to_json(shown)})
         return 0
-    _print_rows(rows)
-    output.print_result(_totals(session.session_id, rows, safe_only=options.safe))
+    if options.columns:
+        _print_columns(options.columns, shown)
+    else:
+        _print_rows(rows, many=not hasattr(opened, "session_id"))
+    output.print_result(_totals(opened, rows, safe_only=options.safe))
     output.print_result("\n".join(energy_lines(rows)))
     return 0
 
 
-def _print_rows(rows: Sequence[Row]) -> None:
+def _identity(opened: Session | Sessions) -> dict[str, Any]:
+    document = {"session_id": getattr(opened, "session_id", None)}
+    sessions = getattr(opened, "sessions", None)
+    return document if sessions is None else {**document, "sessions": [session.session_id for session in sessions]}
+
+
+def _print_columns(names: Sequence[str], rows: Sequence[Row]) -> None:
+    from profiler.store.rows import timestamp_text, to_json
+
+    def cell(value: Any) -> str:
+        if value is None:
+            return EMPTY
+        if hasattr(value, "astimezone"):
+            return timestamp_text(value)
+        return str(to_json(value))
+
+    headings = [Heading(name, figures=_is_figure(name, rows)) for name in names]
+    print_table(headings, [[cell(row.get(name)) for name in names] for row in rows])
+
+
+def _is_figure(name: str, rows: Sequence[Row]) -> bool:
+    values = [row[name] for row in rows if row.get(name) is not None]
+    return bool(values) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def _print_rows(rows: Sequence[Row], *, many: bool) -> None:
     names = {row.get("primary_metric") for row in rows if row.get("primary_metric_value") is not None}
     name = names.pop() if len(names) == 1 else None  # one name for all stands in the heading
     headings = (
@@ -47,7 +91,9 @@ def _print_rows(rows: Sequence[Row]) -> None:
         Heading("try", figures=True),
         Heading("reasons", long=True),
     )
-    print_table(headings, [_cells(row, name) for row in rows])
+    session = [Heading("session")] if many else []
+    cells = [(*([str(row["session_id"])] if many else []), *_cells(row, name)) for row in rows]
+    print_table([*session, *headings], cells)
 
 
 def _cells(row: Row, metric_name: str | None) -> tuple[str, ...]:
@@ -79,9 +125,10 @@ def _short(value: Any) -> str:
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
-def _totals(session_id: str, rows: Sequence[Row], *, safe_only: bool) -> str:
+def _totals(opened: Session | Sessions, rows: Sequence[Row], *, safe_only: bool) -> str:
+    name = getattr(opened, "session_id", None) or str(opened.root)
     if safe_only:
-        return f"{session_id}: {len(rows)} safe runs"
+        return f"{name}: {len(rows)} safe runs"
     valid = sum(row.get("valid") is True for row in rows)
     safe = sum(row.get("safe") is True for row in rows)
-    return f"{session_id}: {len(rows)} runs, {valid} valid, {safe} safe"
+    return f"{name}: {len(rows)} runs, {valid} valid, {safe} safe"

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 from profiler.store.files import write_whole
 from profiler.store.rows import timestamp_text, to_json
 from profiler.store.schema import RUNS
+from profiler.store.trace_csv import write_energy_files
 
 if TYPE_CHECKING:
+    from profiler.store.collection import Sessions
     from profiler.store.read import Session
 
 SUMMARY_HEAD = ("experiment_id", "timestamp", "repository", "model", "training_success", "duration_seconds", "retries")
@@ -109,15 +111,37 @@ def summary_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return text.getvalue().encode()
 
 
-def to_csv(session: Session, path: Path, safe: bool = False) -> int:
-    """Write the session's final rows to `path` in the old column names; the number of rows. `safe`: only safe runs."""
-    rows = [row for row in session.final_rows() if row["safe"] or not safe]
-    if path.exists() and not path.is_file():
-        with path.open("wb") as device:  # /dev/stdout, a pipe: what is no file must not be replaced by one
-            device.write(summary_csv(rows))
-    else:
-        write_whole(path.resolve(), summary_csv(rows))
+def to_csv(opened: Session | Sessions, path: Path, safe: bool = False) -> int:
+    """Write the final rows to `path` in the old column names; the number of rows. `safe`: only safe runs."""
+    rows = [row for row in opened.final_rows() if row["safe"] or not safe]
+    _write(path, summary_csv(rows))
     return len(rows)
+
+
+def to_json_file(opened: Session | Sessions, path: Path, safe: bool = False) -> int:
+    """Write what `show --json` prints to `path`; the number of runs. `safe`: only safe runs."""
+    document = opened.to_json()
+    document["runs"] = [row for row in document["runs"] if row["safe"] or not safe]
+    _write(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+    return len(document["runs"])
+
+
+def to_energy_folders(opened: Session | Sessions, path: Path, safe: bool = False) -> int:
+    """Write the traces of the final attempts as CSV files of the older tool, a folder `path`/<run_id> for each run; the
+    number of runs. `safe`: only safe runs."""
+    rows = [row for row in opened.final_rows() if row["safe"] or not safe]
+    path.mkdir(parents=True, exist_ok=True)
+    for row in rows:
+        write_energy_files(path / row["run_id"], row, opened.trace_of(row))
+    return len(rows)
+
+
+def _write(path: Path, data: bytes) -> None:
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with path.open("wb") as device:  # /dev/stdout, a pipe: what is no file must not be replaced by one
+            device.write(data)
+    else:
+        write_whole(path.resolve(), data)
 
 
 def experiment_document(row: Mapping[str, Any]) -> dict[str, Any]:

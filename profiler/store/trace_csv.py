@@ -29,7 +29,11 @@ GPU_FILES: dict[str, dict[str, str | None]] = {
 def write_energy_folder(folder: SessionFolder, row: Mapping[str, Any], samples: Any) -> list[Path]:
     """The files of `energy/` for one run. `row` is its row, `samples` its trace as an Arrow table; without a GPU trace
     only cpu_energy.txt is written. Returns the files."""
-    target = folder.energy_folder(row["experiment_id"])
+    return write_energy_files(folder.energy_folder(row["experiment_id"]), row, samples)
+
+
+def write_energy_files(target: Path, row: Mapping[str, Any], samples: Any) -> list[Path]:
+    """The same files in the folder `target`."""
     texts = {"cpu_energy.txt": _cpu_text(row)}
     trace = [sample for sample in from_arrow(SAMPLES, samples) if sample["device"] == row["gpu_uuid"]]
     if row["gpu_uuid"] is not None and trace:

@@ -55,7 +55,6 @@ def test_overrides_are_kept_in_order() -> None:
         ("measure", ["profiler measure -- "]),
         ("measure --json --", ["profiler measure -- "]),
         ("show s -- x", ["`--`"]),
-        ("export s", ["--csv"]),
     ],
 )
 def test_a_wrong_line_is_refused_with_a_hint(line: str, words: list[str]) -> None:
