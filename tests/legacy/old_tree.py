@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ class OldRun:
     @property
     def trapezoid_j(self) -> float:
         points = self.numbers
-        return sum((a_w + b_w) / 2 * (b - a) for (a, a_w), (b, b_w) in zip(points, points[1:], strict=False))
+        return sum((a_w + b_w) / 2 * (b - a) for (a, a_w), (b, b_w) in pairwise(points))
 
     def energies(self) -> dict[str, float]:
         watts = [value for _, value in self.numbers]
