@@ -164,7 +164,7 @@ def _put_gpu_energy(run: OldRun, energy_j: float, out: Energies) -> None:
         uncovered_s = max(0.0, (duration_s or span_s) - span_s)
         mean_w = energy_j / span_s if span_s > 0 else 0.0
         # Both ends are rounded to whole seconds, and the trace may end before the run does.
-        out.uncertainty_j["gpu_energy_j"] = (1.0 + uncovered_s) * mean_w
+        out.uncertainty_j["gpu_energy_j"] = out.values["gpu_energy_uncertainty_j"] = (1.0 + uncovered_s) * mean_w
 
 
 def _indicators(run: OldRun, out: Energies) -> None:
