@@ -14,6 +14,7 @@ from typing import Final
 from profiler.energy import integral
 from profiler.energy.gpu_account import power_points
 from profiler.energy.integral import Point
+from profiler.energy.power_buffer import Piece, pieces, refine
 from profiler.energy.sample import Sample
 
 SETUP, EPOCH, REST = "setup", "epoch", "rest"
@@ -82,14 +83,20 @@ def measure_parts(parts: Sequence[Part], samples: Sequence[Sample], gpu_uuid: st
             known = packages.setdefault(row.device, [])
             if row.energy_j is not None:
                 known.append((row.t_mono_ns, row.energy_j))
-    return [_measure(part, points, packages, gpu_uuid) for part in parts]
+    buffered = pieces(ordered, gpu_uuid) if gpu_uuid else []
+    return [_measure(part, points, buffered, packages, gpu_uuid) for part in parts]
 
 
 def _measure(
-    part: Part, points: Sequence[Point], packages: Mapping[str, Sequence[tuple[int, float]]], gpu_uuid: str | None
+    part: Part,
+    points: Sequence[Point],
+    buffered: Sequence[Piece],
+    packages: Mapping[str, Sequence[tuple[int, float]]],
+    gpu_uuid: str | None,
 ) -> PartEnergy:
     nulls: dict[str, str] = {}
-    found = integral.integrate(points, part.start_ns, part.end_ns)
+    whole = integral.integrate(points, part.start_ns, part.end_ns)
+    found = refine(whole, points, buffered, part.start_ns, part.end_ns)
     if found.energy_j is None:
         reason = NO_GPU if gpu_uuid is None else found.null_reason or integral.NO_SAMPLES
         nulls |= dict.fromkeys(("gpu_energy_integral_j", "gpu_power_mean_w"), reason)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from profiler.energy import counters, edges, integral
+from profiler.energy import counters, edges, integral, power_buffer
 from profiler.energy.counted import ledger, note_if_short, source_text
 from profiler.energy.counters import CounterInfo, EnergyCounter
 from profiler.energy.coverage import Coverage
@@ -83,8 +83,10 @@ def _one_gpu(window: Window, counter: EnergyCounter | None, uuid: str, coverage:
     sheet = Sheet()
     rows = [row for row in window.samples if row.scope == "gpu" and row.device == uuid]
     trace = _Trace(rows, *power_points(rows))
-    integrated = integral.integrate(trace.points, window.t0_ns, window.t1_ns)
-    _write_power(sheet, window, trace, integrated)
+    known = power_buffer.pieces(window.samples, uuid, window.end.power.get(uuid, ()))
+    whole = integral.integrate(trace.points, window.t0_ns, window.t1_ns)
+    integrated = power_buffer.refine(whole, trace.points, known, window.t0_ns, window.t1_ns)
+    _write_power(sheet, window, trace, integrated, power_buffer.covered_s(known, window.t0_ns, window.t1_ns))
     _write_energy(sheet, window, counter, trace, integrated, coverage)
     _write_indicators(sheet, window, rows)
     return sheet
@@ -107,7 +109,7 @@ def _row_reason(rows: Sequence[Sample], column: str) -> str:
     return next((reason for reason in given if reason), "no_sample_in_window")
 
 
-def _write_power(sheet: Sheet, window: Window, trace: _Trace, integrated: Integral) -> None:
+def _write_power(sheet: Sheet, window: Window, trace: _Trace, integrated: Integral, buffered_s: float) -> None:
     inside = [point.power_w for point in trace.points if window.t0_ns <= point.t_ns <= window.t1_ns]
     why_none = _row_reason(trace.rows, "power_w")
     sheet.put("gpu_power_min_w", min(inside, default=None), why_none)
@@ -120,6 +122,7 @@ def _write_power(sheet: Sheet, window: Window, trace: _Trace, integrated: Integr
         sheet.sources["gpu_energy_integral_j"] = (
             f"nvml {trace.kind} power, trapezoids over {integrated.samples} samples in {window.duration_s:.3f} s, "
             f"largest distance {integrated.largest_hole_s:.3f} s"
+            + (f"; {buffered_s:.3f} s of them from the driver's power buffer (20 ms)" if buffered_s else "")
         )
         sheet.unsure("gpu_energy_integral_j", integral.unsure_j(trace.points, window.t0_ns, window.t1_ns))
 
@@ -145,7 +148,7 @@ def _write_energy(
     sheet.sources["gpu_energy_j"] = f"{source_text([(info, result)], window)}, {how}"
     sheet.unsure("gpu_energy_j", parts_j)
     note_if_short(sheet, window, info.period_s, "gpu_energy_j")
-    _compare_paths(sheet, window, info.name, result.joules, trace.points)
+    _compare_paths(sheet, window, info, result.joules, trace)
 
 
 def _at_the_edges(
@@ -178,10 +181,12 @@ def _energy_from_power(sheet: Sheet, integrated: Integral, coverage: Coverage) -
         sheet.note("sampler_gap", hole, start_ns=coverage.hole_ns[0], end_ns=coverage.hole_ns[1])
 
 
-def _compare_paths(sheet: Sheet, window: Window, name: str, counter_j: float, points: Sequence[Point]) -> None:
+def _compare_paths(sheet: Sheet, window: Window, info: CounterInfo, counter_j: float, trace: _Trace) -> None:
     """Notes the gap between the two paths, over the time between the boundary reads, which the counter covers."""
-    t0_ns, t1_ns = (edge.readings[name].t_ns for edge in (window.start, window.end))
-    same = integral.integrate(points, t0_ns, t1_ns).energy_j
+    t0_ns, t1_ns = (edge.readings[info.name].t_ns for edge in (window.start, window.end))
+    known = power_buffer.pieces(window.samples, info.device, window.end.power.get(info.device, ()))
+    whole = integral.integrate(trace.points, t0_ns, t1_ns)
+    same = power_buffer.refine(whole, trace.points, known, t0_ns, t1_ns).energy_j
     if same is None or window.duration_s <= GAP_MIN_DURATION_S:
         return
     gap = 100 * (same - counter_j) / counter_j

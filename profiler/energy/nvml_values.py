@@ -22,6 +22,7 @@ _REASONS: Final = {
 }
 GPU_LOST: Final = "nvml_gpu_lost"
 FOREVER: Final = frozenset({2, 3, 13, 25, 26})  # codes that will not change: ask the next way
+FOREVER_REASONS: Final = frozenset(_REASONS.get(code, f"nvml_error_{code}") for code in FOREVER)
 NOTHING_NEW: Final = frozenset({0, 6, 21})  # success without a sample, not found, no data
 
 FIXES: Final = {

@@ -29,17 +29,23 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look at a device: when, and the columns it fills."""
+    """One look at a device: when, and the columns it fills. `earlier`: what it shows of the time before."""
 
     t_ns: int
     columns: dict[str, Any]
+    earlier: tuple[Look, ...] = ()
 
 
 class Probe(Protocol):
+    """`on_grid`: each tick that passes unread is a row. `look` gives None where a tick is none of its own."""
+
     @property
     def identity(self) -> Identity: ...
 
-    def look(self, tick: int, clock_ns: Clock) -> Look: ...
+    @property
+    def on_grid(self) -> bool: ...
+
+    def look(self, tick: int, clock_ns: Clock) -> Look | None: ...
 
     def close(self) -> None: ...
 
@@ -49,6 +55,7 @@ class NodeProbe:
     in the trace even where no energy can be measured."""
 
     identity: Final = Identity(NODE, NODE, NODE)
+    on_grid: Final = True
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._stat = _open(proc / "stat")
@@ -110,6 +117,8 @@ def _read(descriptor: int | None) -> bytes:
 class CounterProbe:
     """One CPU energy counter: raw units, unwrapped joules, and the mean power since the reading before."""
 
+    on_grid: Final = True
+
     def __init__(self, counter: EnergyCounter) -> None:
         info = counter.info
         self.identity = Identity(info.source, info.device, info.scope)
@@ -150,6 +159,8 @@ class GpuProbe:
     """One GPU: power and the cheap indicators on every tick, the energy counter (3 ms a call) on every
     `counter_every`-th. The row's time is that of the power; the counter is read right after it. `turn` spreads the
     counters of several GPUs over the ticks; the first look reads it in any case."""
+
+    on_grid: Final = True
 
     def __init__(self, gpu: NvmlDevice, counter: EnergyCounter | None, counter_every: int, turn: int = 0) -> None:
         self.identity = Identity("nvml", gpu.uuid, "gpu")

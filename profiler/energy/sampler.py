@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 from profiler.energy import grid, priority
 from profiler.energy.grid import SECOND_NS, Grid
+from profiler.energy.power_buffer import BufferProbe
 from profiler.energy.probes import CounterProbe, GpuProbe, Identity, NodeProbe, Probe
 from profiler.energy.retention import KEEP_S, Retention
 from profiler.energy.sample import TICK_MISSED, Sample
@@ -93,7 +94,7 @@ class _Lane:
         current = max(self.next_tick, own_grid.tick_at(now_ns))
         for tick in range(max(self.next_tick, current - MAX_MISSED_ROWS), current):
             for probe in self.probes:
-                sampler.record_missed(probe.identity, tick, own_grid.due_ns(tick), now_ns)
+                sampler.record_missed(probe, tick, own_grid.due_ns(tick), now_ns)
         self.next_tick = current + 1
         for probe in self.probes:
             # While one hung, the others may have been given to another lane.
@@ -117,7 +118,7 @@ class _Lane:
         self.probes = (hanging,)
         missed = self.next_tick - 1
         for probe in others[place:]:
-            sampler.record_missed(probe.identity, missed, sampler.grid_of(self).due_ns(missed), now_ns)
+            sampler.record_missed(probe, missed, sampler.grid_of(self).due_ns(missed), now_ns)
         return others
 
 
@@ -151,10 +152,11 @@ class Sampler:
         self._utc_offset_ns = self.time.utc_ns() - self.grid.start_ns
         cpu: list[Probe] = [node_probe or NodeProbe(), *(CounterProbe(counter) for counter in sources.counters)]
         every = max(1, round(rate_hz * COUNTER_PERIOD_S))
-        gpus = [
+        gpus: list[Probe] = [
             GpuProbe(gpu, sources.gpu_counters.get(gpu.uuid), every, turn=number)
             for number, gpu in enumerate(sources.gpus)
         ]
+        gpus += [BufferProbe(gpu, every, turn=number + every // 2) for number, gpu in enumerate(sources.gpus)]
         self._lanes = [_Lane("cpu", cpu, self)]
         if gpus:
             self._lanes.append(_Lane("gpu", gpus, self))
@@ -263,8 +265,10 @@ class Sampler:
         """How many windows are held at the moment."""
         return self._retention.holds
 
-    def record_missed(self, identity: Identity, tick: int, due_ns: int, noticed_ns: int) -> None:
-        self._record(self._row(identity, tick, due_ns, noticed_ns - due_ns, missed=True, null_reason=TICK_MISSED))
+    def record_missed(self, probe: Probe, tick: int, due_ns: int, noticed_ns: int) -> None:
+        if probe.on_grid:
+            late_ns = noticed_ns - due_ns
+            self._record(self._row(probe.identity, tick, due_ns, late_ns, missed=True, null_reason=TICK_MISSED))
 
     def record_look(self, probe: Probe, tick: int, due_ns: int) -> None:
         try:
@@ -275,7 +279,9 @@ class Sampler:
             reason = f"sampler_error_{type(error).__name__}"
             self._record(self._row(probe.identity, tick, now_ns, now_ns - due_ns, missed=False, null_reason=reason))
             return
-        self._record(self._row(probe.identity, tick, look.t_ns, look.t_ns - due_ns, missed=False, **look.columns))
+        for one in (*look.earlier, look) if look is not None else ():
+            late_ns = one.t_ns - due_ns if probe.on_grid else 0
+            self._record(self._row(probe.identity, tick, one.t_ns, late_ns, missed=False, **one.columns))
 
     def _row(
         self, identity: Identity, tick: int, t_ns: int, lateness_ns: int, *, missed: bool, **columns: object

@@ -16,6 +16,7 @@ from profiler import host
 from profiler.energy import counters, edges, perf, rapl
 from profiler.energy.counters import Clock, EnergyCounter, Reading, Unavailable
 from profiler.energy.edges import Step
+from profiler.energy.nvml_values import NvmlReadError, PowerSample
 
 if TYPE_CHECKING:
     from profiler.energy.nvml import Nvml, NvmlDevice
@@ -31,13 +32,14 @@ class Boundary:
     """One edge of a window: when its reading began, every counter's reading by counter name, and the three clocks.
 
     `steps` has the counters that were caught in the moment they moved (edges). `cpu_busy_s`: CPU seconds since boot
-    that the node's CPUs were busy."""
+    that the node's CPUs were busy. `power`: at an end, the power buffer of each GPU that has one, by UUID."""
 
     t_ns: int
     readings: Mapping[str, Reading]
     anchor: host.Anchor | None = None
     steps: Mapping[str, Step] = field(default_factory=dict)
     cpu_busy_s: float | None = None
+    power: Mapping[str, Sequence[PowerSample]] = field(default_factory=dict)
 
 
 @dataclass
@@ -87,7 +89,8 @@ class Sources:
         anchor = host.anchor() if clock_ns is time.monotonic_ns else None
         if edge != "end":
             cpu, busy_s = self._read_cpu(clock_ns)
-        return Boundary(t_ns, {**cpu, **gpu}, anchor, steps, busy_s)
+        power = {gpu.uuid: _power_samples(gpu) for gpu in self.gpus if edge == "end" and gpu.uuid in uuids}
+        return Boundary(t_ns, {**cpu, **gpu}, anchor, steps, busy_s, power)
 
     def _read_cpu(self, clock_ns: Clock) -> tuple[dict[str, Reading], float | None]:
         """The CPU's counters and its busy time, as close together as can be."""
@@ -101,6 +104,14 @@ class Sources:
         if self._nvml is not None:
             self._nvml.close()
         self.counters, self.gpus, self.gpu_counters, self._nvml = (), (), {}, None
+
+
+def _power_samples(gpu: NvmlDevice) -> Sequence[PowerSample]:
+    """The driver's power buffer (2.4 s on an H100, 1 ms a call); nothing where there is none."""
+    try:
+        return gpu.power_samples()
+    except NvmlReadError:
+        return ()
 
 
 def _boundary_reading(counter: EnergyCounter, clock_ns: Clock) -> Reading:

@@ -27,6 +27,7 @@ class NodeStandIn:
     """Rows without a machine under them."""
 
     identity = Identity("node", "node", "node")
+    on_grid = True
 
     def look(self, tick: int, clock_ns: Any) -> Look:
         return Look(clock_ns(), {"util_percent": 50.0})

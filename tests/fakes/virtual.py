@@ -14,7 +14,7 @@ from fractions import Fraction
 from itertools import accumulate
 
 from profiler.energy.counters import Clock, CounterInfo, Reading
-from profiler.energy.nvml_values import GpuReading
+from profiler.energy.nvml_values import GpuReading, NvmlReadError, PowerSample
 
 SECOND = 1_000_000_000
 
@@ -143,7 +143,8 @@ BOARD = CounterInfo(
 
 class VirtualGpu:
     """A GPU as `NvmlDevice` shows one: instant power that moves every 100 ms (the mean of the 100 ms before), and a
-    counter. `power_kind` None: the board tells no power. `call_ns`: how long `read` takes."""
+    counter. `power_kind` None: the board tells no power. `call_ns`: how long `read` takes. `window_s`: the part of the
+    100 ms that its sensor sees; `buffer_s`: distance of the samples in its power buffer (None: it has none)."""
 
     def __init__(
         self,
@@ -156,7 +157,11 @@ class VirtualGpu:
         phase_ns: int = 0,
         call_ns: int = 0,
         before_read: Callable[[], None] = lambda: None,
+        window_s: float = 0.1,
+        buffer_s: float | None = None,
     ) -> None:
+        self._window_ns = round(window_s * SECOND)
+        self._buffer_ns = None if buffer_s is None else round(buffer_s * SECOND)
         self.index = index
         self.uuid = f"GPU-{index}"
         self.name = "Virtual GPU"
@@ -184,4 +189,20 @@ class VirtualGpu:
     def _power_w(self, t_ns: int) -> float:
         period_ns = SECOND // 10
         updated_ns = (t_ns - self._phase_ns) // period_ns * period_ns + self._phase_ns
-        return (self.profile.energy_j(updated_ns) - self.profile.energy_j(updated_ns - period_ns)) / 0.1
+        return self._mean_w(updated_ns, self._window_ns)
+
+    def _mean_w(self, end_ns: int, window_ns: int) -> float:
+        return (self.profile.energy_j(end_ns) - self.profile.energy_j(end_ns - window_ns)) / window_ns * SECOND
+
+    def power_samples(self, after_us: int = 0) -> tuple[PowerSample, ...]:
+        """The last 119 samples, each the mean of the time since the one before."""
+        if self._buffer_ns is None:
+            raise NvmlReadError("nvml_not_supported")
+        assert self._clock is not None
+        newest = self._clock.now_ns // self._buffer_ns
+        stamps = [number * self._buffer_ns for number in range(newest - 118, newest + 1)]
+        return tuple(
+            PowerSample(t_ns, t_ns // 1000, self._mean_w(t_ns, self._buffer_ns))
+            for t_ns in stamps
+            if t_ns // 1000 > after_us
+        )

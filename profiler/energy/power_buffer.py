@@ -1,0 +1,139 @@
+"""The driver's own power buffer as the source of an integral: a sample every 20 ms, fetched about once a second.
+
+At 10 Hz, bursts that keep step with the grid alias: what the sensor shows at the ticks is not their mean. The buffer
+is five times as dense and costs one call a second. Here its samples are added up to joules, and the pieces of a window
+that it covers are put in place of those of the 10 Hz curve. It knows no grid (sampler) and no counter (account).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+from profiler.energy import integral
+from profiler.energy.counters import Clock
+from profiler.energy.integral import Integral, Point
+from profiler.energy.nvml_values import FOREVER_REASONS, NvmlReadError, PowerSample
+from profiler.energy.probes import Identity, Look
+from profiler.energy.sample import Sample
+
+if TYPE_CHECKING:
+    from profiler.energy.nvml import NvmlDevice
+
+SCOPE: Final = "gpu_power_buffer"
+# Neighbours further apart than this are not joined: the buffer had lost samples in between (or the wall clock jumped).
+MAX_STEP_NS: Final = 100_000_000
+GAP: Final = "buffer_gap"
+BELOW_DENSITY: Final = "buffer_not_denser"
+# Less dense than this the buffer tells nothing that the ticks do not.
+MAX_MEAN_STEP_NS: Final = 60_000_000
+ROW_EVERY: Final = 10
+
+
+def device_of(uuid: str) -> str:
+    """The device under which a GPU's buffer stands in the trace: beside the GPU, not among its own rows."""
+    return f"{uuid} buffer"
+
+
+class BufferProbe:
+    """One GPU's buffer, fetched on every `every`-th look; on the others it has no row. A row holds, at the time of a
+    sample, the joules of all samples since the first one; there is one for every tenth sample, and for the newest."""
+
+    on_grid: Final = False
+
+    def __init__(self, gpu: NvmlDevice, every: int, turn: int = 0) -> None:
+        self.identity = Identity("nvml", device_of(gpu.uuid), SCOPE)
+        self._gpu = gpu
+        self._every = every
+        self._countdown = turn % every
+        self._supported = True
+        self._last: PowerSample | None = None
+        self._energy_j = 0.0
+
+    def look(self, tick: int, clock_ns: Clock) -> Look | None:
+        self._countdown -= 1
+        if self._countdown >= 0 or not self._supported:
+            return None
+        self._countdown = self._every - 1
+        try:
+            samples = self._gpu.power_samples(self._last.stamp_us if self._last else 0)
+        except NvmlReadError as error:
+            self._supported = error.reason not in FOREVER_REASONS
+            return Look(clock_ns(), {"null_reason": error.reason})
+        return self._take(samples)
+
+    def _take(self, samples: Sequence[PowerSample]) -> Look | None:
+        if not samples:
+            return None
+        joined = [*([self._last] if self._last else []), *samples]
+        self._last = joined[-1]
+        steps_ns = [b.t_ns - a.t_ns for a, b in pairwise(joined)]
+        if steps_ns and (max(steps_ns) > MAX_STEP_NS or min(steps_ns) < 0):
+            return Look(joined[-1].t_ns, {"null_reason": GAP})
+        if steps_ns and sum(steps_ns) / len(steps_ns) > MAX_MEAN_STEP_NS:
+            return Look(joined[-1].t_ns, {"null_reason": BELOW_DENSITY})
+        looks = []
+        for number, (a, b) in enumerate(pairwise(joined), start=1):
+            self._energy_j += (a.power_w + b.power_w) / 2 * (b.t_ns - a.t_ns) / 1e9
+            if number % ROW_EVERY == 0 or b is joined[-1]:
+                looks.append(Look(b.t_ns, {"energy_j": self._energy_j}))
+        return Look(looks[-1].t_ns, looks[-1].columns, tuple(looks[:-1])) if looks else None
+
+    def close(self) -> None:
+        """Nothing to do: the GPU belongs to the sources."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Energy that the buffer knows of [start_ns, end_ns]."""
+
+    start_ns: int
+    end_ns: int
+    energy_j: float
+
+
+def pieces(samples: Iterable[Sample], uuid: str, newest: Sequence[PowerSample] = ()) -> list[Piece]:
+    """What the trace has of a GPU's buffer, in order; not joined over a failed fetch or a sampler that began anew.
+
+    `newest`: the buffer as it was fetched at the window's end; it goes on where the trace's last row ends."""
+    name = device_of(uuid)
+    rows = sorted((row for row in samples if row.device == name), key=lambda row: row.t_mono_ns)
+    found = [
+        Piece(a.t_mono_ns, b.t_mono_ns, b.energy_j - a.energy_j)
+        for a, b in pairwise(rows)
+        if a.energy_j is not None and b.energy_j is not None and b.energy_j >= a.energy_j and b.t_mono_ns > a.t_mono_ns
+    ]
+    from_ns = found[-1].end_ns if found else 0
+    steps = [(a, b) for a, b in pairwise(newest) if a.t_ns >= from_ns]
+    if not steps or sum(b.t_ns - a.t_ns for a, b in steps) / len(steps) > MAX_MEAN_STEP_NS:
+        return found
+    return found + [
+        Piece(a.t_ns, b.t_ns, (a.power_w + b.power_w) / 2 * (b.t_ns - a.t_ns) / 1e9)
+        for a, b in steps
+        if 0 < b.t_ns - a.t_ns <= MAX_STEP_NS
+    ]
+
+
+def covered_s(known: Sequence[Piece], t0_ns: int, t1_ns: int) -> float:
+    """How much of a window the pieces cover, in s."""
+    return sum(max(0, min(p.end_ns, t1_ns) - max(p.start_ns, t0_ns)) for p in known) / 1e9
+
+
+def refine(whole: Integral, points: Sequence[Point], known: Sequence[Piece], t0_ns: int, t1_ns: int) -> Integral:
+    """The integral of a window with the buffer's pieces in place of the 10 Hz curve's. Without a buffer, or where the
+    curve itself has no figure, `whole` as it is. A piece that an edge cuts is divided as the curve divides it, so the
+    integrals of neighbouring windows add up to that of both together."""
+    if not known or whole.energy_j is None:
+        return whole
+    energy_j = whole.energy_j
+    for piece in known:
+        inside_ns = (max(piece.start_ns, t0_ns), min(piece.end_ns, t1_ns))
+        if inside_ns[0] >= inside_ns[1]:
+            continue
+        curve_j = integral.integrate(points, piece.start_ns, piece.end_ns).energy_j
+        here_j = integral.integrate(points, *inside_ns).energy_j
+        if curve_j and here_j is not None:
+            energy_j += here_j * (piece.energy_j / curve_j - 1)
+    return Integral(energy_j, None, whole.samples, whole.largest_hole_s)

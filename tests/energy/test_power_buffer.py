@@ -1,0 +1,125 @@
+"""The power buffer against aliasing: bursts of 90 to 110 ms under sensors that see a part of the time."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from random import Random
+from statistics import median
+
+import pytest
+
+from profiler.energy import integral, power_buffer
+from profiler.energy.account import EnergyAccount
+from profiler.energy.gpu_account import power_points
+from profiler.energy.meter import Meter
+from profiler.energy.power_buffer import GAP, BufferProbe, Piece, device_of, pieces, refine
+from profiler.energy.sample import Sample
+from tests.energy.test_account import bench
+from tests.fakes.nvml import NOT_SUPPORTED, FakeNvml
+from tests.fakes.virtual import SECOND, Profile, VirtualGpu, VirtualTime
+
+MS = 1_000_000
+
+
+def bursts(seed: int, buffer_s: float | None) -> tuple[EnergyAccount, float]:
+    """Ten seconds of bursts under a sensor that sees 25 ms in 100 ms; the account and the true energy."""
+    rng = Random(seed)
+    clock = VirtualTime(start_ns=rng.randrange(SECOND, 10**13))
+    half_s = rng.uniform(0.09, 0.11) / 2
+    high_w, low_w = rng.uniform(400, 700), rng.uniform(80, 200)
+    profile = Profile((high_w, low_w) * 200, (half_s,) * 400, clock.now_ns)
+    gpu = VirtualGpu(
+        profile, clock, phase_ns=rng.randrange(SECOND // 10), window_s=0.025, buffer_s=buffer_s, call_ns=50_000
+    )
+    machine = bench(gpus=[gpu], clock=clock)
+    result = machine.measure(10.0, gpu.uuid)
+    return result, profile.energy_j(machine.t1_ns) - profile.energy_j(machine.t0_ns)
+
+
+def errors(buffer_s: float | None) -> list[float]:
+    found = []
+    for seed in range(40):
+        result, truth_j = bursts(seed, buffer_s)
+        assert result.gpu_energy_integral_j is not None
+        found.append(abs(result.gpu_energy_integral_j - truth_j) / truth_j)
+    return sorted(found)
+
+
+def test_the_buffer_is_the_better_path_on_bursts_that_keep_step_with_the_ticks() -> None:
+    ticks, buffered = errors(None), errors(0.02)
+    assert median(ticks) > 0.015, "the test must hold bursts that alias"
+    assert median(buffered) < median(ticks) / 3
+    assert buffered[-4] < ticks[-4] / 2
+    result, _ = bursts(1, 0.02)
+    assert "from the driver's power buffer (20 ms)" in result.energy_sources["gpu_energy_integral_j"]
+    plain, _ = bursts(1, None)
+    assert "buffer" not in plain.energy_sources["gpu_energy_integral_j"]
+
+
+def test_the_trace_has_five_rows_a_second_and_none_where_there_is_no_buffer() -> None:
+    clock = VirtualTime()
+    gpus = [VirtualGpu(Profile((300.0,), (1.0,)), clock, index=i, buffer_s=[0.02, None][i]) for i in range(2)]
+    machine = bench(gpus=gpus, clock=clock)
+    machine.sampler.drive(clock.now_ns + 5 * SECOND)
+    rows = [row for row in machine.sampler.rows(0)[0] if row.scope == power_buffer.SCOPE]
+    known = [row for row in rows if row.device == device_of("GPU-0")]
+    assert 5 * 4 < len(known) <= 5 * 6 + 12
+    assert not any(row.power_w for row in known)
+    found = pieces(known, "GPU-0")
+    assert [p.energy_j for p in found] == pytest.approx([300.0 * (p.end_ns - p.start_ns) / SECOND for p in found])
+    assert sum(p.end_ns - p.start_ns for p in found) > 4 * SECOND
+    (refused,) = [row for row in rows if row.device == device_of("GPU-1")]
+    assert refused.null_reason == "nvml_not_supported"
+
+
+def test_lost_samples_break_the_chain() -> None:
+    clock = VirtualTime()
+    gpu = VirtualGpu(Profile((300.0,), (1.0,)), clock, buffer_s=0.02)
+    probe = BufferProbe(gpu, 1)  # type: ignore[arg-type]
+    probe.look(0, clock.monotonic_ns)
+    clock.pass_s(5.0)  # the buffer holds 2.4 s
+    look = probe.look(1, clock.monotonic_ns)
+    assert look is not None and look.columns == {"null_reason": GAP}
+    clock.pass_s(1.0)
+    again = probe.look(2, clock.monotonic_ns)
+    assert again is not None and again.columns["energy_j"] == pytest.approx(300 * (1.0 + 2.36))
+
+
+def test_a_buffer_that_is_not_denser_than_the_ticks_is_not_used() -> None:
+    clock = VirtualTime()
+    probe = BufferProbe(VirtualGpu(Profile((300.0,), (1.0,)), clock, buffer_s=0.1), 1)  # type: ignore[arg-type]
+    look = probe.look(0, clock.monotonic_ns)
+    assert look is not None and look.columns == {"null_reason": power_buffer.BELOW_DENSITY}
+
+
+def test_parts_add_up_to_the_whole() -> None:
+    curve = [integral.Point(i * 100 * MS, 100.0 + 10 * (i % 7)) for i in range(60)]
+    known = [Piece(500 * MS, 1500 * MS, 150.0), Piece(1500 * MS, 2500 * MS, 90.0)]
+
+    def refined(t0: int, t1: int) -> float:
+        found = refine(integral.integrate(curve, t0 * MS, t1 * MS), curve, known, t0 * MS, t1 * MS).energy_j
+        assert found is not None
+        return found
+
+    assert refined(200, 1234) + refined(1234, 1777) + refined(1777, 4000) == pytest.approx(refined(200, 4000))
+    assert refined(500, 2500) == pytest.approx(240.0)
+
+
+@pytest.mark.slow
+def test_on_the_virtual_driver_in_real_time(fake_nvml_here: FakeNvml, tmp_path: Path) -> None:
+    fake_nvml_here.set(instant_window_ns=25_000_000)
+    fake_nvml_here.bursts(600.0, 100.0, 0.1)
+    with Meter(sysfs=tmp_path) as meter, meter.window() as window:
+        time.sleep(6.0)
+    truth_j = (fake_nvml_here.energy_mj(window.end_ns) - fake_nvml_here.energy_mj(window.start_ns)) / 1000
+    rows: list[Sample] = meter.sampler.window(window.start_ns, window.end_ns)
+    points, _ = power_points(row for row in rows if row.scope == "gpu")
+    ticks_j = integral.integrate(points, window.start_ns, window.end_ns).energy_j
+    assert ticks_j is not None
+    assert abs(ticks_j - truth_j) / truth_j > 0.2, "the sensor sees always the same part of the bursts"
+    assert abs(window.gpu_energy_integral_j - truth_j) / truth_j < 0.35 * abs(ticks_j - truth_j) / truth_j
+    fake_nvml_here.fail("nvmlDeviceGetSamples", NOT_SUPPORTED)
+    with Meter(sysfs=tmp_path) as meter, meter.window() as without:
+        time.sleep(1.5)
+    assert "buffer" not in without.energy_sources["gpu_energy_integral_j"]
