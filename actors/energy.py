@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from dataclasses import asdict
@@ -17,6 +18,7 @@ from profiler.energy.sampler import Sampler
 from profiler.energy.sources import Sources, discover
 from profiler.gpu_activity import ActivityLog, ActivityWindow
 from profiler.gpu_processes import GpuPresence, GpuProcessLog
+from profiler.mps import CONTROL as MPS_CONTROL
 from profiler.process.tiers import probe
 
 PROCESS_LOOK_INTERVAL_S = 1.0
@@ -60,6 +62,7 @@ class EnergyActor:
             "niceness": os.getpriority(os.PRIO_PROCESS, os.getpid()),
             "gpus": [{"index": gpu.index, "uuid": gpu.uuid, "name": gpu.name} for gpu in self.sources.gpus],
             "idle_memory_mib": self.idle_memory_mib,
+            "mps": shutil.which(MPS_CONTROL) is not None,
             "scopes": sorted({counter.info.scope for counter in self.sources.all_counters()}),
             "counters": [counter.info.name for counter in self.sources.counters],
             "gpu_counters": {uuid: counter.info.name for uuid, counter in self.sources.gpu_counters.items()},

@@ -27,6 +27,7 @@ from profiler.journal import Journal, PendingRun, is_driven
 from profiler.planner import Plan, PlannedRun, make_plan
 from profiler.preflight import check_campaign
 from profiler.process.find import find_keepers
+from profiler.solo import SoloRuns
 from profiler.store.layout import SessionFolder, create_session
 from profiler.store.read import Session, open_session
 from profiler.trainer import driver_environment
@@ -160,7 +161,7 @@ class _Active:
 
 
 class _Execution:
-    """Submits attempts while slots are free and takes in what they tell. At most one run a node at a time."""
+    """Submits attempts while slots are free and takes in what they tell; under `isolation: node` one run a node."""
 
     def __init__(
         self,
@@ -180,6 +181,7 @@ class _Execution:
         self._collector = collector
         self._options = options
         self._active: dict[Any, _Active] = {}
+        self._solo = SoloRuns.of_rows(open_session(folder.root).rows())
 
     def run(self, pending: Sequence[PendingRun]) -> None:
         queue = deque(pending)
@@ -215,7 +217,8 @@ class _Execution:
         return [keeper for keeper in find_keepers() if keeper.labels.get("session") == session]
 
     def _take_slot(self) -> Slot | None:
-        busy = {active.slot.node.node_id for active in self._active.values()}
+        alone = self._plan.campaign.isolation == "node"
+        busy = {active.slot.node.node_id for active in self._active.values()} if alone else set()
         for slot in self._free:
             if slot.node.node_id not in busy:
                 self._free.remove(slot)
@@ -243,6 +246,8 @@ class _Execution:
             allow_uncontained=self._options.allow_uncontained,
             thresholds=dict(self._plan.campaign.thresholds),
             cooling=_cooling(run, slot),
+            isolation=self._plan.campaign.isolation,
+            solo_power=self._solo.of(run),
         )
         self._journal.started(run, run_id, pending.attempt, slot.node.node_id, slot.node.boot_id)
         stream = attempt_task.options(**foreground.options(slot.group), num_returns="streaming").remote(
@@ -302,6 +307,7 @@ class _Execution:
         active.row = self._journal.finished(
             active.run, message["row"], message["processes"], retry_may_help=message["retry_may_help"]
         )
+        self._solo.take(active.row)
         self._options.observer({"event": "attempt", "row": active.row})
 
     def _ended(self, active: _Active) -> PendingRun | None:

@@ -13,6 +13,7 @@ from actors.energy import EnergyActor
 from cluster.session import ENERGY_SLOT, RayNode, RaySession
 from profiler.config import Campaign
 from profiler.errors import CannotRunError
+from profiler.mps import CONTROL as MPS_CONTROL
 
 START_TIMEOUT_S = 60.0
 SCOPES = {"cpu": "cpu_package", "dram": "dram", "gpu": "gpu"}
@@ -79,7 +80,7 @@ def _serving(
             left_out.append(f"{ray_node.hostname} ({ray_node.address}): its EnergyActor did not start: {error}")
             continue
         node = _node(ray_node, actor, facts)
-        why_not = _refusal(node, folders, campaign.require_energy, allow_uncontained)
+        why_not = _refusal(node, folders, campaign, allow_uncontained)
         if why_not:
             left_out.append(f"{node.hostname} ({node.address}): {why_not}")
         else:
@@ -110,11 +111,16 @@ def _node(ray_node: RayNode, actor: Any, facts: dict[str, Any]) -> Node:
     )
 
 
-def _refusal(node: Node, folders: Sequence[str], require_energy: Sequence[str], allow_uncontained: bool) -> str | None:
+def _refusal(node: Node, folders: Sequence[str], campaign: Campaign, allow_uncontained: bool) -> str | None:
     missing = [folder for folder in folders if folder not in node.facts["folders_seen"]]
     if missing:
         return f"does not see {', '.join(missing)}: put it on a file system that all nodes share"
-    silent = [source for source in require_energy if SCOPES[source] not in node.facts["scopes"]]
+    if any(item.sharing == "mps" for item in campaign.experiments):
+        if not node.gpus:
+            return "sharing: mps needs a GPU, and it has none: say sharing: time_slice"
+        if not node.facts["mps"]:
+            return f"sharing: mps needs {MPS_CONTROL}, which is not found there: install the driver's compute utilities"
+    silent = [source for source in campaign.require_energy if SCOPES[source] not in node.facts["scopes"]]
     if silent:
         return f"require_energy: no source for {', '.join(silent)}; `profiler doctor` there says why"
     if node.cpus < 1:

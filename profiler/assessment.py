@@ -38,7 +38,8 @@ IDLE_LOOK_NS = 3_000_000_000
 class Execution:
     """What the measured part of an attempt produced. `namespace` is the inode of the trainer's PID namespace;
     `oom_kills`: processes of this node that the kernel ended for lack of memory meanwhile; `activity`: who kept
-    the GPU busy when; `contention`: what others did on the CPUs, None where the kernel does not tell."""
+    the GPU busy when; `server_pids`: MPS servers that stand for the trainers;
+    `contention`: what others did on the CPUs, None where the kernel does not tell."""
 
     report: ExitReport
     containment: str
@@ -49,6 +50,7 @@ class Execution:
     oom_kills: int
     activity: ActivityWindow
     contention: Finding | None = None
+    server_pids: tuple[int, ...] = ()
 
     @property
     def window_ns(self) -> tuple[int, int]:
@@ -90,6 +92,7 @@ def assess(
         "cpus": float(spec.threads),
         "sampling_rate_hz": spec.sampling_rate_hz,
     }
+        "isolation": spec.isolation,
     limit = limits(_thresholds(spec))
     window_ns = execution.window_ns if execution is not None else None
     observed = list(background_findings(background, node.gpu_uuid, window_ns))
@@ -215,13 +218,12 @@ def _processes(
     report = execution.report
     if report.t0_ns is None or report.t1_ns is None or node.gpu_uuid is None:
         return []
-    own = (
-        {execution.namespace, *(start.namespace for start in background.starts)}
-        if background
-        else {execution.namespace}
-    )
+    namespaces = {execution.namespace, *(background.namespaces if background else ())} - {None}
     seen = [p for p in trace.gpu_processes(report.t0_ns, report.t1_ns) if p.gpu_uuid == node.gpu_uuid]
-    return [_process_row(spec, node, presence, presence.pid_namespace in own - {None}) for presence in seen]
+    return [
+        _process_row(spec, node, one, one.pid_namespace in namespaces or one.pid in execution.server_pids)
+        for one in seen
+    ]
 
 
 def _process_row(spec: AttemptSpec, node: NodeFacts, presence: GpuPresence, own: bool) -> dict[str, Any]:

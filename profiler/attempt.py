@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from profiler import cpu_use, host
 from profiler.assessment import IDLE_LOOK_NS, Execution, assess
@@ -24,9 +24,11 @@ from profiler.energy.attribution import Role, SoloPower
 from profiler.energy.idle import NO_SAMPLES, IdlePower, idle_power
 from profiler.energy.sample import Sample
 from profiler.energy.sources import Sources, discover
+from profiler.errors import CannotRunError
 from profiler.gate import Check, check_boot, check_disk, check_gpu, check_sources, wait_until_clear
 from profiler.gpu_activity import ActivityWindow
 from profiler.gpu_processes import GpuPresence
+from profiler.mps import MpsServer, mps_server
 from profiler.partner import Launch, Partner
 from profiler.planner import Background, PlannedRun
 from profiler.process.contained import start
@@ -85,6 +87,7 @@ class AttemptSpec:
         watch_pids: processes on this node whose end must end the run (raylet; the driver when local).
         thresholds: limits of the verdict that the config changed (reason -> limit).
         cooling: how the node rests afterwards: its `seconds`, or until its GPU is idle.
+        isolation: what the run has to itself; under "gpu" other runs may be on the node's other GPUs.
         solo_power: what each partner took alone in earlier runs of this session, where both are known.
     """
 
@@ -104,6 +107,7 @@ class AttemptSpec:
     allow_uncontained: bool
     thresholds: Mapping[str, float]
     cooling: Cooling
+    isolation: Literal["node", "gpu"] = "node"
     solo_power: Mapping[Role, SoloPower] = field(default_factory=dict)
 
     @property
@@ -152,10 +156,11 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
         files = prepare_files(spec)
         stack.callback(trace.release, trace.hold(time.monotonic_ns() - IDLE_LOOK_NS))
 
+        mps = _mps(spec, node, stack)
         background = None
         if spec.planned.background is not None:
             yield steps.enter("background")
-            background = _launch(spec, node, trace, launch, stack)
+            background = _launch(spec, node, trace, launch, stack, mps)
         if background is not None and spec.planned.background is not None:
             yield steps.enter("readiness", spec.planned.background.startup_timeout_seconds)
             background.wait_ready(spec.planned.background)
@@ -165,7 +170,7 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
             yield steps.enter("training")
             if background is not None:
                 background.begin()
-            execution = _train(spec, node, trace, files, sources)
+            execution = _train(spec, node, trace, files, sources, mps)
         yield steps.enter("stopping")
         window_ns = execution.window_ns if execution is not None else None
         partner = background.end(window_ns) if background is not None else None
@@ -261,7 +266,28 @@ class _StepClock:
         return self._steps
 
 
-def _launch(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch, stack: ExitStack) -> Partner | None:
+def _mps(spec: AttemptSpec, node: NodeFacts, stack: ExitStack) -> MpsServer | None:
+    """The MPS daemon of this run's GPU, if the partners are to share it that way."""
+    if spec.planned.sharing != "mps":
+        return None
+    if node.gpu_uuid is None:
+        raise CannotRunError("sharing: mps needs a GPU, and this node has none: say sharing: time_slice")
+    logs = spec.folder.run_folder(spec.planned.experiment_id) / "mps_logs"
+    return stack.enter_context(
+        mps_server(node.gpu_uuid, spec.environment, spec.labels("mps"), (os.getpid(), *spec.watch_pids), logs)
+    )
+
+
+def _environment(spec: AttemptSpec, mps: MpsServer | None, fraction: float) -> Mapping[str, str]:
+    if mps is None:
+        return spec.environment
+    share = fraction if spec.planned.mps_active_threads == "fractions" else None
+    return {**spec.environment, **mps.client_environment(share)}
+
+
+def _launch(
+    spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch, stack: ExitStack, mps: MpsServer | None
+) -> Partner | None:
     """Start the background of this run, if it has one."""
     model, planned = spec.background, spec.planned.background
     if model is None or planned is None:
@@ -271,12 +297,13 @@ def _launch(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch, st
         files=BackgroundFiles(spec.control / "background", spec.folder.background_logs(spec.planned.experiment_id)),
         run_id=spec.run_id,
         labels=spec.labels("background"),
-        environment=spec.environment,
+        environment=_environment(spec, mps, planned.fraction),
         watch_pids=(os.getpid(), *spec.watch_pids),
         allow_uncontained=spec.allow_uncontained,
         cpus=float(spec.background_threads),
     )
-    return Partner(job, launch, trace, stack)
+    # Under MPS the driver reports all activity under the server's PID.
+    return Partner(job, launch, trace, stack, seen_on=job.job.gpu_uuid if mps is None else None)
 
 
 def _job(model: ModelSpec, planned: PlannedRun | Background, threads: int, gpu_uuid: str | None) -> TrainerJob:
@@ -290,11 +317,17 @@ def _job(model: ModelSpec, planned: PlannedRun | Background, threads: int, gpu_u
     )
 
 
-def _train(spec: AttemptSpec, node: NodeFacts, trace: Trace, files: TrainerFiles, sources: Sources) -> Execution:
+def _train(
+    spec: AttemptSpec, node: NodeFacts, trace: Trace, files: TrainerFiles, sources: Sources, mps: MpsServer | None
+) -> Execution:
     """Prepare the keeper, read the counters, let it start the trainer, wait, read the counters."""
     job = _job(spec.foreground, spec.planned, spec.threads, node.gpu_uuid)
     command = trainer_command(
-        job, files, run_id=spec.run_id, labels=spec.labels("foreground"), environment=spec.environment
+        job,
+        files,
+        run_id=spec.run_id,
+        labels=spec.labels("foreground"),
+        environment=_environment(spec, mps, spec.planned.fraction),
     )
     with start(command, watch_pids=spec.watch_pids, allow_uncontained=spec.allow_uncontained) as process:
         oom_kills = host.oom_kills() or 0
@@ -305,6 +338,7 @@ def _train(spec: AttemptSpec, node: NodeFacts, trace: Trace, files: TrainerFiles
         process.release()
         process.wait_for_trainer()
         after = sources.boundary(node.gpu_uuid, edge="end")
+        server_pids = mps.server_pids() if mps is not None else []
         report = process.wait(None)
         contention = cpu_use.contention(
             used,
@@ -322,7 +356,7 @@ def _train(spec: AttemptSpec, node: NodeFacts, trace: Trace, files: TrainerFiles
         activity = trace.gpu_activity(node.gpu_uuid, report.t0_ns or before.t_ns, report.t1_ns or after.t_ns)
     return Execution(
         report, process.containment, process.namespace_inode, command.argv, before, after, oom_kills, activity,
-        contention,
+        tuple(server_pids), contention,
     )  # fmt: skip
 
 

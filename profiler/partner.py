@@ -60,7 +60,7 @@ class BackgroundFacts:
 
 
 class Partner:
-    """One background. `trace` is asked about the GPU `gpu_uuid`, if the model uses it (else None)."""
+    """One background. `seen_on`: the GPU on which the driver tells its processes from others, None if on none."""
 
     def __init__(
         self,
@@ -68,10 +68,11 @@ class Partner:
         launch: Launch,
         trace: PartnerTrace,
         stack: ExitStack,
+        seen_on: str | None,
     ) -> None:
         self._job = job
         self._trace = trace
-        self._gpu_uuid = job.job.gpu_uuid
+        self._gpu_uuid = seen_on
         self._watch = stack.enter_context(BackgroundWatch(job.files, job.job.model.ready_pattern))
         self._task = launch(job)
         self._cpu_from: tuple[int, float | None] = (0, None)

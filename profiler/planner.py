@@ -15,6 +15,7 @@ from profiler.config.keys import MAX_RUNS
 from profiler.errors import ConfigError, ConfigIssue
 from profiler.history import History, read_history
 from profiler.mutation import Scalar, TooFewValuesError, Vector, draw_unique, stream, vector_of
+from profiler.order import experiment_id, ordered
 from profiler.planned import Background, Plan, PlannedRun
 from profiler.workloads import Catalog, ModelSpec, UnknownWorkloadError, load_catalog
 
@@ -72,7 +73,8 @@ class _Planner:
             self._issue("experiments", None, "nothing is left to run: the history has every point of it")
         if self.issues:
             raise ConfigError(self.issues)
-        return Plan(self.campaign, self.campaign.seed, tuple(self.runs), tuple(self.notes))
+        runs = ordered(self.runs, self.campaign.order, self.campaign.seed)
+        return Plan(self.campaign, self.campaign.seed, tuple(runs), tuple(self.notes))
 
     def _models(self, number: int, item: Experiment) -> tuple[ModelSpec, ModelSpec | None] | None:
         front, back = item.foreground, item.background
@@ -199,12 +201,11 @@ class _Planner:
         background: Background | None = None,
     ) -> PlannedRun:
         index = len(self.runs) + 1
-        suffix = "_parallel" if background is not None else ""
         seconds = _estimated_seconds(model, values)
         watts = model.mean_gpu_power_w if background is None else None
         return PlannedRun(
             index=index,
-            experiment_id=f"{model.repo}_{model.name}_{index:03d}{suffix}",
+            experiment_id=experiment_id(model.repo, model.name, index, background is not None),
             repo=model.repo,
             model=model.name,
             mode=mode,
@@ -218,6 +219,7 @@ class _Planner:
             cpus=spec.cpus,
             cooling=item.experiment.cooling,
             sharing=item.experiment.sharing if background is not None else "time_slice",
+            mps_active_threads=item.experiment.mps_active_threads if background is not None else "all",
             memory_mib=item.memory_mib if background is not None else model.memory_mib,
             data=spec.data,
             size=_size(values),

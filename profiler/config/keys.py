@@ -133,8 +133,7 @@ KEYS: tuple[Key, ...] = (
     Key("multipliers", "EF", MapOf("mapping hyperparameter -> [low, high]", ListOf(Number(low=0))), "{}",
         "Draw from default x low to default x high.", optional=True),
     Key("baseline_runs", "E", Integer(0, MAX_RUNS), "0",
-        "That many runs with the default values, before the mutated ones; in parallel mode of each partner alone too.",
-        issue="05", not_yet="in parallel mode"),
+        "That many runs with the default values, before the mutated ones; in parallel mode of each partner alone too."),
     Key("foreground", "E", AnyMapping("mapping"), "required in parallel mode", "The measured training."),
     Key("background", "E", AnyMapping("mapping"), "required in parallel mode",
         "The training that loads the same device meanwhile."),
@@ -149,13 +148,17 @@ KEYS: tuple[Key, ...] = (
     Key("cooling", "CE", COOLING, "{until: idle} with a GPU, else {seconds: 0}",
         "The rest after each run: until the GPU is as idle and, within the margin, as cool as before the first run, or"
         " a fixed time. Without a GPU `until: idle` waits for nothing.", optional=True),
-    Key("order", "C", Choice("as_written", "shuffled", "blocked"), "as_written", "Order of the runs.",
-        issue="05", is_later=_unless("as_written"), not_yet="`shuffled`, `blocked`"),
+    Key("order", "C", Choice("as_written", "shuffled", "blocked"), "as_written",
+        "Order of the runs, part of the plan and drawn with its seed: `shuffled`, or `blocked`: one run of every item,"
+        " then the next one of each, so that a drift meets all alike."),
     Key("isolation", "C", Choice("node", "gpu"), "node",
-        "Whether other GPUs of the node may work at the same time (`gpu`).",
-        issue="05", is_later=_unless("node"), not_yet="`gpu`"),
-    Key("sharing", "CE", Choice("time_slice", "mps"), "time_slice", "How two trainings share a GPU.",
-        issue="05", is_later=_unless("time_slice"), not_yet="`mps`"),
+        "`node`: a run has its node to itself. `gpu`: its GPU only; the other GPUs may work at the same time, and the"
+        " figures of the node's CPUs then cover all of them."),
+    Key("sharing", "CE", Choice("time_slice", "mps"), "time_slice",
+        "How two trainings share a GPU: in turns, or at the same time through a server of NVIDIA's MPS that the tool"
+        " starts for each pair and ends with it."),
+    Key("mps_active_threads", "CE", Choice("all", "fractions"), "all",
+        "Under `sharing: mps`: whether each training may use all SMs, or only its `fraction` of them."),
     Key("memory_limit_mib", "CE", Integer(1, 10**9), "the device's",
         "A run whose models' estimates need more GPU memory is refused at plan time.", optional=True),
     Key("require_energy", "C", ListOf(Choice("gpu", "cpu", "dram")), "[]",

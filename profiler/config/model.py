@@ -124,6 +124,7 @@ class Experiment:
     cooling: Cooling = Cooling()
     memory_limit_mib: int | None = None
     sharing: Literal["time_slice", "mps"] = "time_slice"
+    mps_active_threads: Literal["all", "fractions"] = "all"
     resources: Mapping[str, float] = field(default_factory=dict)
     gpus: int = 1
     gpu_model: str | None = None
@@ -150,6 +151,7 @@ class Experiment:
             "cooling": self.cooling.to_dict(),
             "memory_limit_mib": self.memory_limit_mib,
             "sharing": self.sharing if self.sharing != "time_slice" else None,
+            "mps_active_threads": self.mps_active_threads if self.mps_active_threads != "all" else None,
             "resources": dict(self.resources),
             "gpus": self.gpus if self.gpus != 1 else None,
             "gpu_model": self.gpu_model,

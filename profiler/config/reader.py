@@ -112,6 +112,7 @@ class CampaignReader:
             cooling=own_cooling,
             memory_limit_mib=lookup("memory_limit_mib", sections),
             sharing=lookup("sharing", sections) or "time_slice",
+            mps_active_threads=lookup("mps_active_threads", sections) or "all",
             resources=lookup("resources", sections) or {},
             gpus=lookup("gpus", sections) or 1,
             gpu_model=lookup("gpu_model", sections),
@@ -169,8 +170,6 @@ class CampaignReader:
         if count and mode == "default":
             message = "`baseline_runs` stand beside mutated runs; in mode default every run is one"
             self.faults.add(item.at("baseline_runs"), count, message, "runs_per_config")
-        if count and mode == "parallel":
-            self.later.append(item.postpone("baseline_runs"))
         return count
 
     def _cooling(self, section: Section, inherited: Cooling | None = None) -> Cooling:

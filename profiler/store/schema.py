@@ -353,6 +353,14 @@ RUNS = Table(
         ),
         Column("samples", INT, "rows", "trace rows of this attempt's window", NOT_RECORDED),
         Column("samples_missed", INT, "rows", "ticks of the window without a reading", NOT_RECORDED),
+        Column(
+            "isolation",
+            TEXT,
+            "",
+            "node: nothing else of this tool ran on the node; gpu: runs on its other GPUs were possible, and figures of"
+            " the node's CPUs cover them too (cpu_package_energy_run_j is this run's attributed part)",
+            NOT_RECORDED,
+        ),
         Column("sampling_rate_hz", FLOAT, "Hz", "rate the sampler was asked for", NOT_RECORDED),
         Column("background_repo", TEXT, "", "repository of the background", SOLO),
         Column("background_model", TEXT, "", "model of the background", SOLO),

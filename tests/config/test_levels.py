@@ -114,10 +114,6 @@ def test_fractions(front: float | None, back: float | None, expected: tuple[floa
 
 
 LATER = [
-    ({"order": "shuffled"}, "order", "05"),
-    ({"isolation": "gpu"}, "isolation", "05"),
-    ({"sharing": "mps"}, "sharing", "05"),
-    ({"cooling": {"until": "idle"}}, "cooling", "05"),
     ({"resources": {"big": 1}}, "resources", "07"),
     ({"gpus": 2}, "gpus", "07"),
     ({"gpu_model": "H100"}, "gpu_model", "07"),
@@ -140,12 +136,7 @@ def test_keys_of_later_versions_in_items() -> None:
     raw["background"].update(mode="reuse", min_busy_share=0.5, python="/usr/bin/python3")
     campaign = read(ITEM, raw)
     assert {(later.path, later.issue) for later in campaign.later} == {
-        ("experiments[1].cooling", "05"),
-        ("experiments[1].baseline_runs", "05"),
-        ("experiments[1].sharing", "05"),
         ("experiments[1].foreground.checkout", "04"),
-        ("experiments[1].background.mode", "05"),
-        ("experiments[1].background.min_busy_share", "05"),
         ("experiments[1].background.python", "04"),
     }
     again = load(campaign.to_dict(), catalog=CATALOG)
@@ -154,11 +145,11 @@ def test_keys_of_later_versions_in_items() -> None:
 
 def test_what_works_today_is_not_later() -> None:
     raw = copy.deepcopy(PAIR)
-    raw["background"].update(mode="loop", startup_timeout_seconds=5, startup_wait_seconds=30)
-    raw.update(sharing="time_slice", gpus=1)
+    raw["background"].update(mode="reuse", startup_timeout_seconds=5, startup_wait_seconds=30, min_busy_share=0.3)
+    raw.update(sharing="mps", gpus=1, baseline_runs=1, cooling={"until": "idle", "max_seconds": 60})
     top: dict[str, Any] = {
-        "order": "as_written",
-        "isolation": "node",
+        "order": "blocked",
+        "isolation": "gpu",
         "thresholds": {"throttled": 1},
         "resources": {},
         "gate": {"max_wait_seconds": 10, "memory_margin_mib": 1, "temperature_c": 60},

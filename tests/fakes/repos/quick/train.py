@@ -72,6 +72,8 @@ def main():
     given = vars(parser.parse_args())
     print("executed", os.environ.get("PROFILER_RUN_ID"), json.dumps(given), flush=True)
     print("nice", os.nice(0), flush=True)
+    mps = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE")
+    print("mps", *(os.environ.get(name) for name in mps), flush=True)
     behaviour = given["behaviour"]
     if behaviour == "ignore_term":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,0 +1,160 @@
+"""What a pair costs and saves against its two trainings one after the other. Pure; it reads rows and runs nothing.
+
+A pair is compared with solo runs of both partners with the same values (`baseline_runs` plans them). The background is
+counted in epochs: those that it finished within the foreground's window, against what an epoch takes alone, from its
+first step on. Intervals come from resampling the runs of each kind (percentiles of 1,000 draws with a fixed seed).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any, Final
+
+RESAMPLES: Final = 1000
+LEVEL: Final = 0.95
+
+Row = Mapping[str, Any]
+Training = tuple[str, str, str]
+"""Repository, model, complete values as JSON."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval; both limits None where one run of a kind is all there is. `value` None with
+    `null_reason` where something is not known."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    null_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class PairCost:
+    """One pair against one after the other. `runs`: how many pairs, solo foregrounds, solo backgrounds.
+
+    Slowdowns are times (1: none). `energy_saved_j` and `time_saved_s` are what the two trainings, the background's
+    epochs as many as it finished, would take more one after the other; negative: together costs more.
+    `energy_saved_share` is the first of these as a share of what they would take."""
+
+    foreground: Training
+    background: Training
+    runs: tuple[int, int, int]
+    slowdown_foreground: Estimate
+    slowdown_background: Estimate
+    energy_saved_j: Estimate
+    energy_saved_share: Estimate
+    time_saved_s: Estimate
+
+
+@dataclass(frozen=True)
+class _Kinds:
+    """The runs of a pair and of both partners alone."""
+
+    pairs: Sequence[Row]
+    fronts: Sequence[Row]
+    backs: Sequence[Row]
+
+    def drawn(self, draw: random.Random) -> _Kinds:
+        return _Kinds(*(draw.choices(rows, k=len(rows)) for rows in (self.pairs, self.fronts, self.backs)))
+
+
+def pair_costs(rows: Iterable[Row], energy: str = "gpu_energy_j") -> list[PairCost]:
+    """Every pair among the safe ones of `rows` (of `runs`), in order. `energy`: the column that counts."""
+    safe = [row for row in rows if row.get("safe")]
+    solos: defaultdict[Training, list[Row]] = defaultdict(list)
+    pairs: defaultdict[tuple[Training, Training], list[Row]] = defaultdict(list)
+    for row in safe:
+        front = _training(row["repo"], row["model"], row["requested_hyperparameters"])
+        if row.get("background_repo") is None:
+            solos[front].append(row)
+        else:
+            values = row["background_hyperparameters"]
+            pairs[front, _training(row["background_repo"], row["background_model"], values)].append(row)
+    return [
+        _cost(front, back, _Kinds(both, solos.get(front, []), solos.get(back, [])), energy)
+        for (front, back), both in pairs.items()
+    ]
+
+
+def _training(repo: str, model: str, values: Mapping[str, Any] | None) -> Training:
+    return repo, model, json.dumps(dict(values or {}), sort_keys=True)
+
+
+def _cost(front: Training, back: Training, kinds: _Kinds, energy: str) -> PairCost:
+    def alone_j(some: _Kinds) -> float:
+        epoch_j = _mean(row[energy] / row["epochs_done"] for row in some.backs)
+        return _mean(row[energy] for row in some.fronts) + _epochs(some) * epoch_j
+
+    def saved_j(some: _Kinds) -> float:
+        return alone_j(some) - _mean(row[energy] for row in some.pairs)
+
+    need_front = _needed("solo_foreground", kinds.fronts, ("duration_s",))
+    need_back = _needed("solo_background", kinds.backs, ("duration_s", "ready_s", "epochs_done"))
+    need_pair = _needed("pair", kinds.pairs, ("background_epochs",))
+    need_energy = [
+        *_needed("pair", kinds.pairs, (energy,)),
+        *_needed("solo_foreground", kinds.fronts, (energy,)),
+        *_needed("solo_background", kinds.backs, (energy, "epochs_done")),
+        *need_pair,
+    ]
+    return PairCost(
+        foreground=front,
+        background=back,
+        runs=(len(kinds.pairs), len(kinds.fronts), len(kinds.backs)),
+        slowdown_foreground=_estimate(_slowdown_foreground, kinds, need_front),
+        slowdown_background=_estimate(_slowdown_background, kinds, [*need_back, *need_pair]),
+        energy_saved_j=_estimate(saved_j, kinds, need_energy),
+        energy_saved_share=_estimate(lambda some: saved_j(some) / alone_j(some), kinds, need_energy),
+        time_saved_s=_estimate(_time_saved_s, kinds, [*need_front, *need_back, *need_pair]),
+    )
+
+
+def _epochs(kinds: _Kinds) -> float:
+    return _mean(row["background_epochs"] for row in kinds.pairs)
+
+
+def _epoch_s(kinds: _Kinds) -> float:
+    """Seconds that an epoch of the background takes alone, from its first step on."""
+    return _mean((row["duration_s"] - row["ready_s"]) / row["epochs_done"] for row in kinds.backs)
+
+
+def _slowdown_foreground(kinds: _Kinds) -> float:
+    return _mean(row["duration_s"] for row in kinds.pairs) / _mean(row["duration_s"] for row in kinds.fronts)
+
+
+def _slowdown_background(kinds: _Kinds) -> float:
+    return _mean(row["duration_s"] for row in kinds.pairs) / (_epochs(kinds) * _epoch_s(kinds))
+
+
+def _time_saved_s(kinds: _Kinds) -> float:
+    alone_s = _mean(row["duration_s"] for row in kinds.fronts) + _epochs(kinds) * _epoch_s(kinds)
+    return alone_s - _mean(row["duration_s"] for row in kinds.pairs)
+
+
+def _needed(kind: str, rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
+    """What is missing of `rows` for a figure made of these columns."""
+    if not rows:
+        return [f"no_{kind}_run"]
+    return [f"{column}_unknown" for column in columns if any(not row.get(column) for row in rows)]
+
+
+def _estimate(figure: Callable[[_Kinds], float], kinds: _Kinds, missing: Sequence[str]) -> Estimate:
+    if missing:
+        return Estimate(None, null_reason=missing[0])
+    value = figure(kinds)
+    if min(len(kinds.pairs), len(kinds.fronts) or 2, len(kinds.backs) or 2) < 2:
+        return Estimate(value)
+    draw = random.Random(0)
+    values = sorted(figure(kinds.drawn(draw)) for _ in range(RESAMPLES))
+    edge = round(RESAMPLES * (1 - LEVEL) / 2)
+    return Estimate(value, values[edge], values[-1 - edge])
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(mean(values))

@@ -1,0 +1,58 @@
+"""What models took alone in the runs of this session so far: the yardstick for splitting a pair's energy. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from statistics import mean
+from typing import Any
+
+from profiler.energy.attribution import Role, SoloPower
+from profiler.planned import Background, PlannedRun
+
+Key = tuple[str, str, str]
+
+
+class SoloRuns:
+    """Mean power above idle of valid solo runs, by model and complete values."""
+
+    def __init__(self) -> None:
+        self._seen: defaultdict[Key, list[SoloPower]] = defaultdict(list)
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[Mapping[str, Any]]) -> SoloRuns:
+        found = cls()
+        for row in rows:
+            found.take(row)
+        return found
+
+    def take(self, row: Mapping[str, Any]) -> None:
+        """Remember the run of this row of `runs`, if it was one and its figures are clean."""
+        if not row.get("safe") or row.get("background_repo") is not None:
+            return
+        power_w, idle_w = row.get("gpu_power_mean_w"), row.get("gpu_idle_power_w")
+        if power_w is not None and idle_w is not None:
+            key = _key(row["repo"], row["model"], row["requested_hyperparameters"])
+            self._seen[key].append(SoloPower(max(0.0, power_w - idle_w), row.get("gpu_sm_foreground_percent")))
+
+    def of(self, run: PlannedRun) -> dict[Role, SoloPower]:
+        """What both partners of a pair took alone; empty unless both are known."""
+        if run.background is None:
+            return {}
+        found = {"foreground": self._mean(run), "background": self._mean(run.background)}
+        known: dict[Role, SoloPower] = {role: power for role, power in found.items() if power is not None}  # type: ignore[misc]
+        return known if len(known) == 2 else {}
+
+    def _mean(self, training: PlannedRun | Background) -> SoloPower | None:
+        seen = self._seen.get(_key(training.repo, training.model, training.hyperparameters))
+        if not seen:
+            return None
+        shares = [power.sm_percent for power in seen if power.sm_percent is not None]
+        return SoloPower(mean(power.above_idle_w for power in seen), mean(shares) if shares else None)
+
+
+def _key(repo: str, model: str, values: Mapping[str, Any]) -> Key:
+    """Values that cannot change the power of a training are left out: how long it is, and where its draws start."""
+    kept = {name: value for name, value in values.items() if name not in ("epochs", "max_iter", "seed")}
+    return repo, model, json.dumps(kept, sort_keys=True)

@@ -1,0 +1,124 @@
+"""The MPS daemon of a pair, with a stand-in for NVIDIA's program: started, asked, ended, and never left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from profiler.errors import CannotRunError
+from profiler.mps import CONTROL, MpsServer, check_mps, mps_server
+from tests.attempts import local_node
+from tests.campaigns import pair
+from tests.fakes.nvml import FakeNvml
+
+PROGRAM = Path(__file__).parent / "fakes" / "mps_control.py"
+
+
+@pytest.fixture
+def control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in under the program's own name, first in PATH."""
+    script = tmp_path / "bin" / CONTROL
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -S {PROGRAM} "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def pids(server: MpsServer) -> list[int]:
+    return [int((server.folder / "daemon").read_text()), *server.server_pids()]
+
+
+def test_it_serves_one_gpu_and_is_gone_afterwards(control: None, tmp_path: Path) -> None:
+    with mps_server("GPU-1", os.environ, {"session": "s", "run": "r"}, (), tmp_path / "logs") as server:
+        seen = pids(server)
+        assert len(seen) == 2 and all(map(alive, seen))
+        assert (server.folder / "seen").read_text() == "GPU-1"
+        assert len(str(server.folder)) < 80
+        folder = server.folder
+    assert not any(map(alive, seen))
+    assert not folder.exists()
+
+
+def test_it_is_ended_with_the_run_that_fails(control: None, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def run() -> None:
+        with mps_server("GPU-1", os.environ, {}, (), tmp_path / "logs") as server:
+            seen.extend(pids(server))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert not any(map(alive, seen))
+
+
+def test_a_killed_owner_leaves_no_daemon(control: None, tmp_path: Path) -> None:
+    source = (
+        "import os, pathlib, time\n"
+        "from profiler.mps import mps_server\n"
+        f"with mps_server('GPU-1', os.environ, {{}}, (), pathlib.Path({str(tmp_path / 'logs')!r})) as server:\n"
+        "    print((server.folder / 'daemon').read_text().strip(), *server.server_pids(), flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    seen = [int(word) for word in owner.stdout.readline().split()]
+    assert len(seen) == 2 and all(map(alive, seen))
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+    deadline = time.monotonic() + 10
+    while any(map(alive, seen)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not any(map(alive, seen))
+
+
+def test_one_that_does_not_answer_is_refused_with_its_own_words(
+    control: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_MPS", "broken")
+    with (
+        pytest.raises(CannotRunError, match="no device for MPS"),
+        mps_server("GPU-1", os.environ, {}, (), tmp_path / "logs"),
+    ):
+        pass
+
+
+def test_without_the_program_the_refusal_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(CannotRunError, match=CONTROL):
+        check_mps()
+
+
+def test_a_fraction_becomes_a_percentage(tmp_path: Path) -> None:
+    server = MpsServer(tmp_path, {})
+    assert server.client_environment(0.7)["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] == "70"
+    assert server.client_environment(None) == {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path)}
+
+
+def test_a_pair_under_mps_is_split_by_solo_runs_or_not_at_all(
+    control: None, tmp_path: Path, fake_nvml_here: FakeNvml
+) -> None:
+    background = {"epochs": 100, "epoch_seconds": 0.1}
+    item = pair({"epochs": 2, "epoch_seconds": 1.0}, background, sharing="mps", mps_active_threads="fractions")
+    item["background"]["min_busy_share"] = 0.05
+    with local_node(tmp_path / "results") as node:
+        row = node.attempt(item)
+    assert (row["verdict"], row["sharing"]) == ("valid", "mps"), row["evidence"]
+    assert row["gpu_energy_foreground_j"] is None
+    assert "mps" in row["null_reasons"]["gpu_energy_foreground_j"]
+    assert row["background_busy_method"] == "events+cpu_time"
+    log = next((tmp_path / "results").glob("run_*/*/training.log")).read_text()
+    assert "mps /tmp/mps-" in log and "70" in log

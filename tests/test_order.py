@@ -1,0 +1,61 @@
+"""The order of a plan: drawn with its seed, and in blocks that have one run of every item."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from profiler import config
+from profiler.planned import Plan
+from profiler.planner import make_plan
+from profiler.workloads import load_catalog
+from tests.campaigns import REPOS, pair, quick
+
+CATALOG = load_catalog([REPOS])
+
+
+def plan(order: str, seed: int = 1, repeats: int = 4) -> Plan:
+    items = [{**quick(epochs=epochs), "runs_per_config": repeats} for epochs in (1, 2, 3)]
+    raw: dict[str, Any] = {"name": "t", "seed": seed, "order": order, "experiments": items}
+    return make_plan(config.load(raw, catalog=CATALOG), CATALOG)
+
+
+@pytest.mark.parametrize("order", ["as_written", "shuffled", "blocked"])
+def test_no_run_is_lost_and_all_are_numbered(order: str) -> None:
+    runs = plan(order)
+    assert sorted(run.item for run in runs) == sorted([0, 1, 2] * 4)
+    assert [run.index for run in runs] == list(range(1, 13))
+    assert [run.experiment_id for run in runs] == [f"quick_quick_{number:03d}" for number in range(1, 13)]
+
+
+def test_the_seed_decides() -> None:
+    assert plan("shuffled").to_json() == plan("shuffled").to_json()
+    orders = {tuple(run.item for run in plan("shuffled", seed)) for seed in range(5)}
+    assert len(orders) == 5
+    assert [run.item for run in plan("as_written")] == [0] * 4 + [1] * 4 + [2] * 4
+
+
+def test_every_block_has_one_run_of_each_item() -> None:
+    items = [run.item for run in plan("blocked")]
+    blocks = [items[start : start + 3] for start in range(0, 12, 3)]
+    assert all(sorted(block) == [0, 1, 2] for block in blocks)
+    assert len(set(map(tuple, blocks))) > 1
+
+
+def test_baselines_of_a_pair_are_both_partners_alone() -> None:
+    item = pair({"epochs": 2}, {"epochs": 3})
+    item["foreground"] |= {"mode": "mutation", "mutate": ["learning_rate"]}
+    raw = {
+        "name": "t",
+        "seed": 1,
+        "order": "blocked",
+        "experiments": [{**item, "baseline_runs": 2, "runs_per_config": 2}],
+    }
+    campaign = config.load(raw, catalog=CATALOG)
+    runs = make_plan(campaign, CATALOG)
+    assert campaign.later == ()
+    alone = [run for run in runs if run.background is None]
+    assert sorted(run.hyperparameters["epochs"] for run in alone) == [2, 2, 3, 3]
+    assert len([run for run in runs if run.foreground_mode == "default" and run.background is not None]) == 2
+    assert len(runs) == 8
