@@ -49,8 +49,8 @@ class Execution:
     after: Boundary
     oom_kills: int
     activity: ActivityWindow
-    contention: Finding | None = None
     server_pids: tuple[int, ...] = ()
+    contention: Finding | None = None
 
     @property
     def window_ns(self) -> tuple[int, int]:
@@ -91,8 +91,8 @@ def assess(
         "is_final": False,
         "cpus": float(spec.threads),
         "sampling_rate_hz": spec.sampling_rate_hz,
-    }
         "isolation": spec.isolation,
+    }
     limit = limits(_thresholds(spec))
     window_ns = execution.window_ns if execution is not None else None
     observed = list(background_findings(background, node.gpu_uuid, window_ns))

@@ -62,9 +62,9 @@ class PlannedRun:
     note: str
     item: int
     sharing: Literal["time_slice", "mps"] = "time_slice"
+    mps_active_threads: Literal["all", "fractions"] = "all"
     estimated_seconds: float | None = None
     estimated_gpu_energy_j: float | None = None
-    mps_active_threads: Literal["all", "fractions"] = "all"
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON carries them."""
