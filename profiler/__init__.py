@@ -4,6 +4,7 @@ campaign = profiler.load("configs/quickstart.yaml")     a config, checked; also 
 plan = profiler.plan(campaign)                          the runs that it means
 session = profiler.run(campaign)                        runs them; blocks
 session = profiler.open("results/run_20260101_000000")  results: session.runs(safe=True), session.samples(run_id)
+everything = profiler.open("results")                   the same of all sessions in a folder, as one
 result = profiler.measure(["python", "train.py"])       one command, contained and measured
 result = profiler.effects(session)                      what each hyperparameter does to energy and accuracy
 with profiler.meter("epoch 1") as window: ...           one block of your own script; then window.gpu_energy_j
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from profiler.energy.meter import meter as meter
     from profiler.measurement import measure_command as measure
     from profiler.planner import make_plan as plan
-    from profiler.store.read import open_session as open
+    from profiler.store.collection import open_results as open
 
 __all__ = ["__version__", "effects", "load", "measure", "meter", "open", "plan", "run"]
 
@@ -32,7 +33,7 @@ _HOMES = {
     "load": ("profiler.config", "load"),
     "measure": ("profiler.measurement", "measure_command"),
     "meter": ("profiler.energy.meter", "meter"),
-    "open": ("profiler.store.read", "open_session"),
+    "open": ("profiler.store.collection", "open_results"),
     "plan": ("profiler.planner", "make_plan"),
     "run": ("profiler._own", "run"),
 }

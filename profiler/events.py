@@ -38,6 +38,8 @@ class DoneEvent:
     metrics: Mapping[str, float]
     epochs: int | None
     t_ns: int | None
+    not_numbers: Mapping[str, str] = field(default_factory=dict)
+    """Metrics that it gave as something else than a number, and what."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,10 @@ class _Reader:
     def _done(self, event: Mapping[str, Any], t_ns: int | None, place: str) -> None:
         if self.done is not None:
             self.complain(f"{place} is not the first one; the last one counts")
-        self.done = DoneEvent(self._metrics(event, place), self._integer(event, "epochs", place), t_ns)
+        metrics = self._metrics(event, place)
+        said = event.get("metrics")
+        others = {name: repr(said[name])[:80] for name in said if name not in metrics} if isinstance(said, dict) else {}
+        self.done = DoneEvent(metrics, self._integer(event, "epochs", place), t_ns, others)
 
     def _metrics(self, event: Mapping[str, Any], place: str) -> dict[str, float]:
         metrics = event.get("metrics", {})

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,6 +44,8 @@ class Outcome:
     problems: tuple[str, ...] = ()
     not_finite: tuple[str, ...] = ()
     unfinished: str = ""
+    not_numbers: Mapping[str, str] = field(default_factory=dict)
+    """Declared metrics that the trainer's last word gives as something else than a number, and what."""
 
     @property
     def null_reasons(self) -> dict[str, str]:
@@ -70,7 +72,10 @@ def collect(model: ModelSpec, requested: Mapping[str, Any], events: TrainerEvent
     """Everything known about one training of `model` that was asked for `requested` values."""
     log = scan_log(model, log_path)
     effective, source, complaints = _effective(model, requested, events, log)
-    values = {name: _select(spec, _numbers(spec, events, log)) for name, spec in model.metrics.items()}
+    wrong = _not_numbers(model, events, log)
+    values = {
+        n: None if n in wrong else _select(spec, _numbers(spec, events, log)) for n, spec in model.metrics.items()
+    }
     extra = {name: value for name, value in _reported(events).items() if name not in values}
     seen = {name: value for name, value in {**values, **extra}.items() if value is not None}
     metrics = {name: value for name, value in seen.items() if math.isfinite(value)}
@@ -85,6 +90,7 @@ def collect(model: ModelSpec, requested: Mapping[str, Any], events: TrainerEvent
         problems=(*events.problems, *log.problems, *complaints),
         not_finite=tuple(name for name in seen if name not in metrics),
         unfinished=unfinished,
+        not_numbers=wrong,
     )
 
 
@@ -115,7 +121,7 @@ def _clean(line: bytes) -> Iterator[str]:
 
 def scan_log(model: ModelSpec, path: Path) -> LogFindings:
     """Look for the manifest's patterns, each in one line at a time; group 1 is the number or value."""
-    metrics = {name: re.compile(spec.pattern) for name, spec in model.metrics.items() if spec.pattern}
+    metrics = {name: (spec, re.compile(spec.pattern)) for name, spec in model.metrics.items() if spec.pattern}
     values = {name: re.compile(pattern) for name, pattern in model.effective_patterns.items()}
     completion = re.compile(model.completion_pattern) if model.completion_pattern else None
     if not metrics and not values and completion is None:
@@ -125,9 +131,9 @@ def scan_log(model: ModelSpec, path: Path) -> LogFindings:
     problems: dict[str, None] = {}
     completed = False
     for line in log_lines(path):
-        for name, pattern in metrics.items():
+        for name, (spec, pattern) in metrics.items():
             for match in pattern.finditer(line):
-                number = parse_number(match.group(1))
+                number = _number(spec, match)
                 if number is None:
                     problems[f"log: {name}: {match.group(1)!r} is not a number"] = None
                 else:
@@ -139,6 +145,16 @@ def scan_log(model: ModelSpec, path: Path) -> LogFindings:
     return LogFindings(
         {name: tuple(found) for name, found in numbers.items()}, effective, completed, tuple(problems)[:20]
     )
+
+
+def _number(spec: MetricSpec, match: re.Match[str]) -> float | None:
+    """The metric's value in what its pattern found; None if there is no number. A whole of 0 gives NaN."""
+    if "whole" in match.re.groupindex:
+        part, whole = parse_number(match["part"]), parse_number(match["whole"])
+        number = None if part is None or whole is None else part / whole if whole else math.nan
+    else:
+        number = parse_number(match.group(1))
+    return None if number is None else spec.scale * number + spec.offset
 
 
 def parse_number(text: str | None) -> float | None:
@@ -198,6 +214,12 @@ def _select(spec: MetricSpec, numbers: tuple[float, ...]) -> float | None:
         return numbers[-1]
     finite = [number for number in numbers if math.isfinite(number)] or numbers[-1:]
     return max(finite) if spec.select == "max" else min(finite)
+
+
+def _not_numbers(model: ModelSpec, events: TrainerEvents, log: LogFindings) -> dict[str, str]:
+    """What the trainer's last word gives in place of declared numbers: no earlier epoch's value may stand in for it."""
+    said = events.done.not_numbers if events.done is not None else {}
+    return {name: text for name, text in said.items() if name in model.metrics and not log.metrics.get(name)}
 
 
 def _reported(events: TrainerEvents) -> Mapping[str, float]:

@@ -195,7 +195,9 @@ def metric_findings(outcome: Outcome, model: ModelSpec) -> list[Finding]:
     if primary in outcome.not_finite:
         findings.append(Finding("metric_out_of_range", f"{primary} is not a finite number"))
     elif outcome.primary_value is None:
-        findings.append(Finding("metric_missing", f"{primary} was not reported"))
+        said = outcome.not_numbers.get(primary)
+        text = f"{primary} is {said} in the done event, not a number" if said else f"{primary} was not reported"
+        findings.append(Finding("metric_missing", text))
     for name, spec in model.metrics.items():
         value = outcome.metrics.get(name)
         if value is not None and not _within(value, spec.minimum, spec.maximum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tracemalloc
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from profiler.events import DoneEvent, EpochEvent, TrainerEvents
+from profiler.events import DoneEvent, EpochEvent, TrainerEvents, read_events
 from profiler.hyperparameters import HyperparameterSpec
 from profiler.metrics import MAX_LINE_CHARACTERS, Outcome, collect, log_lines, parse_number
+from profiler.verdict import metric_findings
 from profiler.workloads import MetricSpec, ModelSpec
 
 
@@ -235,3 +237,15 @@ def test_a_big_log_is_never_held_as_a_whole(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert out.primary_value == 0.75
     assert peak < path.stat().st_size / 3
+
+
+def test_a_text_in_the_last_word_is_no_metric_and_nothing_stands_in_for_it(tmp_path: Path) -> None:
+    lines = (
+        {"event": "epoch", "epoch": 1, "metrics": {"acc": 0.5}, "t_ns": 1},
+        {"event": "done", "epochs": 1, "metrics": {"acc": "high"}, "t_ns": 2},
+    )
+    (tmp_path / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = outcome(tmp_path, model(), read_events(tmp_path / "events.jsonl"))
+    assert (found.primary_value, found.not_numbers) == (None, {"acc": "'high'"})
+    (finding,) = metric_findings(found, model())
+    assert (finding.reason, finding.evidence) == ("metric_missing", "acc is 'high' in the done event, not a number")

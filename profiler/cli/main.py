@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import importlib
 import keyword
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 
 from profiler.cli import output
 from profiler.cli.parser import build_parser, parse
@@ -18,6 +20,7 @@ from profiler.cli.signals import INTERRUPTED, stop_on_signals
 from profiler.errors import ProfilerError
 
 CANNOT = 3
+READS_MANIFESTS = ("run", "plan", "list", "resume", "reprocess", "coverage")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _dispatch(options: Namespace) -> int:
     if options.list_models:
         options.command = "list"
+    if options.command in READS_MANIFESTS:
+        _warn_of_missing_folders()
     if options.command is None:
         output.print_result(build_parser().format_help().rstrip())
         return 0
@@ -60,6 +65,13 @@ def _dispatch(options: Namespace) -> int:
 def module_name(command: str) -> str:
     """The module of a command in `profiler.cli`: its name, with a line below where that is a word of Python."""
     return f"{command}_" if keyword.iskeyword(command) else command
+
+
+def _warn_of_missing_folders() -> None:
+    """A mistyped folder of manifests would otherwise only show as models that nobody knows."""
+    for part in os.environ.get("PROFILER_REPOS", "").split(os.pathsep):
+        if part and not Path(part).is_dir():
+            output.say(f"warning: PROFILER_REPOS names {part}, which is no folder; its repositories are not known")
 
 
 def os_error_text(error: OSError) -> str:
