@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -46,7 +47,7 @@ class HyperparameterColumn:
     values: tuple[Any, ...]
     spec: HyperparameterSpec | None
 
-    @property
+    @cached_property
     def scale(self) -> Scale:
         """category for anything but numbers, log2 where the values are drawn log-uniformly and none is negative."""
         known = [value for value in self.values if value is not None]

@@ -13,14 +13,13 @@ from profiler.analysis.comparison import Comparison, GroupComparison, OutcomeCom
 from profiler.analysis.difference import difference
 from profiler.analysis.identity import Setting, gpu_of, setting_of
 from profiler.analysis.outcomes import METRIC, OUTCOMES, TOTAL, unit_of, value
-from profiler.analysis.regression import adjusted
+from profiler.analysis.regression import holm
 from profiler.analysis.results import ALPHA
 from profiler.analysis.selection import Row, Rows, Selection, select
 from profiler.analysis.workload import facts_of
 from profiler.workloads import Catalog
 
 OF_A_COMMAND = ("cpu_package_energy_j", "dram_energy_j", "gpu_energy_j", TOTAL, "duration_s", "cpu_s")
-CORRECTION = "holm"
 
 
 def compare_rows(
@@ -153,7 +152,7 @@ def _comparison(
     *,
     safe_only: bool,
 ) -> Comparison:
-    corrected = iter(adjusted([o.p for group in groups for o in group.outcomes if o.p is not None], CORRECTION))
+    corrected = iter(holm([o.p for group in groups for o in group.outcomes if o.p is not None]))
     judged = tuple(
         replace(group, outcomes=tuple(o if o.p is None else _judged(o, next(corrected)) for o in group.outcomes))
         for group in groups

@@ -55,9 +55,8 @@ class Design:
 def make_design(rows: Sequence[Row], specs: Specs, *, interactions: bool = False) -> Design:
     """The design of `rows`, all of one model. `interactions`: its terms are the differences that running in parallel
     makes (and what parallel makes by itself); else they are the hyperparameters."""
-    kept, notes = _enough(rows, specs)
+    kept, columns, notes = _enough(rows, specs)
     rows = [rows[n] for n in kept]
-    columns = columns_of(rows, specs)
     terms = [term for column in columns for term in column.terms()]
     controls = list(_conditions(rows))
     described = [column.describe() for column in columns]
@@ -69,18 +68,18 @@ def make_design(rows: Sequence[Row], specs: Specs, *, interactions: bool = False
     return _fittable(design)
 
 
-def _enough(rows: Sequence[Row], specs: Specs) -> tuple[list[int], list[str]]:
-    """Positions of the rows whose every value and condition enough others share, and what was left out."""
+def _enough(rows: Sequence[Row], specs: Specs) -> tuple[list[int], list[HyperparameterColumn], list[str]]:
+    """Positions of the rows whose every value and condition enough others share, their columns, what was left out."""
     kept, notes = list(range(len(rows))), list[str]()
-    while kept:
+    while True:
         here = [rows[n] for n in kept]
-        rare, why = _first_rare(columns_of(here, specs), here)
+        columns = columns_of(here, specs)
+        rare, why = _first_rare(columns, here)
         if not rare:
-            break
+            return kept, columns, notes
         notes.append(f"{len(rare)} of {len(here)} runs left out: {why}")
         gone = set(rare)
         kept = [n for place, n in enumerate(kept) if place not in gone]
-    return kept, notes
 
 
 def _first_rare(columns: Sequence[HyperparameterColumn], rows: Sequence[Row]) -> tuple[list[int], str]:
@@ -90,8 +89,8 @@ def _first_rare(columns: Sequence[HyperparameterColumn], rows: Sequence[Row]) ->
             return positions, f"{column.name}: {why}"
     for name, condition in CONDITIONS:
         levels = [condition(row) for row in rows]
-        level, count = min(Counter(levels).items(), key=lambda item: item[1])
-        if count < MIN_DIFFERENT and count < len(rows):
+        level, count = min(Counter(levels).items(), key=lambda item: item[1], default=("", 0))
+        if 0 < count < MIN_DIFFERENT and count < len(rows):
             positions = [n for n, found in enumerate(levels) if found == level]
             return positions, f"{name}: fewer than {MIN_DIFFERENT} runs with {level}"
     return [], ""

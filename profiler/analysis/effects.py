@@ -17,7 +17,7 @@ from profiler.analysis.design import CONDITIONS, Design, make_design
 from profiler.analysis.importance import ranks
 from profiler.analysis.mediation import mediate
 from profiler.analysis.outcomes import ENERGIES, MEDIATORS, METRIC, OUTCOMES, nulls_text, unit_of, value
-from profiler.analysis.regression import RESET_P, Fit, adjusted, fit
+from profiler.analysis.regression import RESET_P, Fit, benjamini_hochberg, fit
 from profiler.analysis.results import ALPHA, Effect, Effects, GroupEffects, Mediation, Mode, OutcomeEffects
 from profiler.analysis.selection import Row, Rows, by_model, mode_of, select
 from profiler.analysis.workload import ModelFacts, facts_of
@@ -25,7 +25,6 @@ from profiler.workloads import Catalog
 
 Found = TypeVar("Found", Effect, Mediation)
 
-CORRECTION = "fdr_bh"
 _FOREGROUND = "gpu_energy_foreground_j"  # known only where shares are attributed: no outcome where no run has it
 
 
@@ -220,8 +219,8 @@ class _Group:
 
     def _corrected(self, outcomes: Sequence[OutcomeEffects]) -> list[OutcomeEffects]:
         """The outcomes with p corrected over all effects of the group, and over all its mediations."""
-        for_effects = iter(adjusted([e.p for outcome in outcomes for e in outcome.effects], CORRECTION))
-        for_ways = iter(adjusted([way.p for outcome in outcomes for way in outcome.mediations], CORRECTION))
+        for_effects = iter(benjamini_hochberg([e.p for outcome in outcomes for e in outcome.effects]))
+        for_ways = iter(benjamini_hochberg([way.p for outcome in outcomes for way in outcome.mediations]))
         return [
             replace(
                 outcome,

@@ -25,15 +25,18 @@ class Rank:
 
 def ranks(terms: Sequence[Term], y: Array, levels: Sequence[object]) -> list[Rank]:
     """One for each term. `levels`: each run's conditions; means of a condition are taken out of both sides first."""
-    stats = library("scipy.stats")
-    target = _within(y, levels)
-    found = [stats.spearmanr(_within(term.values, levels), target) for term in terms]
-    pairs = [(float(np.nan_to_num(result.statistic)), float(np.nan_to_num(result.pvalue, nan=1.0))) for result in found]
-    order = sorted(range(len(pairs)), key=lambda n: -abs(pairs[n][0]))
-    return [Rank(correlation, p, order.index(n) + 1) for n, (correlation, p) in enumerate(pairs)]
+    columns = np.column_stack([_within(values, levels) for values in (*(term.values for term in terms), y)])
+    found = library("scipy.stats").spearmanr(columns)
+    # For two columns scipy gives one number; a column that is constant within every condition has none.
+    correlations = np.nan_to_num(np.atleast_1d(found.statistic[-1, :-1] if len(terms) > 1 else found.statistic))
+    p = np.nan_to_num(np.atleast_1d(found.pvalue[-1, :-1] if len(terms) > 1 else found.pvalue), nan=1.0)
+    order = list(np.argsort(-np.abs(correlations), kind="stable"))
+    return [Rank(float(correlations[n]), float(p[n]), order.index(n) + 1) for n in range(len(terms))]
 
 
 def _within(values: Array, levels: Sequence[object]) -> Array:
+    if len(set(levels)) == 1:
+        return values
     out = values.copy()
     for level in set(levels):
         here = np.array([found == level for found in levels])

@@ -70,9 +70,16 @@ def _reset_p(result: Any) -> float | None:
     return p if np.isfinite(p) else None
 
 
-def adjusted(p: list[float], method: str) -> list[float]:
-    """The p of many tests, corrected by `method` of statsmodels' multipletests ("fdr_bh", "holm")."""
+def benjamini_hochberg(p: list[float]) -> list[float]:
+    """The p of many tests, corrected so that at most the wanted share of those found is wrong."""
     if not p:
         return []
-    corrected = library("statsmodels.stats.multitest").multipletests(p, method=method)[1]
+    return [float(value) for value in library("scipy.stats").false_discovery_control(p, method="bh")]
+
+
+def holm(p: list[float]) -> list[float]:
+    """The p of many tests, corrected so that the chance of finding any that is wrong stays at the wanted level."""
+    if not p:
+        return []
+    corrected = library("statsmodels.stats.multitest").multipletests(p, method="holm")[1]
     return [float(value) for value in corrected]

@@ -264,6 +264,7 @@ def test_the_command(tmp_path: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_generated_config_run_to_its_end_leaves_no_hole(tmp_path: Path) -> None:
     """Real campaigns: some runs are done, one fails; the config does the rest, and then there is nothing to propose."""
     fast = {"epoch_seconds": 0.001}
@@ -278,7 +279,7 @@ def test_a_generated_config_run_to_its_end_leaves_no_hole(tmp_path: Path) -> Non
     )  # fmt: skip
     results, holes = tmp_path / "results", tmp_path / "holes.yaml"
     asked = ("--target", 2, "-o", holes, "-mt", "learning_rate,seed")
-    campaigns.run_json("run", first, "--results", results)
+    campaigns.run_json("run", first, "--results", results, timeout_s=280)
     before = campaigns.run_json("coverage", results, *asked)
     assert before["missing_runs"] == 3  # a default run, a learning rate, a seed
     assert campaigns.run_json("run", holes, "--results", results, timeout_s=280)
