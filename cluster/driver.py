@@ -145,7 +145,7 @@ def _conclude(folder: SessionFolder, journal: Journal, observe: Observer) -> Ses
 
 def _models(plan: Plan, catalog: Catalog) -> list[Any]:
     partners = [run.background for run in plan if run.background is not None]
-    return [catalog.resolve(item.repo, item.model) for item in [*plan, *partners]]
+    return [catalog.of(item) for item in [*plan, *partners]]
 
 
 @dataclass
@@ -235,8 +235,8 @@ class _Execution:
             attempt=pending.attempt,
             seed=self._plan.seed,
             planned=run,
-            foreground=self._catalog.resolve(run.repo, run.model),
-            background=self._catalog.resolve(run.background.repo, run.background.model) if run.background else None,
+            foreground=self._catalog.of(run),
+            background=self._catalog.of(run.background) if run.background else None,
             threads=threads(foreground),
             background_threads=threads(background) if background else 0,
             environment=driver_environment(),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from profiler import colocation, conditions, record
+from profiler.checkouts import recorded_commit
 from profiler.colocation import background_findings
 from profiler.energy.account import EnergyAccount, account
 from profiler.energy.attribution import GpuEnergy, Shares, attribute
@@ -123,6 +124,7 @@ def assess(
         shares = _shares(spec, node, samples, execution, background, processes, energy, idle)
         columns |= record.share_columns(shares, idle)
         columns |= _memory_columns(execution, background, processes)
+        columns["checkout_commit"] = recorded_commit(spec.work)
         nulls = {**record.null_reasons(columns, energy, shares, idle), **outcome.null_reasons, **derived.null_reasons}
     findings += that_hold(observed, limit)
     columns |= record.verdict_columns(judge(findings), findings)

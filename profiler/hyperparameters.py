@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from profiler.documents import as_number, described, show
 from profiler.mutation import Range, Scalar
 
-BUILT_IN_PLACEHOLDERS = ("python", "folder", "model", "hyperparameters")
+BUILT_IN_PLACEHOLDERS = ("python", "folder", "model", "checkout", "hyperparameters")
 
 
 class Frozen(BaseModel):

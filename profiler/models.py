@@ -9,15 +9,21 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from profiler.checkouts import CheckoutSpec, OwnCheckout
 from profiler.hyperparameters import BUILT_IN_PLACEHOLDERS, Frozen, HyperparameterSpec, argument_text
 from profiler.mutation import Scalar
+from profiler.patterns import checked_pattern
 
 NAME_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class MetricSpec(Frozen):
-    """One figure a trainer reports. Outside `minimum`..`maximum` it is an error, not a result."""
+    """One figure a trainer reports. Outside `minimum`..`maximum` it is an error, not a result.
+
+    The first group of `pattern` is the number in the log; with groups named `part` and `whole` it is their quotient.
+    `scale` times that number plus `offset` is the metric (0.01 for a percentage; -1 and 1 for an error rate).
+    """
 
     name: str
     unit: str = ""
@@ -25,13 +31,15 @@ class MetricSpec(Frozen):
     maximum: float | None = None
     direction: Literal["maximize", "minimize"]
     pattern: str | None = None
+    scale: float = 1.0
+    offset: float = 0.0
     select: Literal["last", "max", "min"] = "last"
     description: str = ""
 
     @field_validator("pattern")
     @classmethod
     def _has_a_group(cls, pattern: str | None) -> str | None:
-        return _check_pattern(pattern, groups=1)
+        return checked_pattern(pattern, groups=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> MetricSpec:
@@ -76,18 +84,20 @@ class ModelSpec(Frozen):
     completion_pattern: str | None = None
     effective_patterns: dict[str, str] = Field(default_factory=dict)
     trust_argv: bool = False
+    checkout: CheckoutSpec | None = None
     folder: Path
+    own_checkout: OwnCheckout | None = None
 
     @field_validator("ready_pattern", "completion_pattern")
     @classmethod
     def _compiles(cls, pattern: str | None) -> str | None:
-        return _check_pattern(pattern, groups=0)
+        return checked_pattern(pattern, groups=0)
 
     @field_validator("effective_patterns")
     @classmethod
     def _compile(cls, patterns: dict[str, str]) -> dict[str, str]:
         for pattern in patterns.values():
-            _check_pattern(pattern, groups=1)
+            checked_pattern(pattern, groups=1)
         return patterns
 
     @model_validator(mode="after")
@@ -105,13 +115,35 @@ class ModelSpec(Frozen):
                 raise ValueError(f"effective_patterns: {name!r} is no hyperparameter")
         if self.command is not None:
             self._check_command(self.command)
+        if self.checkout is not None:
+            self._check_checkout(self.checkout)
         return self
+
+    def _check_checkout(self, checkout: CheckoutSpec) -> None:
+        for key, names, known in (
+            ("flags", checkout.flags, self.hyperparameters),
+            ("minimum", checkout.minimum, checkout.flags),
+            ("effective_patterns", checkout.effective_patterns, checkout.flags),
+            ("metrics", checkout.metrics, self.metrics),
+        ):
+            unknown = [name for name in names if name not in known]
+            if unknown:
+                raise ValueError(f"checkout: {key}: {unknown[0]!r} is not declared; known: {', '.join(known)}")
+        if self.primary_metric not in checkout.metrics:
+            raise ValueError(f"checkout: metrics need the primary metric {self.primary_metric!r}")
+        for name, own in checkout.metrics.items():
+            MetricSpec.model_validate({**self.metrics[name].model_dump(), **own})
+        if checkout.flags and "{hyperparameters}" not in checkout.command:
+            raise ValueError("checkout: command needs {hyperparameters}, an element of its own")
+        unknown = sorted(set(_PLACEHOLDER.findall(" ".join(checkout.command))) - {*BUILT_IN_PLACEHOLDERS})
+        if unknown:
+            raise ValueError(f"checkout: command: unknown placeholder {{{unknown[0]}}}")
 
     def _check_command(self, command: tuple[str, ...]) -> None:
         if not command or not command[0]:
             raise ValueError("command must name a program")
         placed = set(_PLACEHOLDER.findall(" ".join(command)))
-        unknown = placed - {*BUILT_IN_PLACEHOLDERS, *self.hyperparameters}
+        unknown = placed - {*BUILT_IN_PLACEHOLDERS, *self.hyperparameters} | placed & {"checkout"}
         if unknown:
             raise ValueError(f"command: unknown placeholder {{{sorted(unknown)[0]}}}")
         if any("{hyperparameters}" in part and part != "{hyperparameters}" for part in command):
@@ -147,6 +179,8 @@ class ModelSpec(Frozen):
             raise ValueError(f"{self.repo} / {self.name} has no hyperparameter {unknown[0]!r}")
         texts = {name: argument_text(value) for name, value in hyperparameters.items() if value is not None}
         known = {**texts, "python": python, "folder": str(self.folder), "model": self.name}
+        if self.own_checkout is not None:
+            known["checkout"] = str(self.own_checkout.path)
         placed = set(_PLACEHOLDER.findall(" ".join(self.command)))
         out: list[str] = []
         for part in self.command:
@@ -171,15 +205,3 @@ def _lookup(known: Mapping[str, str], name: str) -> str:
     if name not in known:
         raise ValueError(f"the command needs a value for {{{name}}}")
     return known[name]
-
-
-def _check_pattern(pattern: str | None, *, groups: int) -> str | None:
-    if pattern is None:
-        return None
-    try:
-        compiled = re.compile(pattern, re.MULTILINE)
-    except re.error as error:
-        raise ValueError(f"is not a regular expression: {error}") from error
-    if compiled.groups < groups:
-        raise ValueError("needs a group around the number")
-    return pattern

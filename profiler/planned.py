@@ -31,6 +31,8 @@ class Background:
     min_busy_share: float | None = None
     data: str | None = None
     size: str = "full"
+    checkout: str | None = None
+    python: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class PlannedRun:
     mps_active_threads: Literal["all", "fractions"] = "all"
     estimated_seconds: float | None = None
     estimated_gpu_energy_j: float | None = None
+    checkout: str | None = None
+    python: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON carries them."""

@@ -79,8 +79,8 @@ class _Planner:
     def _models(self, number: int, item: Experiment) -> tuple[ModelSpec, ModelSpec | None] | None:
         front, back = item.foreground, item.background
         try:
-            partner = self.catalog.resolve(back.repo, back.model) if back is not None else None
-            return self.catalog.resolve(front.repo, front.model), partner
+            partner = self.catalog.of(back) if back is not None else None
+            return self.catalog.of(front), partner
         except UnknownWorkloadError as error:
             self._issue(f"experiments[{number}]", error.value, str(error), error.suggestion)
             return None
@@ -227,6 +227,8 @@ class _Planner:
             item=item.number,
             estimated_seconds=seconds,
             estimated_gpu_energy_j=seconds * watts if seconds is not None and watts is not None else None,
+            checkout=spec.checkout,
+            python=spec.python,
         )
 
     def _issue(self, path: str, value: Any, message: str, suggestion: str | None = None) -> None:
@@ -280,6 +282,8 @@ class _Item:
             min_busy_share=spec.min_busy_share,
             data=spec.data,
             size=_size(values),
+            checkout=spec.checkout,
+            python=spec.python,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 
+from profiler.checkouts import problem
 from profiler.errors import CannotRunError
 from profiler.planner import Plan
 from profiler.workloads import Catalog, ModelSpec
@@ -24,19 +25,29 @@ def _keys(plan: Plan) -> Iterator[str]:
 
 
 def _trainers(plan: Plan, catalog: Catalog) -> Iterator[str]:
-    wanted: dict[tuple[str, str], ModelSpec] = {}
+    wanted: dict[tuple[str | None, ...], ModelSpec] = {}
     for run in plan:
-        wanted[run.repo, run.model] = catalog.resolve(run.repo, run.model)
+        wanted[run.repo, run.model, run.checkout, run.python] = catalog.of(run)
         if run.background is not None:
             partner = run.background
-            wanted[partner.repo, partner.model] = catalog.resolve(partner.repo, partner.model)
-            if partner.mode == "reuse" and not wanted[partner.repo, partner.model].can_repeat:
+            model = catalog.of(partner)
+            wanted[partner.repo, partner.model, partner.checkout, partner.python] = model
+            if partner.mode == "reuse" and not model.can_repeat:
                 yield (
                     f"{run.experiment_id}: background.mode reuse needs a trainer that trains again by itself; "
                     f"{partner.repo}/{partner.model} does not say `can_repeat: true` in its manifest: use mode loop"
                 )
-    for (repo, model), spec in wanted.items():
-        if spec.command is None:
-            yield f"{repo}/{model}: no trainer for this model yet in this version"
-        elif not spec.command[0].startswith("{") and shutil.which(spec.command[0]) is None:
-            yield f"{repo}/{model}: its command {spec.command[0]!r} is not found on this machine"
+    for spec in wanted.values():
+        yield from (f"{spec.repo}/{spec.name}: {fault}" for fault in _command_faults(spec))
+
+
+def _command_faults(spec: ModelSpec) -> Iterator[str]:
+    own = spec.own_checkout
+    if spec.command is None:
+        yield "no trainer for this model yet in this version"
+    elif not spec.command[0].startswith("{") and shutil.which(spec.command[0]) is None:
+        yield f"its command {spec.command[0]!r} is not found on this machine"
+    if own is not None and problem(spec, own.path):
+        yield f"checkout: {problem(spec, own.path)}"
+    if own is not None and own.python is not None and shutil.which(own.python) is None:
+        yield f"python: {own.python!r} is no program that can be started here"

@@ -97,6 +97,7 @@ def planned_columns(planned: PlannedRun, session_id: str, run_id: str, seed: int
         "background_hyperparameters": dict(background.hyperparameters) if background else None,
         "background_mode": background.mode if background else None,
         "sharing": planned.sharing if background else None,
+        "checkout": planned.checkout,
     }
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from profiler._version import __version__
+from profiler.checkouts import with_checkout
 from profiler.documents import parse_yaml
 from profiler.energy.sample import Sample
 from profiler.errors import SessionError
@@ -136,6 +137,11 @@ class _Again:
         except UnknownWorkloadError:
             self._keep(row, f"{row['repo']}/{row['model']} is not known here (PROFILER_REPOS), metrics kept")
             return None
+        if row.get("checkout") is not None and model.checkout is None:
+            self._keep(row, f"the manifest of {row['repo']} says nothing of checkouts any more, metrics kept")
+            return None
+        if row.get("checkout") is not None:
+            model = with_checkout(model, Path(row["checkout"]), None)
         log, events = folder / "training.log", read_events(folder / "events.jsonl")
         gone = [name for name, absent in (("log", not log.exists()), ("events", _pruned(row, events))) if absent]
         if gone:

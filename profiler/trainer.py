@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from profiler.checkouts import working_copy
 from profiler.mutation import Scalar
 from profiler.process.contained import Command
 from profiler.workloads import ModelSpec
@@ -85,11 +86,14 @@ def trainer_command(
     labels: Mapping[str, str],
     environment: Mapping[str, str],
 ) -> Command:
-    """The contained command of `job`; its output is appended to ``files.log``."""
+    """The contained command of `job`; its output is appended to ``files.log``. Copies the user's own checkout first."""
+    own = job.model.own_checkout
+    cwd = files.work if own is None else working_copy(own, files.work)
+    python = sys.executable if own is None or own.python is None else own.python
     return Command(
-        argv=job.model.argv(job.hyperparameters, python=sys.executable),
+        argv=job.model.argv(job.hyperparameters, python=python),
         env=trainer_environment(job, files, run_id, environment),
-        cwd=files.work,
+        cwd=cwd,
         stdout=files.log,
         timeout_s=job.timeout_s,
         labels=dict(labels),

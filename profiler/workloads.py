@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import ValidationError
 
+from profiler.checkouts import with_checkout
 from profiler.documents import DocumentError, nearest, read_document, reportable, show
 from profiler.errors import ConfigError, ConfigIssue
 from profiler.hyperparameters import HyperparameterSpec
@@ -48,6 +49,19 @@ class RepoSpec:
     origin: str = ""
 
 
+class Training(Protocol):
+    """Whatever names a training: of a config, or of a plan."""
+
+    @property
+    def repo(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def checkout(self) -> str | None: ...
+    @property
+    def python(self) -> str | None: ...
+
+
 class UnknownWorkloadError(LookupError):
     """No such repository or model. `what` ("repo" or "model"), `value`, `allowed` and the nearest `suggestion`."""
 
@@ -77,6 +91,11 @@ class Catalog:
                 return spec
         known = [name for spec in models.values() for name in (spec.name, *spec.aliases)]
         raise UnknownWorkloadError("model", model, known, f" of {repo}")
+
+    def of(self, training: Training) -> ModelSpec:
+        """The model of a training, as its original in the user's own checkout where it has one."""
+        model = self.resolve(training.repo, training.model)
+        return model if training.checkout is None else with_checkout(model, Path(training.checkout), training.python)
 
     def models(self) -> Iterator[ModelSpec]:
         for repo in self.repos.values():
@@ -152,7 +171,7 @@ def load_manifest(path: Path) -> RepoSpec:
 
 
 _REPO_KEYS = ("repo", "description", "origin", "models")
-_MODEL_KEYS = tuple(name for name in ModelSpec.model_fields if name not in {"repo", "name", "folder"})
+_MODEL_KEYS = tuple(name for name in ModelSpec.model_fields if name not in {"repo", "name", "folder", "own_checkout"})
 _SHARED_KEYS = tuple(name for name in _MODEL_KEYS if name not in {"aliases", "description"})
 
 

@@ -86,6 +86,7 @@ TABLE: dict[tuple[str, str], dict[str, tuple[Any, Any]]] = {
     ("examples", "siamese"): DIGITS,
 }
 SIZE = {"size": ("full", None)}
+DIGITS_CNN = load_manifest(Path(__file__).parents[1] / "repos" / "examples" / "workload.yaml").models["mnist_cnn"]
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +158,7 @@ def test_unknown_names_come_with_a_suggestion(catalog: Catalog) -> None:
     seed=st.integers(0, 2**32 - 1),
 )
 def test_argv_keeps_every_bit(rate: float, epochs: int, seed: int) -> None:
-    spec = load_manifest(Path(__file__).parents[1] / "repos" / "examples" / "workload.yaml").models["mnist_cnn"]
+    spec = DIGITS_CNN
     argv = spec.argv({**spec.defaults(), "epochs": epochs, "learning_rate": rate, "seed": seed}, python="/py")
     assert argv[:4] == ("/py", str(spec.folder / "train.py"), "--model", "mnist_cnn")
     flags = dict(zip(argv[4::2], argv[5::2], strict=True))

@@ -26,6 +26,9 @@ def _known(name: str, value: Any, model: ModelSpec, path: str, faults: Faults) -
         return model.hyperparameters[target]
     known = [*model.hyperparameters, *model.hyperparameter_aliases]
     message = f"{model.repo} / {model.name} has no hyperparameter `{name}`; it has: {names_of(known)}"
+    if model.own_checkout is not None and name in model.own_checkout.withheld:
+        able = names_of(known) if known else "none"
+        message = f"the original of {model.repo} has no option for `{name}`; a checkout can be told: {able}"
     faults.add(path, value, message, nearest(name, known))
     return None
 

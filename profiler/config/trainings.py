@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from profiler.checkouts import problem, with_checkout
 from profiler.config import parameters
 from profiler.config.faults import Faults
 from profiler.config.model import BackgroundSpec, ForegroundSpec, RunMode
@@ -87,11 +88,31 @@ class TrainingReader:
         if repo is None:
             return None
         try:
-            return self.catalog.resolve(repo, model or "")
+            found = self.catalog.resolve(repo, model or "")
         except UnknownWorkloadError as error:
             if error.what == "repo" or model is not None:
                 self.faults.add(self.own.at(error.what), error.value, str(error), error.suggestion)
             return None
+        return self._from_checkout(found)
+
+    def _from_checkout(self, model: ModelSpec) -> ModelSpec:
+        """`model` as the user's own clone trains it, where one is named and is what it should be."""
+        section, python = section_with("checkout", self.speaking), section_with("python", self.speaking)
+        if section is None or not section.get("checkout"):
+            if python is not None and python.get("python"):
+                message = "is for a checkout; name one with `checkout`, or leave it out"
+                self.faults.add(python.at("python"), python.get("python"), message)
+            return model
+        path = Path(absolute_path(section.get("checkout")))
+        fault = problem(model, path)
+        if fault:
+            self.faults.add(section.at("checkout"), section.get("checkout"), fault)
+        return model if model.checkout is None else with_checkout(model, path, None)
+
+    def _python(self) -> str | None:
+        """The interpreter for the clone; a path is made absolute, a bare name is looked up in PATH later."""
+        python: str | None = lookup("python", self.speaking)
+        return absolute_path(python) if python and "/" in python else python
 
     def _hyperparameters(self, model: ModelSpec) -> dict[str, Scalar | None]:
         """Explicit and fixed values together; a name in both is a fault."""
@@ -126,7 +147,7 @@ class TrainingReader:
             "timeout_seconds": lookup("timeout_seconds", self.levels),
             "data": self._data(model),
             "checkout": absolute_path(checkout) if checkout else None,
-            "python": lookup("python", self.speaking),
+            "python": self._python(),
         }
 
     def _with_size(self, model: ModelSpec, values: dict[str, Scalar | None]) -> dict[str, Scalar | None]:

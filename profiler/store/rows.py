@@ -83,6 +83,8 @@ def _reason(name: str, row: Mapping[str, Any]) -> str:
         return "ended_by_signal"
     if name in ("timeout_seconds", "cpus", "seed"):
         return "not_set"
+    if name in ("checkout", "checkout_commit"):
+        return "not_under_git" if row.get("checkout") is not None else "no_checkout"
     if name == "imported_figures":
         return "not_imported"
     return "not_recorded"

@@ -132,12 +132,12 @@ def test_keys_of_later_versions_are_accepted_and_listed(keys: dict[str, Any], na
 def test_keys_of_later_versions_in_items() -> None:
     raw = copy.deepcopy(PAIR)
     raw.update(cooling={"until": "idle", "max_seconds": 60}, baseline_runs=1, sharing="mps")
-    raw["foreground"]["checkout"] = "~/resnet"
-    raw["background"].update(mode="reuse", min_busy_share=0.5, python="/usr/bin/python3")
+    raw["background"].update(mode="reuse", min_busy_share=0.5)
+    raw.update(gpu_model="H100", resources={"fast": 1})
     campaign = read(ITEM, raw)
     assert {(later.path, later.issue) for later in campaign.later} == {
-        ("experiments[1].foreground.checkout", "04"),
-        ("experiments[1].background.python", "04"),
+        ("experiments[1].gpu_model", "07"),
+        ("experiments[1].resources", "07"),
     }
     again = load(campaign.to_dict(), catalog=CATALOG)
     assert again == campaign and set(again.later) == set(campaign.later)

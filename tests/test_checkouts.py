@@ -1,0 +1,267 @@
+"""A user's own clone of an original: programs that imitate the originals' command lines and logs really run."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from profiler import load, plan
+from profiler.checkouts import MANY_FILES, commit, problem, with_checkout, working_copy
+from profiler.errors import CannotRunError, ConfigError
+from profiler.events import read_events
+from profiler.metrics import Outcome, collect
+from profiler.preflight import check_campaign
+from profiler.trainer import TrainerFiles, TrainerJob, trainer_command
+from profiler.workloads import ModelSpec, load_catalog, load_manifest
+
+CATALOG = load_catalog()
+
+RESNET = r"""
+import argparse, pathlib, sys
+parser = argparse.ArgumentParser()
+parser.add_argument("--arch", "-a"); parser.add_argument("--epochs", type=int)
+parser.add_argument("-b", "--batch-size", type=int)
+parser.add_argument("--lr", "--learning-rate", type=float); parser.add_argument("--momentum", type=float)
+parser.add_argument("--weight-decay", "--wd", type=float); parser.add_argument("--save-dir")
+args = parser.parse_args()
+pathlib.Path(args.save_dir).mkdir(); pathlib.Path(args.save_dir, "model.th").write_text("weights")
+print(["resnet110", "resnet20"]); print("data", pathlib.Path("data/part").stat().st_size)
+for epoch in range(args.epochs):
+    print(f"current lr {args.lr:.5e}")
+    loss = f"Loss 4.5410 ({2 - epoch:.4f})"
+    print(f"Epoch: [{epoch}][0/391]\tTime 0.512 (0.512)\tData 0.101 (0.101)\t{loss}\tPrec@1 7.812 (7.812)")
+    print("Test: [0/79]\tTime 0.1 (0.1)\tLoss 0.3421 (0.3421)\tPrec@1 89.844 (89.844)")
+    print(f" * Prec@1 {50 + epoch}.250")
+"""
+DIGITS = r"""
+import argparse
+parser = argparse.ArgumentParser()
+for name, kind in (("--epochs", int), ("--lr", float), ("--batch-size", int), ("--seed", int)):
+    parser.add_argument(name, type=kind)
+args = parser.parse_args()
+for epoch in range(1, args.epochs + 1):
+    print(f"Train Epoch: {epoch} [1920/4000 (48%)]\tLoss: 0.531532")
+    print(f"\nTest set: Average loss: 0.0271, Accuracy: 99{epoch}2/10000 (99%)\n")
+"""
+FORWARD = r"""
+print("training layer:  0"); print("Loss:  0.7548670768737793")
+print("train error: 0.8959999978542328"); print("test error: 0.1200000002682209")
+"""
+BUGS = r"""
+import os, sys
+assert os.path.basename(os.getcwd()) == "src" and os.path.isfile("../data/features.csv") and len(sys.argv) == 1
+for fold in range(1, 11):
+    print(f"Fold: {fold} / 10", end="\r" if fold < 10 else "")
+print({k: round(0.26 + k / 100, 3) for k in range(1, 21)})
+print({k: round(0.28 + k / 100, 3) for k in range(1, 21)})
+"""
+PERSONS = r"""
+import argparse, sys
+parser = argparse.ArgumentParser()
+for name, kind in (("--total_epoch", int), ("--lr", float), ("--batchsize", int), ("--droprate", float)):
+    parser.add_argument(name, type=kind)
+for name in ("--name", "--data_dir"):
+    parser.add_argument(name)
+for name in ("--use_dense", "--use_hr", "--PCB", "--train_all"):
+    parser.add_argument(name, action="store_true")
+args = parser.parse_args()
+assert args.data_dir.endswith("/Market/pytorch"), args.data_dir
+for epoch in range(args.total_epoch):
+    print(f"Epoch {epoch}/{args.total_epoch - 1}\n----------")
+    for phase, loss in (("train", 1.5 - epoch / 100), ("val", 9.0)):
+        shown = f"OrderedDict([('phase', '{phase}'), ('Loss', '{loss:.4f}'), ('Acc', '0.{epoch:02d}67')])"
+        print(f"\r100%|##| 1/1 [00:01<00:00, ordered_dict={shown}]", end="", file=sys.stderr)
+open("trained", "w").close()
+"""
+RANKS = r"""
+import sys
+open("trained")
+assert sys.argv[3] == "--test_dir", sys.argv
+print("Rank@1:0.901722 Rank@5:0.961401 Rank@10:0.974169 mAP:0.740181")
+"""
+
+
+def clone(root: Path, **files: str) -> Path:
+    """A folder with these files; `__` in a name is a slash, and .py goes behind it."""
+    for name, text in files.items():
+        path = root / f"{name.replace('__', '/')}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def trained(model: ModelSpec, own: Path, tmp_path: Path, python: str | None = None, **values: Any) -> Outcome:
+    """Run the clone as an attempt would, in a process of its own, and read its log."""
+    model = with_checkout(model, own, python)
+    requested = model.defaults() | values
+    files = TrainerFiles(tmp_path / "work", tmp_path / "events.jsonl", tmp_path / "training.log")
+    files.prepare()
+    job = TrainerJob(model, requested, threads=1, timeout_s=None, data_root=None, gpu_uuid=None)
+    command = trainer_command(job, files, run_id="r", labels={}, environment=os.environ)
+    with files.log.open("wb") as log:
+        done = subprocess.run(command.argv, cwd=command.cwd, env=command.env, stdout=log, stderr=log)
+    assert done.returncode == 0, files.log.read_text()
+    return collect(model, requested, read_events(files.events), files.log)
+
+
+@pytest.fixture
+def resnets(tmp_path: Path) -> Path:
+    root = clone(tmp_path / "own", trainer=RESNET, resnet="")
+    (root / "data").mkdir()
+    (root / "data" / "part").write_bytes(bytes(2 << 20))
+    return root
+
+
+def test_the_residual_networks_original(resnets: Path, tmp_path: Path) -> None:
+    model = CATALOG.resolve("pytorch_resnet_cifar10", "resnet20")
+    before = sorted(resnets.rglob("*"))
+    out = trained(model, resnets, tmp_path, epochs=3)
+    assert out.finished and out.effective_source == "argv"
+    assert out.metrics == {"test_accuracy": pytest.approx(0.5225), "train_loss": 0.0}
+    assert "seed" not in (out.effective or {}) and (out.effective or {})["learning_rate"] == 0.1
+    assert sorted(resnets.rglob("*")) == before
+    assert (tmp_path / "work" / "checkout" / "saved" / "model.th").is_file()
+    assert (tmp_path / "work" / "checkout" / "data" / "part").is_symlink()
+
+
+@pytest.mark.parametrize(("name", "folder"), [("mnist_cnn", "mnist"), ("siamese", "siamese_network")])
+def test_the_digits_original(name: str, folder: str, tmp_path: Path) -> None:
+    own = clone(tmp_path / "own", **{f"{folder}__main": DIGITS})
+    out = trained(CATALOG.resolve("examples", name), own, tmp_path, epochs=2)
+    assert out.finished and out.metrics == {"test_accuracy": 0.9922, "test_loss": 0.0271}
+
+
+def test_an_error_rate_becomes_an_accuracy(tmp_path: Path) -> None:
+    own = clone(tmp_path / "own", mnist_forward_forward__main=FORWARD)
+    out = trained(CATALOG.resolve("examples", "mnist_ff"), own, tmp_path)
+    assert out.metrics["test_accuracy"] == pytest.approx(0.88) and out.metrics["train_accuracy"] == pytest.approx(0.104)
+    assert set(out.effective or {}) == {"epochs", "learning_rate", "train_size"}
+
+
+def test_the_bug_localization_original(tmp_path: Path) -> None:
+    own = clone(tmp_path / "own", src__main=BUGS, src__feature_extraction="")
+    (own / "data").mkdir()
+    (own / "data" / "features.csv").write_text("report_id\n")
+    out = trained(CATALOG.resolve("bug-localization-by-dnn-and-rvsm", "default"), own, tmp_path)
+    tops = {f"top{k}_accuracy": pytest.approx(0.26 + k / 100) for k in (1, 5, 10, 20)}
+    assert out.metrics == tops | {f"rvsm_top{k}_accuracy": pytest.approx(0.28 + k / 100) for k in (1, 5, 10, 20)}
+    assert out.finished
+
+
+@pytest.mark.parametrize("name", ["densenet121", "hrnet18", "pcb"])
+def test_the_reidentification_original_trains_and_tests(name: str, tmp_path: Path) -> None:
+    own = clone(tmp_path / "a clone", train=PERSONS, test=RANKS, evaluate_gpu="", model="")
+    out = trained(CATALOG.resolve("Person_reID_baseline_pytorch", name), own, tmp_path, epochs=10)
+    assert out.metrics == {
+        "map": 0.740181, "rank1": 0.901722, "rank5": 0.961401, "rank10": 0.974169, "train_loss": 1.41,
+        "train_accuracy": 0.0967,
+    }  # fmt: skip
+    assert not (own / "trained").exists() and out.finished
+    assert ("dropout" in (out.effective or {})) == (name != "pcb")
+
+
+def campaign(own: Path, **more: Any) -> dict[str, Any]:
+    item = {"repo": "pytorch_resnet_cifar10", "model": "resnet20", "mode": "default", "checkout": str(own), **more}
+    return {"name": "c", "seed": 1, "experiments": [item]}
+
+
+def test_the_plan_holds_the_clone_and_no_parameter_that_it_cannot_be_told(resnets: Path) -> None:
+    (run,) = plan(load(campaign(resnets, hyperparameters={"epochs": 2})))
+    assert run.checkout == str(resnets) and "seed" not in run.hyperparameters and "size" not in run.hyperparameters
+    resolved = load(campaign(resnets)).to_dict()
+    assert plan(load(resolved)).digest == plan(load(campaign(resnets))).digest
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"hyperparameters": {"seed": 3}}, "the original of pytorch_resnet_cifar10 has no option for `seed`"),
+        ({"mode": "mutation", "mutate": ["seed"]}, "has no option for `seed`"),
+        ({"checkout": "/nowhere/at/all"}, "there is no folder /nowhere/at/all"),
+        ({"repo": "VulBERTa", "model": "cnn"}, "says nothing of checkouts"),
+        ({"checkout": None, "python": "/usr/bin/python3"}, "is for a checkout"),
+    ],
+)
+def test_what_a_clone_cannot_do_is_refused_before_anything_starts(
+    more: dict[str, Any], message: str, resnets: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(campaign(resnets, **more))
+
+
+def test_a_folder_that_is_no_clone_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "trainer.py").touch()
+    with pytest.raises(ConfigError, match=r"does not look like a clone .*: resnet\.py not there"):
+        load(campaign(tmp_path))
+
+
+def test_too_few_epochs_for_the_original_are_refused(tmp_path: Path) -> None:
+    own = clone(tmp_path, train="", test="", evaluate_gpu="", model="")
+    item = {"repo": "Person_reID_baseline_pytorch", "model": "pcb", "hyperparameters": {"epochs": 5}}
+    with pytest.raises(ConfigError, match="at least 10"):
+        load(campaign(own, **item))
+
+
+def test_an_interpreter_that_is_none_is_refused_before_the_first_run(resnets: Path) -> None:
+    made = plan(load(campaign(resnets, python="/nowhere/python")))
+    with pytest.raises(CannotRunError, match="'/nowhere/python' is no program"):
+        check_campaign(made, CATALOG)
+    resnets.joinpath("resnet.py").unlink()
+    with pytest.raises(CannotRunError, match=r"resnet\.py not there"):
+        check_campaign(made, CATALOG)
+
+
+def test_the_copy_links_what_is_large_and_leaves_history_out(tmp_path: Path) -> None:
+    own = clone(tmp_path / "own", train="print()", data__small__one="")
+    for number in range(MANY_FILES):
+        (own / "data" / f"{number}.txt").touch()
+    (own / "data" / "small" / "two.txt").touch()
+    (own / ".git").mkdir()
+    (own / "link").symlink_to("train.py")
+    model = with_checkout(CATALOG.resolve("examples", "mnist"), own, None)
+    assert model.own_checkout is not None
+    (tmp_path / "work").mkdir()
+    target = working_copy(model.own_checkout.model_copy(update={"folder": "."}), tmp_path / "work")
+    assert sorted(path.name for path in target.iterdir()) == ["data", "link", "train.py"]
+    assert (target / "data").is_symlink() and (target / "link").resolve() == own / "train.py"
+    assert not (target / "train.py").is_symlink()
+
+
+def test_the_commit_is_told_and_whether_something_was_changed(tmp_path: Path) -> None:
+    assert commit(tmp_path) is None
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    (tmp_path / "train.py").write_text("1")
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*git, *arguments], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    (tmp_path / "untracked").touch()
+    assert commit(tmp_path) == head
+    (tmp_path / "train.py").write_text("2")
+    assert commit(tmp_path) == f"{head}-dirty"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("flags: {", "flags: {nonsense: -n, ", "flags: 'nonsense' is not declared"),
+        ("folder: mnist\n", "folder: ../mnist\n", "must lie inside the checkout"),
+        ("completion_pattern: '^Test set: '", "completion_pattern: '('", "is not a regular expression"),
+        ('main.py, "{hyperparameters}"]', 'main.py, "{rate}"]', "needs {hyperparameters}"),
+    ],
+)
+def test_faults_of_a_manifest(old: str, new: str, message: str, tmp_path: Path) -> None:
+    text = (CATALOG.repos["examples"].folder / "workload.yaml").read_text()
+    assert old in text
+    (tmp_path / "workload.yaml").write_text(f"repo: mine\n{text.replace(old, new)}")
+    with pytest.raises(ConfigError) as caught:
+        load_manifest(tmp_path / "workload.yaml")
+    assert message in str(caught.value)
+
+
+def test_a_model_without_that_section_has_no_clone(tmp_path: Path) -> None:
+    model = CATALOG.resolve("MRT-OAST", "default")
+    assert "says nothing of checkouts" in problem(model, tmp_path)
+    with pytest.raises(ValueError, match="says nothing of checkouts"):
+        with_checkout(model, tmp_path, None)
