@@ -3,8 +3,8 @@
     python -m tests.faults [--rounds N] [--minutes M] [--results FILE] [--table FILE]
                            [--without-ray] [--resume-cycles N]
 
-Results are appended to FILE (JSON lines) as they come; a later call goes on from there, and several may go on at the
-same time. Pairs of factor values that
+Results are appended to FILE (JSON lines) as they come; a later call goes on from there. Not two at a time: campaigns of
+one user that began in the same second cannot be told apart by their keepers. Pairs of factor values that
 have not been seen come first. `--table` writes the page from the results. `--resume-cycles` instead kills and resumes
 campaigns of 20 runs N times. The keeper alone has its own matrix: python -m tests.faults.keeper_matrix.
 """
@@ -46,7 +46,7 @@ def run_matrix(scenes: dict[str, Scene], path: Path, rounds: int, minutes: float
     path.parent.mkdir(parents=True, exist_ok=True)
     with Matrix(scenes, chance) as matrix, path.open("a") as file:
         while time.monotonic() < until:
-            done = [outcome.cell for outcome in stored(path) if outcome.problem is None]  # others may strike too
+            done = [outcome.cell for outcome in stored(path) if outcome.problem is None]
             if len(done) >= rounds:
                 return
             for outcome in matrix.run(matrix.batch(in_order(least_struck(list(scenes), done), done, chance))):

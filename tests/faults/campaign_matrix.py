@@ -124,8 +124,9 @@ class Strike:
         keeper = self.keeper()
         if keeper is None or keeper.guard_pid is None:
             return None
-        children = [pid for pid in living() if parent_of(pid) == keeper.guard_pid]
-        return min(children, key=lambda pid: state_and_start(pid)[1], default=None)
+        children = [(state_and_start(pid), pid) for pid in living() if parent_of(pid) == keeper.guard_pid]
+        alive = [(start_ticks, pid) for (state, start_ticks), pid in children if state not in "ZX"]
+        return min(alive, default=(0, None))[1]
 
     def find(self, victim: str) -> int | None:
         keeper = self.keeper()
