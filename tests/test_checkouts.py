@@ -1,5 +1,6 @@
 """A user's own clone of an original: programs that imitate the originals' command lines and logs really run."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from profiler import load, plan
 from profiler.checkouts import MANY_FILES, commit, problem, with_checkout, working_copy
+from profiler.cli.main import main
 from profiler.errors import CannotRunError, ConfigError
 from profiler.events import read_events
 from profiler.metrics import Outcome, collect
@@ -189,6 +191,17 @@ def test_what_a_clone_cannot_do_is_refused_before_anything_starts(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         load(campaign(resnets, **more))
+
+
+def test_the_command_line_names_a_clone_too(resnets: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["run", "-r", "pytorch_resnet_cifar10", "-m", "resnet20", "-mt", "epochs", "--dry-run", "--json"]
+    assert main([*options, "--checkout", str(resnets), "--python", "python3"]) == 0
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    assert (run["checkout"], run["python"]) == (str(resnets), "python3")
+    assert main([*options, "--checkout", str(resnets / "none")]) == 2
+    assert "there is no folder" in capsys.readouterr().out
+    assert main(["run", "configs/default.yaml", "--dry-run", "--checkout", str(resnets)]) == 2
+    assert "--checkout goes with -r" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_clone_is_refused(tmp_path: Path) -> None:

@@ -60,7 +60,11 @@ COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec(
         "plan",
         "show every run that a config would do; starts nothing",
-        ("profiler plan configs/default.yaml", "profiler plan settings/old.json --json"),
+        (
+            "profiler plan configs/default.yaml",
+            "profiler plan settings/old.json --json",
+            "profiler plan --pairs --memory-mib 7500 > pairs.yaml",
+        ),
     ),
     CommandSpec(
         "list",
@@ -70,7 +74,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec(
         "doctor",
         "what can be measured here, what not, why, and the line that fixes it",
-        ("profiler doctor", "profiler doctor --json"),
+        ("profiler doctor", "profiler doctor --json", "profiler doctor --calibrate"),
     ),
     CommandSpec(
         "measure",
@@ -373,6 +377,8 @@ def _run(parser: Parser) -> None:
     direct.add_argument(
         "-s", "--seed", metavar="SEED", type=whole_int, help="seed of the plan (default: drawn, recorded)"
     )
+    direct.add_argument("--checkout", metavar="DIR", help="train your own clone of the original repository in DIR")
+    direct.add_argument("--python", metavar="PROGRAM", help="interpreter for that clone (default: the profiler's own)")
     direct.add_argument("-l", "--list", dest="list_models", action="store_true", help="the same as `profiler list`")
     common = parser.add_argument_group("common")
     common.add_argument(
@@ -396,7 +402,19 @@ def _less_strict(parser: Target) -> None:
 
 
 def _plan(parser: Parser) -> None:
-    parser.add_argument("config", metavar="CONFIG", help="YAML config, or an old JSON settings file")
+    parser.add_argument(
+        "config", metavar="CONFIG", nargs="?", help="YAML config, or an old JSON settings file; not with --pairs"
+    )
+    parser.add_argument(
+        "--pairs", action="store_true", help="propose a config of pairs that fit a GPU, each model in front once"
+    )
+    parser.add_argument(
+        "--memory-mib", metavar="N", type=whole_int, help="with --pairs: the GPU's memory (default: this machine's)"
+    )
+    parser.add_argument(
+        "--history", metavar="SESSION", action="append", default=[],
+        help="with --pairs: go by the memory measured in this session (repeatable)",
+    )  # fmt: skip
     _set(parser)
     _json(parser, "the plan")
 
@@ -409,6 +427,18 @@ def _list(parser: Parser) -> None:
 def _doctor(parser: Parser) -> None:
     parser.add_argument(
         "--results", metavar="DIR", default="results", help="folder whose disk is checked (default: results)"
+    )
+    parser.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="measure update period, averaging window and delay of each GPU's power sensor under a load (30 s a GPU), "
+        "and keep them for later runs",
+    )
+    parser.add_argument(
+        "--load",
+        metavar="COMMAND",
+        help="with --calibrate: the load instead of torch's; it gets the lengths of its stretches (off, on, off, ...) "
+        "in s and prints `<CLOCK_MONOTONIC ns> <0 or 1>` at the start of each",
     )
     _json(parser, "the findings")
 

@@ -22,6 +22,8 @@ _ONLY_WITH_OPTIONS = {
     "governor": "governor",
     "max_retries": "max_retries",
     "seed": "seed",
+    "checkout": "experiments.0.checkout",
+    "python": "experiments.0.python",
 }
 _SHORT = {
     "repo": "-r",
@@ -31,6 +33,8 @@ _SHORT = {
     "governor": "-g",
     "max_retries": "-mr",
     "seed": "-s",
+    "checkout": "--checkout",
+    "python": "--python",
 }
 
 
@@ -70,6 +74,8 @@ def campaign_of(options: Namespace) -> Campaign:
         governor=options.governor,
         seed=options.seed,
         overrides=options.overrides,
+        checkout=options.checkout,
+        python=options.python,
         **given,
     )
 

@@ -76,6 +76,8 @@ def campaign_from_options(
     seed: int | None = None,
     overrides: Sequence[str] = (),
     catalog: Catalog | None = None,
+    checkout: str | None = None,
+    python: str | None = None,
 ) -> Campaign:
     """The campaign of one model that `profiler run -r REPO -m MODEL -mt PARAMS` means.
 
@@ -95,6 +97,8 @@ def campaign_from_options(
             }
         ],
     }
+    own = {"checkout": checkout, "python": python}
+    document["experiments"][0].update({key: value for key, value in own.items() if value is not None})
     if governor is not None:
         document["governor"] = governor
     if seed is not None:
