@@ -19,7 +19,7 @@ from profiler.hyperparameters import HyperparameterSpec  # noqa: E402
 from profiler.legacy.document import import_markdown  # noqa: E402
 from profiler.mutation import Range  # noqa: E402
 from profiler.planner import Plan, make_plan  # noqa: E402
-from profiler.store.document import dataset_markdown  # noqa: E402
+from profiler.store.document import dataset_markdown, verdicts_markdown  # noqa: E402
 from profiler.workloads import Catalog, ModelSpec, RepoSpec, load_catalog  # noqa: E402
 
 _CONFIGURATION = """# Configuration
@@ -232,6 +232,7 @@ DOCUMENTS: tuple[tuple[str, Callable[[], str]], ...] = (
     ("docs/configuration.md", configuration),
     ("docs/hyperparameters.md", hyperparameters),
     ("docs/dataset.md", dataset_markdown),
+    ("docs/verdicts.md", verdicts_markdown),
     ("docs/import.md", import_markdown),
     ("configs/README.md", presets),
 )

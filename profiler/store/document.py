@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from profiler.reasons import LEVELS, Reason, reasons_at
+from profiler.reasons import LEVELS, Reason, Threshold, reasons_at
 from profiler.store.export import EXPERIMENT_ENERGY, SUMMARY_BACKGROUND, SUMMARY_ENERGY, SUMMARY_HEAD, SUMMARY_TAIL
 from profiler.store.schema import EPOCHS, SCHEMA_VERSION, TABLES, Column, Table
 
 _INTRODUCTION = f"""# The dataset
 
-This page is made from `profiler/store/schema.py` and `profiler/verdict.py` (`make docs`). Schema version
+This page is made from `profiler/store/schema.py` (`make docs`). Schema version
 {SCHEMA_VERSION}; each Parquet file carries the version and this data dictionary in its metadata
 (`profiler.schema_version`, `profiler.dictionary`).
 
@@ -30,6 +30,18 @@ import duckdb
 duckdb.sql("select model, gpu_energy_j from 'results/run_20260101_000000/dataset/runs/*.parquet' where is_final")
 ```
 
+A folder of sessions opens as one dataset: `profiler.open("results")` has the same methods, and other tools take all its
+files at once. Campaigns are the folders (`session_id`), nodes are the partitions of the trace (`node=<id>`):
+
+```python
+runs = "read_parquet('results/*/dataset/runs/*.parquet', union_by_name=true)"
+duckdb.sql(f"select model, avg(gpu_energy_j) from {{runs}} where is_final and safe group by model")
+samples = "read_parquet('results/*/dataset/samples/*/*.parquet', hive_partitioning=true)"
+duckdb.sql(f"select count(*) from {{samples}} where node = 'a1'")
+```
+
+Files of an older version lack columns that were added since: they are null here, with the reason `older_schema`.
+
 Rules that hold for every row:
 
 * A value that was not measured is null, never 0, and `null_reasons` says why: column -> reason.
@@ -41,6 +53,10 @@ Rules that hold for every row:
 * Files whose name starts with `.` are being written; every other file is whole.
 """
 
+_VERDICTS_ELSEWHERE = (
+    "## Verdicts\n\nEvery reason, with its level, threshold and evidence: [verdicts.md](verdicts.md).\n"
+)
+
 _LEVEL_MEANING = {
     "fail": "the attempt did not succeed: `verdict` is failed, `valid` and `safe` are false",
     "unsafe": "it succeeded, conditions were not clean: `verdict` is contaminated, `valid` is true, `safe` is false",
@@ -48,9 +64,43 @@ _LEVEL_MEANING = {
 }
 
 
+_VERDICTS = """# Verdicts
+
+This page is made from `profiler/reasons.py` (`make docs`). `verdict` is failed if any reason of level fail holds,
+contaminated if any of level unsafe does, else valid. `valid` = not failed; `safe` = the verdict is valid. `reasons`
+names what holds, worst level first, and `evidence` says what was seen.
+
+Limits are changed with the config's key `thresholds` (reason -> number, in the unit given here):
+
+```yaml
+thresholds: {throttled: 0.05, cpu_contention: 0.5}
+```
+
+Everything seen of the conditions is stored with the run in `observations`, also where it makes no reason, with the
+measured value, the interval (CLOCK_MONOTONIC) and the culprit; `thresholds` has the limits that the verdict was judged
+with. `profiler reprocess SESSION` judges again from events, log, trace and sightings, by the manifests of today;
+`--set thresholds.REASON=N` changes a limit from then on. What a row said before stands in `ledger.jsonl`.
+"""
+
+_HOW_JUDGED = """## How some are judged
+
+* `cpu_contention`: CPU time of all CPUs that the run's node lets it use (/proc/stat), less that of every process below
+  the campaign's own roots (raylet, driver), from right before the run to right after it. What others used beyond the
+  CPUs that were not given to the run is a share of the run's CPUs. Less than 0.5 s of CPU time is nobody.
+* `suspended`, `clock_stepped`: CLOCK_BOOTTIME counts sleep and CLOCK_MONOTONIC does not; UTC is stepped by whoever sets
+  the clock. All three are read at both edges of the run.
+* `memory_not_idle`: the last reading of the trace before the first process of the run, against what the device used
+  when the campaign looked at it and nobody was on it. The gate asks for the same before the run starts, with its own
+  margin (`gate.memory_margin_mib`).
+* `throttled`: NVML's clock event reasons of heat and power delivery. A board at its own power limit is not throttled.
+* `node_rebooted`: found when a session is resumed on a node whose boot id is another one than when the attempt started.
+* `estimate_used`: nothing in a config can ask for an estimate so far, so no run has it.
+"""
+
+
 def dataset_markdown() -> str:
     """The whole of docs/dataset.md."""
-    parts = [_INTRODUCTION, *(_table(table) for table in (*TABLES, EPOCHS)), _verdicts(), _old_names()]
+    parts = [_INTRODUCTION, *(_table(table) for table in (*TABLES, EPOCHS)), _VERDICTS_ELSEWHERE, _old_names()]
     return "\n".join(parts)
 
 
@@ -79,19 +129,31 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _verdicts() -> str:
-    lines = ["## Verdicts\n", "`reasons` names what holds, worst level first; `evidence` says what was seen.\n"]
+def verdicts_markdown() -> str:
+    """The whole of docs/verdicts.md."""
+    lines = [_VERDICTS]
     for level in LEVELS:
-        lines.append(f"### {level}: {_LEVEL_MEANING[level]}\n")
+        lines.append(f"## {level}\n\n{_LEVEL_MEANING[level]}\n")
         lines += _reasons(reasons_at(level), with_retry=level == "fail")
-    return "\n".join(lines)
+    return "\n".join([*lines, _HOW_JUDGED])
 
 
 def _reasons(reasons: Sequence[Reason], with_retry: bool) -> list[str]:
     if not with_retry:
-        return ["| reason | meaning |", "|---|---|", *(f"| `{r.name}` | {r.meaning} |" for r in reasons), ""]
-    rows = [f"| `{r.name}` | {r.meaning} | {'yes' if r.retry else 'no'}: {r.retry_because} |" for r in reasons]
-    return ["| reason | meaning | can a retry help? |", "|---|---|---|", *rows, ""]
+        rows = [f"| `{r.name}` | {r.meaning} | {_limit(r.threshold)} | {_cell(r.evidence)} |" for r in reasons]
+        return ["| reason | meaning | holds when | evidence |", "|---|---|---|---|", *rows, ""]
+    rows = [
+        f"| `{r.name}` | {r.meaning} | {r.evidence} | {'yes' if r.retry else 'no'}: {r.retry_because} |"
+        for r in reasons
+    ]
+    return ["| reason | meaning | evidence | can a retry help? |", "|---|---|---|---|", *rows, ""]
+
+
+def _limit(threshold: Threshold | None) -> str:
+    if threshold is None:
+        return "seen"
+    side = "below" if threshold.below else "above"
+    return f"{threshold.quantity}, in {threshold.unit}, {side} {threshold.default:g}"
 
 
 def _old_names() -> str:

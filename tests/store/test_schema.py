@@ -11,7 +11,7 @@ import pytest
 
 from profiler import __version__
 from profiler.reasons import REASONS
-from profiler.store.document import dataset_markdown
+from profiler.store.document import dataset_markdown, verdicts_markdown
 from profiler.store.rows import to_arrow
 from profiler.store.schema import PLAN, PROCESSES, RUNS, SAMPLES, SCHEMA_VERSION, TABLES, Table, arrow_schema
 from profiler.store.write import write_run
@@ -176,6 +176,7 @@ def test_the_page_names_every_column_and_every_reason() -> None:
         assert f"\n## {table.name}\n" in page
         for column in table:
             assert f"| `{column.name}` |" in page
+    verdicts = verdicts_markdown()
     for name in REASONS:
-        assert f"| `{name}` |" in page
-    assert page == dataset_markdown()
+        assert f"| `{name}` |" in verdicts
+    assert (page, verdicts) == (dataset_markdown(), verdicts_markdown())
