@@ -178,28 +178,29 @@ class _Draw:
         self._failed = set(tried) - self._taken
 
     def take(self, count: int) -> tuple[Scalar, ...]:
-        """`count` different values in order; there must be that many."""
-        out: list[Scalar] = []
-        for _ in range(count):
-            value = self._one(self._taken | self._failed | set(out)) or self._rest(self._taken | set(out))
-            out.append(value[0])
+        """`count` different values in order; there must be that many. By the range's own distribution; where that keeps
+        hitting what is avoided, evenly from what is left."""
+        out: set[Scalar] = set()
+        number = missed = 0
+        while len(out) < count and missed < _TRIES:
+            value = self._range.draw(stream("coverage/1", *self._key, number))
+            number += 1
+            if value in self._taken or value in self._failed or value in out:
+                missed += 1
+            else:
+                out.add(value)
+                missed = 0
+        if len(out) < count:
+            out.update(self._rest(out, count - len(out)))
         return tuple(sorted(out))
 
-    def _one(self, avoided: set[Scalar | None]) -> tuple[Scalar] | None:
-        """By the range's own distribution; where that keeps hitting what is avoided, evenly from what is left."""
-        for number in range(_TRIES):
-            value = self._range.draw(stream("coverage/1", *self._key, number))
-            if value not in avoided:
-                return (value,)
-        free = self._free(avoided)
-        return (free[int(len(free) * stream("coverage/1", *self._key, _TRIES).random())],) if free else None
-
-    def _rest(self, avoided: set[Scalar | None]) -> tuple[Scalar]:
-        return (self._free(avoided)[0],)
-
-    def _free(self, avoided: set[Scalar | None]) -> list[Scalar]:
+    def _rest(self, drawn: set[Scalar], count: int) -> list[Scalar]:
+        """What is left, evenly; values that failed come last."""
         places = range(min(self._range.size(), _ENUMERABLE))
-        return [value for value in dict.fromkeys(map(self._range.at, places)) if value not in avoided]
+        free = [value for value in dict.fromkeys(map(self._range.at, places)) if value not in self._taken | drawn]
+        order = stream("coverage/1", *self._key, "rest")
+        ordered = sorted((value in self._failed, order.random(), value) for value in free)
+        return [value for _, _, value in ordered[:count]]
 
 
 def _vectors(group: Group, parameters: Sequence[ParameterCoverage], default: bool) -> list[dict[str, Any]]:

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from profiler.errors import SessionError
 from profiler.models import ModelSpec
 from profiler.store.layout import SessionFolder
-from profiler.store.read import latest_rows, read_rows
+from profiler.store.read import latest_rows, read_tables
+from profiler.store.rows import from_arrow
 from profiler.store.schema import PLAN, RUNS, Table
 from profiler.workloads import Catalog, UnknownWorkloadError
 
@@ -97,10 +98,18 @@ def read_past(sessions: Sequence[Path], catalog: Catalog) -> Past:
     """What `sessions` planned and ran. SessionError names a damaged file."""
     reader = _Reader(catalog)
     for root in sessions:
-        reader.read(SessionFolder(root))
-    return Past(
-        reader.groups, reader.runs, reader.planned, tuple(sessions), dict(reader.not_run), dict(reader.left_out)
-    )
+        folder = SessionFolder(root)
+        reader.take(folder.session_id, _rows(folder, PLAN, _PLAN_COLUMNS), _rows(folder, RUNS, _RUN_COLUMNS))
+    return reader.past(sessions)
+
+
+def past_of(
+    root: Path, plan: Sequence[Mapping[str, Any]], attempts: Iterable[Mapping[str, Any]], catalog: Catalog
+) -> Past:
+    """As `read_past`, of one session whose rows of `plan` and `runs` were read already."""
+    reader = _Reader(catalog)
+    reader.take(SessionFolder(root).session_id, plan, attempts)
+    return reader.past([root])
 
 
 class _Reader:
@@ -114,21 +123,18 @@ class _Reader:
         self.not_run: dict[str, int] = {}
         self.left_out: dict[str, int] = {}
 
-    def read(self, folder: SessionFolder) -> None:
-        finals = {run_id for run_id, row in self._latest(folder).items() if row["is_final"]}
-        plan = _rows(folder, PLAN, _PLAN_COLUMNS)
+    def take(self, session_id: str, plan: Sequence[Mapping[str, Any]], attempts: Iterable[Mapping[str, Any]]) -> None:
+        finals = {run_id: row for run_id, row in latest_rows(attempts).items() if row["is_final"]}
+        for row in finals.values():
+            self._take_run(row)
         for row in plan:
             self._take_planned(row)
         open_runs = sum(row["run_id"] not in finals for row in plan)
         if open_runs:
-            self.not_run[folder.session_id] = open_runs
+            self.not_run[session_id] = open_runs
 
-    def _latest(self, folder: SessionFolder) -> dict[str, dict[str, Any]]:
-        latest = latest_rows(_rows(folder, RUNS, _RUN_COLUMNS))
-        for row in latest.values():
-            if row["is_final"]:
-                self._take_run(row)
-        return latest
+    def past(self, sessions: Sequence[Path]) -> Past:
+        return Past(self.groups, self.runs, self.planned, tuple(sessions), dict(self.not_run), dict(self.left_out))
 
     def _take_planned(self, row: Mapping[str, Any]) -> None:
         spec = self._spec(row)
@@ -204,4 +210,5 @@ def _rows(folder: SessionFolder, table: Table, columns: Sequence[str]) -> list[d
                 raise
             raise SessionError(f"damaged file {path}: {error}; move it out of {path.parent} and look at it") from error
 
-    return read_rows(folder.dataset(table.name), part, read)
+    tables = read_tables(folder.dataset(table.name), read)
+    return from_arrow(part, pa.concat_tables(tables, promote_options="permissive")) if tables else []
