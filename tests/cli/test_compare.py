@@ -10,40 +10,38 @@ from tests.cli.program import profiler
 from tests.cli.sessions import CONTAMINATED, make_session
 
 
-def session(folder: Path, energy_j: float, **row: object) -> Path:
-    """Four runs, each with a learning rate of its own; the third is contaminated."""
+def session(folder: Path, joules_a_run: float) -> Path:
+    """Four runs of 1, 2, 3, 4 times these joules, each with a learning rate of its own; the third is contaminated."""
     attempts = {
         n: {
-            "gpu_energy_j": energy_j + n,
+            "gpu_energy_j": joules_a_run * n,
             "gpu_name": "GPU X",
             "hyperparameters": {"epochs": 2, "learning_rate": n / 100},
             **(CONTAMINATED if n == 3 else {}),
-            **row,
         }
         for n in range(1, 5)
     }
-    attempts[4]["gpu_energy_j"] = energy_j + 4.5
     return make_session(folder, attempts, planned=4).root
 
 
 def test_two_sessions_as_a_table(tmp_path: Path) -> None:
-    a, b = session(tmp_path / "a", 100.0), session(tmp_path / "b", 200.0)
+    a, b = session(tmp_path / "a", 100.0), session(tmp_path / "b", 110.0)
     ended = profiler("compare", a, b)
     assert ended.code == 0, ended.err
     assert f"A  {a}: 3 of 4 runs used (1 not safe)" in ended.out
     line = next(line for line in ended.out.splitlines() if line.startswith("gpu_energy_j"))
-    assert "paired t, 3 pairs" not in line  # the difference is 100 J in each: there is no spread to test against
-    assert "no spread between the runs" in line
+    assert line.split()[1:4] == ["233.33", "256.67", "23.333"]  # of runs 1, 2 and 4
+    assert "paired t, 3 pairs" in line
     assert "no_rapl_zones in every run" in ended.out
 
 
 def test_two_sessions_as_json_with_and_without_contaminated_runs(tmp_path: Path) -> None:
-    a, b = session(tmp_path / "a", 100.0), session(tmp_path / "b", 200.0)
+    a, b = session(tmp_path / "a", 100.0), session(tmp_path / "b", 110.0)
     document = profiler("compare", a, b, "--json", "--all").json()
     assert document["a"] == {"name": str(a), "runs": 4, "used": 4, "excluded": {}}
     assert document["safe_only"] is False
     energy = next(found for found in document["groups"][0]["outcomes"] if found["outcome"] == "gpu_energy_j")
-    assert energy["difference"] == 100.0
+    assert (energy["pairs"], energy["difference"]) == (4, 25.0)
 
 
 @pytest.mark.slow
