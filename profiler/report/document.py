@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from profiler.analysis.coverage import GroupCoverage, Wanted, cover
 from profiler.analysis.effects import effects
+from profiler.analysis.history import past_of
 from profiler.analysis.results import Effects
 from profiler.errors import CannotRunError, ConfigError, SessionError
 from profiler.report.groups import Group, Totals, count_states, groups_of, totals
@@ -51,6 +53,9 @@ class Document:
     pairs: tuple[ColocatedPair, ...]
     effects: Effects | str
     """What hyperparameters do to energy and quality, or why nobody could compute it."""
+    coverage: tuple[GroupCoverage, ...]
+    """Of the models that have a manifest here."""
+    coverage_target: int
     verdicts: Verdicts
     measured: Measured
 
@@ -87,6 +92,8 @@ def make_document(session: Session, wanted: Sequence[str] = (), tell: Tell = lam
         without_tradeoff=without,
         pairs=colocated_pairs(rows),
         effects=_effects(rows, catalog, tell),
+        coverage=_coverage(session, attempts, catalog),
+        coverage_target=Wanted().target,
         verdicts=verdicts(rows, attempts),
         measured=measured(ended),
     )
@@ -122,6 +129,12 @@ def _effects(rows: Sequence[Row], catalog: Catalog | None, tell: Tell) -> Effect
         return effects(rows, catalog)
     except CannotRunError as error:
         return str(error)
+
+
+def _coverage(session: Session, attempts: Sequence[Row], catalog: Catalog | None) -> tuple[GroupCoverage, ...]:
+    if catalog is None:
+        return ()
+    return tuple(cover(past_of(session.root, session.plan_rows(), attempts, catalog), catalog, Wanted()))
 
 
 def _catalog() -> Catalog | None:

@@ -15,6 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from profiler._version import __version__
+from profiler.analysis.coverage import GroupCoverage, ParameterCoverage
 from profiler.analysis.results import Figure, GroupEffects, Mediation, OutcomeEffects
 from profiler.report import charts
 from profiler.report.document import Document
@@ -33,6 +34,7 @@ SECTIONS = (
     ("tradeoff", "Quality against energy"),
     ("pairs", "Co-location"),
     ("effects", "Effects of the hyperparameters"),
+    ("coverage", "Coverage"),
     ("verdicts", "Every verdict with its evidence"),
     ("measured", "How the figures were measured"),
 )
@@ -88,6 +90,8 @@ def render(document: Document) -> Iterator[str]:
         "energy_reasons": _energy_reasons,
         "part_reasons": _part_reasons,
         "mode_words": MODE_WORDS,
+        "coverage_names": _coverage_names,
+        "covered": _covered,
         "interval_entries": _interval_entries,
         "mediations": _mediations,
         "intervals": charts.intervals,
@@ -152,6 +156,15 @@ def _interval_entries(group: GroupEffects) -> list[tuple[str, Figure, bool]]:
 
 def _mediations(group: GroupEffects) -> list[tuple[OutcomeEffects, Mediation]]:
     return [(outcome, path) for outcome in group.outcomes for path in outcome.mediations if path.significant]
+
+
+def _coverage_names(groups: Sequence[GroupCoverage]) -> list[str]:
+    """Every hyperparameter that one of the groups can mutate, in order of appearance."""
+    return list(dict.fromkeys(parameter.name for group in groups for parameter in group.parameters))
+
+
+def _covered(group: GroupCoverage, name: str) -> ParameterCoverage | None:
+    return next((parameter for parameter in group.parameters if parameter.name == name), None)
 
 
 def _added(pairs: Iterator[tuple[str, int]]) -> list[tuple[str, int]]:

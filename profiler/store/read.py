@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,14 +18,16 @@ import pyarrow.parquet as pq
 from profiler.errors import SessionError
 from profiler.store.layout import SampleSpan, SessionFolder
 from profiler.store.ledger import LedgerText, read_ledger
-from profiler.store.rows import from_arrow, not_run, to_json
-from profiler.store.schema import EPOCHS, PLAN, PROCESSES, RUNS, SAMPLES, Table, arrow_schema
+from profiler.store.row_cache import RowCache
+from profiler.store.rows import not_run, to_json
+from profiler.store.schema import EPOCHS, PLAN, PROCESSES, RUNS, SAMPLES, SCHEMA_VERSION, Table, arrow_schema
 from profiler.store.trace_csv import write_energy_folder
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _READ_TRIES = 5
+Read = TypeVar("Read")
 
 
 def open_session(path: str | Path) -> Session:
@@ -52,7 +54,7 @@ class Session:
 
     def __init__(self, root: str | Path) -> None:
         self.folder = SessionFolder(Path(root).resolve())
-        self._seen: dict[Path, tuple[tuple[int, int, int], pa.Table]] = {}
+        self._cache = RowCache(read_file)
 
     def __repr__(self) -> str:
         return f"Session({str(self.folder.root)!r})"
@@ -194,15 +196,8 @@ class Session:
         raise SessionError(f"no attempt {attempt} of run {run_id!r} in {self.root}")
 
     def _read_rows(self, table: Table) -> list[dict[str, Any]]:
-        return read_rows(self.folder.dataset(table.name), table, self._read)
-
-    def _read(self, path: Path) -> pa.Table:
-        """A file's table, from memory while the file is the same one: a new row comes as a new file."""
-        status = path.stat()
-        mark = (status.st_ino, status.st_mtime_ns, status.st_size)
-        if self._seen.get(path, (None,))[0] != mark:
-            self._seen[path] = (mark, read_file(path))
-        return self._seen[path][1]
+        folder = self.folder.dataset(table.name)
+        return steadily(folder, lambda: self._cache.rows(parquet_files(folder), table))
 
     def plan_rows(self) -> list[dict[str, Any]]:
         """The rows of `plan`, in plan order."""
@@ -239,33 +234,41 @@ def final_rows(attempts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def read_file(path: Path) -> pa.Table:
     """One Parquet file. FileNotFoundError when it is gone, SessionError when it is damaged."""
     with _damage_named(path):
-        return pq.ParquetFile(path).read(use_threads=False)
+        file = pq.ParquetFile(path)
+        _check_version(path, file.metadata.metadata or {})
+        return file.read(use_threads=False)
+
+
+def _check_version(path: Path, metadata: Mapping[bytes, bytes]) -> None:
+    """An older file is read with nulls for what it lacks; a newer one may mean something else by the same name."""
+    version = metadata.get(b"profiler.schema_version", b"0")
+    if version.isdigit() and int(version) > SCHEMA_VERSION:
+        raise SessionError(
+            f"{path} is of schema version {int(version)}, this program knows {SCHEMA_VERSION}: "
+            "it was written by a newer version; read it with that one"
+        )
 
 
 def read_rows(folder: Path, table: Table, read: Callable[[Path], pa.Table] = read_file) -> list[dict[str, Any]]:
     """All rows of a dataset folder, typed. A missing folder has none; SessionError names a damaged file."""
-    return [row for data in _joined(read_tables(folder, read)) for row in from_arrow(table, data)]
-
-
-def _joined(tables: list[pa.Table]) -> list[pa.Table]:
-    """One table where the files' types agree, which is much faster to decode; else the tables as they are."""
-    try:
-        return [pa.concat_tables(tables, promote_options="default").combine_chunks()] if tables else []
-    except pa.ArrowException:
-        return tables
+    return steadily(folder, lambda: RowCache(read).rows(parquet_files(folder), table))
 
 
 def read_tables(folder: Path, read: Callable[[Path], pa.Table | None]) -> list[pa.Table]:
     """What `read` gives for each Parquet file below `folder`, without None."""
+    tables = steadily(folder, lambda: [read(path) for path in parquet_files(folder)])
+    return [table for table in tables if table is not None]
+
+
+def steadily(folder: Path, read: Callable[[], Read]) -> Read:
+    """What `read` gives, which reads the files below `folder`. It is called again when a file went away meanwhile."""
     for last in [False] * (_READ_TRIES - 1) + [True]:
         try:
-            tables = [read(path) for path in parquet_files(folder)]
+            return read()
         except FileNotFoundError as error:
             # Compaction put one file in the place of several between our listing and our reading.
             if last:
                 raise SessionError(f"{folder} keeps changing while it is read ({error}); try again") from error
-        else:
-            return [table for table in tables if table is not None]
     raise AssertionError("the loop returns or raises")
 
 
