@@ -1,10 +1,14 @@
 """A trainer of known behaviour; see workload.yaml beside it. Standard library only, so that it starts at once."""
 
+import os
+import sys
+
+if __name__ == "__main__":  # before anything else: whoever counts executions misses none that was killed while it began
+    os.write(1, f"executed {os.environ.get('PROFILER_RUN_ID')} {sys.argv[1:]}\n".encode())
+
 import argparse
 import json
-import os
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -70,7 +74,6 @@ def main():
     parser.add_argument("--behaviour")
     parser.add_argument("--marker")
     given = vars(parser.parse_args())
-    print("executed", os.environ.get("PROFILER_RUN_ID"), json.dumps(given), flush=True)
     print("nice", os.nice(0), flush=True)
     mps = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE")
     print("mps", *(os.environ.get(name) for name in mps), flush=True)
