@@ -62,6 +62,7 @@ class EnergyActor:
             "niceness": os.getpriority(os.PRIO_PROCESS, os.getpid()),
             "gpus": [{"index": gpu.index, "uuid": gpu.uuid, "name": gpu.name} for gpu in self.sources.gpus],
             "idle_memory_mib": self.idle_memory_mib,
+            "memory_total_mib": min((gpu.memory_total_mib or 0.0 for gpu in self.sources.gpus), default=0.0) or None,
             "mps": shutil.which(MPS_CONTROL) is not None,
             "scopes": sorted({counter.info.scope for counter in self.sources.all_counters()}),
             "counters": [counter.info.name for counter in self.sources.counters],

@@ -123,6 +123,7 @@ def _drive(folder: SessionFolder, plan: Plan, catalog: Catalog, journal: Journal
         slots = stack.enter_context(reserve(nodes, ray_session.health))
         for item in pending:
             slots[0].grants(item.run)  # refuses what does not fit before anything starts
+            _check_memory(item.run, nodes)
         collector = SampleCollector(folder, nodes)
         stack.callback(lambda: collector.close(ask=ray_session.health.lost is None))
         execution = _Execution(folder, plan, catalog, journal, slots, collector, options)
@@ -344,6 +345,17 @@ class _Execution:
                 "seconds": seconds,
             }
         )
+
+
+def _check_memory(run: PlannedRun, nodes: Sequence[Node]) -> None:
+    """Refuse a run that some GPU of the campaign cannot hold: it could come to be executed there."""
+    for node in nodes:
+        total_mib = node.facts["memory_total_mib"]
+        if node.gpus and total_mib is not None and run.memory_mib > total_mib:
+            raise CannotRunError(
+                f"{run.experiment_id} is estimated to need {run.memory_mib:.0f} MiB of GPU memory, a GPU of "
+                f"{node.hostname} has {total_mib:.0f} MiB: leave it out, or say size: reduced"
+            )
 
 
 def _gate_limits(campaign: Campaign, node: Node) -> GateLimits:

@@ -172,3 +172,30 @@ def _cell(text: str | None) -> str | None:
     except ValueError:
         return text
     return value if value is None or isinstance(value, str) else json.dumps(value)
+
+
+_MEMORY_COLUMNS = (
+    "repo", "model", "requested_hyperparameters", "valid", "reasons", "background_repo", "background_model",
+    "background_hyperparameters", "gpu_memory_foreground_mib", "gpu_memory_background_mib",
+)  # fmt: skip
+
+
+def memory_rows(folder: Path) -> Iterator[dict[str, Any]]:
+    """What the session in `folder` tells of its runs' memory; nothing where it is none, or was written before these
+    columns."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for file in sorted((folder / "dataset" / "runs").rglob("*.parquet")):
+        if file.name.startswith("."):
+            continue
+        try:
+            if not set(_MEMORY_COLUMNS) <= set(pq.read_schema(file).names):
+                continue
+            records = pq.read_table(file, columns=list(_MEMORY_COLUMNS), partitioning=None).to_pylist()
+        except (OSError, pa.ArrowException):
+            continue
+        for record in records:
+            for name in ("requested_hyperparameters", "background_hyperparameters"):
+                record[name] = {key: json.loads(text) for key, text in dict(record[name] or {}).items()}
+            yield record

@@ -8,12 +8,14 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from profiler.config import Campaign, Cooling, Experiment, TrainingSpec
 from profiler.config.keys import MAX_RUNS
 from profiler.errors import ConfigError, ConfigIssue
-from profiler.history import History, read_history
+from profiler.history import History, memory_rows, read_history
+from profiler.memory import Estimate, MemoryHistory
 from profiler.mutation import Scalar, TooFewValuesError, Vector, draw_unique, stream, vector_of
 from profiler.order import experiment_id, ordered
 from profiler.planned import Background, Plan, PlannedRun
@@ -47,6 +49,12 @@ def _history(campaign: Campaign, catalog: Catalog) -> tuple[History, list[str]]:
     return History(), []
 
 
+def _memory_history(campaign: Campaign) -> MemoryHistory:
+    """The peaks in the sessions that the config names; what cannot be read was refused with the history, or is not
+    used."""
+    return MemoryHistory.of_rows(row for folder in campaign.history for row in memory_rows(Path(folder)))
+
+
 class _Planner:
     """Expands one campaign; faults are collected so that all are told at once."""
 
@@ -56,6 +64,7 @@ class _Planner:
         self.runs: list[PlannedRun] = []
         self.taken: defaultdict[tuple[str, str, str], set[Vector]] = defaultdict(set)
         self.alike: Counter[tuple[str, ...]] = Counter()
+        self.memory = _memory_history(campaign)
 
     def plan(self) -> Plan:
         total = sum(map(_run_count, self.campaign.experiments))
@@ -86,14 +95,23 @@ class _Planner:
             return None
 
     def _check_memory(self, item: _Item) -> None:
-        limit = item.experiment.memory_limit_mib
-        if limit is None or item.memory_mib <= limit:
+        limit, needs = item.experiment.memory_limit_mib, self._needs(item)
+        total_mib = sum(need.mib for _, need in needs)
+        if limit is None or total_mib <= limit:
             return
-        parts = f"{item.model.name} {item.model.memory_mib:g} MiB"
-        if item.partner is not None:
-            parts += f" + {item.partner.name} {item.partner.memory_mib:g} MiB = {item.memory_mib:g} MiB"
-        message = f"needs more GPU memory than memory_limit_mib allows: {parts} > {limit} MiB (manifests' estimates)"
-        self._issue(f"experiments[{item.number}]", item.memory_mib, message)
+        parts = " + ".join(need.text(name) for name, need in needs)
+        if len(needs) > 1:
+            parts += f" = {total_mib:.0f} MiB"
+        message = f"needs more GPU memory than memory_limit_mib allows: {parts} > {limit} MiB"
+        self._issue(f"experiments[{item.number}]", total_mib, message)
+
+    def _needs(self, item: _Item) -> list[tuple[str, Estimate]]:
+        """Each training of an item, and the GPU memory that it needs."""
+        needs = [(item.model.name, self.memory.estimate(item.model, item.base))]
+        back = item.experiment.background
+        if back is not None and item.partner is not None:
+            needs.append((item.partner.name, self.memory.estimate(item.partner, complete(item.partner, back))))
+        return needs
 
     def _reserve_grid(self, item: _Item) -> None:
         """Written values come first: what is drawn, anywhere in the plan, must not repeat them."""
@@ -220,7 +238,7 @@ class _Planner:
             cooling=item.experiment.cooling,
             sharing=item.experiment.sharing if background is not None else "time_slice",
             mps_active_threads=item.experiment.mps_active_threads if background is not None else "all",
-            memory_mib=item.memory_mib if background is not None else model.memory_mib,
+            memory_mib=self._memory_mib(model, values, background, item),
             data=spec.data,
             size=_size(values),
             note=item.experiment.note,
@@ -230,6 +248,12 @@ class _Planner:
             checkout=spec.checkout,
             python=spec.python,
         )
+
+    def _memory_mib(self, model: ModelSpec, values: Values, background: Background | None, item: _Item) -> float:
+        own = self.memory.estimate(model, values).mib
+        if background is None or item.partner is None:
+            return own
+        return own + self.memory.estimate(item.partner, background.hyperparameters).mib
 
     def _issue(self, path: str, value: Any, message: str, suggestion: str | None = None) -> None:
         self.issues.append(ConfigIssue(self.campaign.file or "config", path, value, message, suggestion))
@@ -253,10 +277,6 @@ class _Item:
     def base(self) -> Values:
         """The values of the foreground before anything mutates."""
         return complete(self.model, self.experiment.foreground)
-
-    @property
-    def memory_mib(self) -> float:
-        return self.model.memory_mib + (self.partner.memory_mib if self.partner is not None else 0.0)
 
     def points(self) -> Iterator[Values]:
         """Every combination of the listed values, the last name changing fastest; one empty point without a grid."""

@@ -125,7 +125,7 @@ def test_settings_reach_the_runs() -> None:
     background = run.background
     assert (background.cpus, background.timeout_seconds, background.data, background.size) == (1, 60, "/b", "reduced")
     assert (background.startup_wait_seconds, background.startup_timeout_seconds) == (30, 120)
-    assert (background.mode, background.min_busy_share, background.fraction) == ("loop", 0.5, 0.25)
+    assert (background.mode, background.min_busy_share, background.fraction) == ("loop", None, 0.25)
 
 
 def test_estimates_are_of_full_size_or_nothing() -> None:
@@ -262,8 +262,8 @@ def test_memory_is_checked_with_the_arithmetic_shown() -> None:
     assert len(planned(PAIR, memory_limit_mib=2100)) == 1
     issues = refused(PAIR, {**ITEM}, {**PAIR, "memory_limit_mib": 99999}, memory_limit_mib=499)
     assert [issue.path for issue in issues] == ["experiments[0]", "experiments[1]"]
-    assert "resnet20 700 MiB + mlp 1400 MiB = 2100 MiB > 499 MiB" in issues[0].message
-    assert "mnist_cnn 500 MiB > 499 MiB" in issues[1].message
+    assert "resnet20 700 MiB (manifest) + mlp 1400 MiB (manifest) = 2100 MiB > 499 MiB" in issues[0].message
+    assert "mnist_cnn 500 MiB (manifest) > 499 MiB" in issues[1].message
 
 
 def test_a_model_without_gpu_needs_no_gpu_memory() -> None:
@@ -302,12 +302,8 @@ def test_a_plan_is_a_sequence_and_a_table() -> None:
 
 def test_keys_of_later_versions_show_in_the_plan() -> None:
     raw = copy.deepcopy(PAIR)
-    raw["background"]["mode"] = "reuse"
-    plan = planned(raw)
-    assert plan[0].background is not None and plan[0].background.mode == "reuse"
-    assert plan.to_json()["later"] == [
-        {"path": "experiments[0].background.mode", "key": "background.mode", "issue": "05"}
-    ]
+    raw["gpus"] = 2
+    assert planned(raw).to_json()["later"] == [{"path": "experiments[0].gpus", "key": "gpus", "issue": "07"}]
 
 
 # History

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from profiler.cli import output
 from profiler.cli.progress import duration_text, energy_text
 from profiler.cli.tables import Heading, print_table
+from profiler.errors import UsageError
 
 if TYPE_CHECKING:
     from profiler.config import Campaign
@@ -17,10 +18,61 @@ if TYPE_CHECKING:
 
 
 def execute(options: Namespace) -> int:
-    """Plans the config and prints the plan. Always 0 when the config is sound."""
+    """Plans the config and prints the plan, or proposes pairs. Always 0 when what it was given is sound."""
+    if options.pairs:
+        return _propose(options)
+    if options.config is None:
+        raise UsageError("plan needs a config, or --pairs")
+    if options.memory_mib is not None or options.history:
+        raise UsageError("--memory-mib and --history go with --pairs; a config says memory_limit_mib and history")
     from profiler import config
 
     return print_plan(config.load(Path(options.config), options.overrides), as_json=options.json)
+
+
+def _propose(options: Namespace) -> int:
+    """Prints a config (with --json its content) of pairs that fit; what fits nothing is named on stderr."""
+    from profiler.documents import dump_yaml
+    from profiler.memory import MemoryHistory
+    from profiler.pairing import Candidate, propose
+    from profiler.store.read import open_session
+    from profiler.workloads import load_catalog
+
+    if options.config is not None:
+        raise UsageError(f"plan --pairs makes a config and takes none: leave out {options.config!r}")
+    memory_mib = options.memory_mib if options.memory_mib is not None else _own_memory_mib()
+    if memory_mib < 1:
+        raise UsageError(f"--memory-mib must be at least 1, not {memory_mib}")
+    rows = [row for folder in options.history for row in open_session(Path(folder)).attempts()]
+    history = MemoryHistory.of_rows(rows)
+    models = load_catalog().models()
+    candidates = [Candidate(model, history.estimate(model, model.defaults())) for model in models]
+    proposals, alone = propose(candidates, memory_mib)
+    for line in alone:
+        output.say(f"left out: {line}")
+    items = [proposal.to_item() for proposal in proposals]
+    if not items:
+        raise UsageError(f"no pair of models fits {memory_mib:g} MiB")
+    document = {"name": "pairs", "mode": "parallel", "memory_limit_mib": int(memory_mib), "experiments": items}
+    if options.json:
+        output.print_json(document)
+    else:
+        output.print_result(dump_yaml(document).rstrip())
+    return 0
+
+
+def _own_memory_mib() -> float:
+    """The memory of this machine's smallest GPU."""
+    from profiler.energy.nvml import Nvml, open_nvml
+
+    nvml = open_nvml()
+    if not isinstance(nvml, Nvml):
+        raise UsageError(f"--pairs needs --memory-mib here: no GPU to ask ({nvml.reason})")
+    with nvml:
+        known = [gpu.memory_total_mib for gpu in nvml.devices if gpu.memory_total_mib is not None]
+    if not known:
+        raise UsageError("--pairs needs --memory-mib here: no GPU tells its memory")
+    return min(known)
 
 
 def print_plan(campaign: Campaign, *, as_json: bool) -> int:

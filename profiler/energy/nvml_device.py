@@ -102,6 +102,7 @@ class NvmlDevice:
         self.name: str = text(nvml.nvmlDeviceGetName(handle))
         self.mig_enabled = self._try(lambda: bool(nvml.nvmlDeviceGetMigMode(handle)[0]), False)
         self.power_limit_w: float | None = self._try(self._read_power_limit_w, None)
+        self.memory_total_mib: float | None = self._try(lambda: nvml.nvmlDeviceGetMemoryInfo(handle).total / MIB, None)
         self._power = _FirstSupported(self.error, self._power_ways())
         self._temperature = self._first(
             lambda: nvml.nvmlDeviceGetTemperatureV(handle, nvml.NVML_TEMPERATURE_GPU),
