@@ -152,12 +152,15 @@ class Journal:
         finish(self._folder)
         self._append(ledger_events.SESSION_FINISHED)
 
-    def _lost_row(self, run: PlannedRun, run_id: str, attempt: int, finding: Finding) -> dict[str, Any]:
+    def _lost_row(
+        self, run: PlannedRun, run_id: str, attempt: int, finding: Finding, more: Sequence[Finding] = ()
+    ) -> dict[str, Any]:
         session_id, seed = self._folder.session_id, self._plan.seed
-        return interrupted_row(run, session_id, run_id, attempt, seed, judge([finding]), finding)
+        return interrupted_row(run, session_id, run_id, attempt, seed, judge([finding, *more]), finding)
 
     def _append(self, event: str, **fields: Any) -> None:
-        self._ledger.append({"event": event, "pid": os.getpid(), "host": socket.gethostname(), **fields})
+        driver = {"pid": os.getpid(), "host": socket.gethostname(), "driver_boot_id": host.boot_id()}
+        self._ledger.append({"event": event, **driver, **fields})
 
     def _settle_lost(self) -> None:
         """Write the rows of attempts that were started and have no record."""
@@ -187,7 +190,7 @@ class Journal:
 
     def _record_interrupted(self, run: PlannedRun, event: Mapping[str, Any]) -> None:
         finding = Finding("interrupted", "the driver ended before this attempt did")
-        row = self._lost_row(run, event["run_id"], event["attempt"], finding)
+        row = self._lost_row(run, event["run_id"], event["attempt"], finding, _rebooted(event))
         known = {name: event[name] for name in ("node_id", "boot_id")}
         self._archive(run, event["attempt"] - 1)
         self._recorder.record({**row, **known, "plan_digest": self._digest})
@@ -214,6 +217,15 @@ class Journal:
                 final.add(row["run_id"])
         ids = {run.index: self._folder.run_id(run.index) for run in self._plan}
         return [PendingRun(run, attempts[ids[run.index]] + 1) for run in self._plan if ids[run.index] not in final]
+
+
+def _rebooted(started: Mapping[str, Any]) -> list[Finding]:
+    """Whether the node of a lost attempt was booted anew: known where it was the driver's machine, and still is."""
+    before, now = started["boot_id"], host.boot_id()
+    here = started.get("driver_boot_id") == before and started.get("host") == socket.gethostname()
+    if not here or now in ("", before):
+        return []
+    return [Finding("node_rebooted", f"boot id {now}, was {before} when the attempt started")]
 
 
 def retry_decision(run: PlannedRun, row: Mapping[str, Any], retry_may_help: bool) -> tuple[bool, str]:

@@ -27,10 +27,11 @@ def parquet_bytes(table: Table, data: pa.Table) -> bytes:
 def parquet_writer(table: Table, sink: BinaryIO) -> Iterator[pq.ParquetWriter]:
     """A writer of tables without metadata; version and data dictionary are added at its end.
 
-    Arrow's own copy of the schema is left out: it would be half of a one-row file, and says nothing that the Parquet
-    types do not say."""
+    Arrow's own copy of the schema holds unit and meaning at each field. It is left out of `runs`, whose files have one
+    row: it would be most of them, and the dictionary of the file says the same."""
     schema = arrow_schema(table)
-    with pq.ParquetWriter(sink, schema.remove_metadata(), store_schema=False, **_options(table)) as writer:
+    plain = schema.remove_metadata()
+    with pq.ParquetWriter(sink, plain, store_schema=table is not RUNS, **_options(table)) as writer:
         yield writer
         writer.add_key_value_metadata(schema.metadata)
 

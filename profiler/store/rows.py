@@ -19,6 +19,7 @@ from profiler.store.schema import RUNS, Column, Table, arrow_schema
 IDENTITY = ("run_id", "session_id", "experiment_id", "attempt", "is_final", "repo", "model", "mode", "verdict")
 _NON_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 _UNEXPLAINED = {"extra", "null_reasons"}
+OLDER_SCHEMA = "older_schema"
 
 
 def value_to_json(value: Any) -> str:
@@ -136,9 +137,17 @@ def _encode(column: Column, value: Any) -> Any:
 def from_arrow(table: Table, data: pa.Table) -> list[dict[str, Any]]:
     """Rows as dicts with every declared column and typed values: maps are real dicts, times are aware datetimes in UTC.
 
-    Columns that an older file lacks are null."""
+    Columns that an older file lacks are null; a row of `runs` says so in its null_reasons."""
     columns = {column.name: _decode_all(column, data) for column in table}
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return [_explained(row) for row in rows] if table is RUNS else rows
+
+
+def _explained(row: dict[str, Any]) -> dict[str, Any]:
+    """Every null of a row has a reason when it is written, so one without is of a column that came later."""
+    known = row["null_reasons"] or {}
+    later = [name for name, value in row.items() if value is None and name not in known and name not in _UNEXPLAINED]
+    return {**row, "null_reasons": {**known, **dict.fromkeys(later, OLDER_SCHEMA)}} if later else row
 
 
 def _decode_all(column: Column, data: pa.Table) -> list[Any]:

@@ -612,11 +612,15 @@ def dictionary(table: Table) -> dict[str, str]:
     return {c.name: f"{c.unit}; {c.meaning}" if c.unit else c.meaning for c in table.columns}
 
 
+def _field_metadata(column: Column) -> dict[str, str]:
+    return {"meaning": column.meaning, **({"unit": column.unit} if column.unit else {})}
+
+
 @cache
 def arrow_schema(table: Table) -> pa.Schema:
     """The Arrow schema of a table, with version and data dictionary as metadata."""
     return pa.schema(
-        [pa.field(column.name, column.type) for column in table.columns],
+        [pa.field(column.name, column.type, metadata=_field_metadata(column)) for column in table.columns],
         metadata={
             "profiler.table": table.name,
             "profiler.schema_version": str(SCHEMA_VERSION),
