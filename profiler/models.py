@@ -57,6 +57,16 @@ class DataNeed(Frozen):
     optional: bool = False
 
 
+class Measured(Frozen):
+    """What one run at full size needed on the GPU that the manifest names: memory at its peak, seconds of an epoch, mean
+    power and utilisation over the run. For people; planning goes by the estimates of ModelSpec."""
+
+    gpu_memory_peak_mib: float | None = Field(default=None, gt=0)
+    seconds_per_epoch: float | None = Field(default=None, gt=0)
+    gpu_power_mean_w: float | None = Field(default=None, gt=0)
+    gpu_util_mean_percent: float | None = Field(default=None, ge=0, le=100)
+
+
 class ModelSpec(Frozen):
     """One model of one repository, as its manifest declares it.
 
@@ -79,6 +89,7 @@ class ModelSpec(Frozen):
     can_repeat: bool = False
     seconds_per_epoch: float | None = Field(default=None, gt=0)
     mean_gpu_power_w: float | None = Field(default=None, gt=0)
+    measured: Measured | None = None
     data: tuple[DataNeed, ...] = ()
     ready_pattern: str | None = None
     completion_pattern: str | None = None

@@ -120,6 +120,7 @@ def test_every_model_is_complete(catalog: Catalog, repo: str, model: str) -> Non
     assert spec.epochs_parameter in spec.hyperparameters
     assert spec.data and spec.description
     assert spec.memory_mib > 0 if spec.uses_gpu else spec.memory_mib == 0
+    assert (spec.measured is not None) == spec.uses_gpu
     assert all(hyperparameter.flag and hyperparameter.description for hyperparameter in spec.hyperparameters.values())
 
 
