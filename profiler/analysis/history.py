@@ -127,8 +127,8 @@ class _Reader:
         finals = {run_id: row for run_id, row in latest_rows(attempts).items() if row["is_final"]}
         for row in finals.values():
             self._take_run(row)
-        for row in plan:
-            self._take_planned(row)
+        for planned in plan:
+            self._take_planned(planned)
         open_runs = sum(row["run_id"] not in finals for row in plan)
         if open_runs:
             self.not_run[session_id] = open_runs
