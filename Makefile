@@ -23,7 +23,7 @@ demo: $(VENV)/.demo ## set up, train the quick-start campaign, show where the re
 test: $(VENV)/.dev ## the tests; most wait for processes, so four go at a time
 	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not models"
 
-models: $(VENV)/.dev ## the tests that train the models of the larger repositories
+models: $(VENV)/.dev ## the tests that train the models of the larger repositories, and every model in one campaign: many minutes
 	$(BIN)/python -m pytest -m models
 
 fast: $(VENV)/.dev
