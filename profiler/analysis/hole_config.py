@@ -68,7 +68,7 @@ def _items(one: GroupCoverage, catalog: Catalog) -> Iterable[dict[str, Any]]:
 
 def _item(one: GroupCoverage, how: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
     spec, fixed = one.group.spec, one.group.setting_values
-    training = {"repo": spec.repo, "model": spec.name, **how}
+    training: dict[str, Any] = {"repo": spec.repo, "model": spec.name, **how}
     if fixed:
         training["hyperparameters"] = fixed
     for key in ("checkout", "python"):
@@ -78,7 +78,8 @@ def _item(one: GroupCoverage, how: Mapping[str, Any], catalog: Catalog) -> dict[
     background = one.planned.get("background")
     if one.group.mode == "mutation" or background is None:
         return {**training, **common}
-    front = {**training, **{key: common.pop(key) for key in ("timeout_seconds", "cpus", "data") if key in common}}
+    front = dict(training)
+    front.update((key, common.pop(key)) for key in ("timeout_seconds", "cpus", "data") if key in common)
     if one.planned.get("fraction"):
         front["fraction"] = one.planned["fraction"]
     if one.planned.get("sharing", "time_slice") != "time_slice":
