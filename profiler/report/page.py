@@ -21,7 +21,6 @@ from profiler.report import charts
 from profiler.report.document import Document
 from profiler.report.groups import ENERGIES, STATES, Group
 from profiler.report.numbers import UNKNOWN, Spread, figure, signed_percent, with_unit
-from profiler.report.pairs import ColocatedPair
 from profiler.report.svg import element, shortened
 
 GENERATOR = "profiler report"
@@ -88,7 +87,6 @@ def render(document: Document) -> Iterator[str]:
         "energy_labels": [label for _, label in ENERGIES],
         "energy_entries": _energy_entries,
         "energy_reasons": _energy_reasons,
-        "part_reasons": _part_reasons,
         "mode_words": MODE_WORDS,
         "coverage_names": _coverage_names,
         "covered": _covered,
@@ -131,10 +129,6 @@ def _energy_entries(groups: Sequence[Group], label: str) -> list[tuple[str, Spre
 def _energy_reasons(groups: Sequence[Group], label: str) -> list[tuple[str, int]]:
     column = next(column for column, name in ENERGIES if name == label)
     return _added(pair for group in groups for pair in group.reasons[column])
-
-
-def _part_reasons(pairs: Sequence[ColocatedPair]) -> list[tuple[str, int]]:
-    return _added(reason for pair in pairs for reason in pair.parts[0].reasons)
 
 
 def _interval(estimate: Figure | None) -> str:
