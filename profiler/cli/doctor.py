@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ WORDS = {
 
 def execute(options: Namespace) -> int:
     """Prints what was found. 0 where campaigns can run (with or without energy figures), else 3."""
+    if options.calibrate:
+        return _calibrate(options)
     from profiler.diagnosis import diagnose
 
     diagnosis = diagnose(Path(options.results))
@@ -30,6 +33,28 @@ def execute(options: Namespace) -> int:
     else:
         output.print_result("\n".join(_lines(diagnosis)))
     return 0 if diagnosis.ok else CANNOT
+
+
+def _calibrate(options: Namespace) -> int:
+    """Measures and keeps the passport of each GPU's power sensor."""
+    from profiler.energy import passport
+    from profiler.energy.calibration import calibrate
+    from profiler.energy.sources import discover
+
+    load = shlex.split(options.load) if options.load else None
+    with discover() as sources:
+        found = calibrate(sources, sources.driver or "unknown", load)
+    folder = passport.cache_folder()
+    paths = [passport.save(one, folder) for one in found]
+    if options.json:
+        output.print_json({"passports": found, "files": paths})
+        return 0
+    for one, path in zip(found, paths, strict=True):
+        output.print_result(f"{one.gpu_name} {one.gpu_uuid}\n  {one.power_kind} power, {one.text()}")
+        for column, reason in one.null_reasons.items():
+            output.print_result(f"  {column} not known: {reason}")
+        output.print_result(f"  kept in {path}")
+    return 0
 
 
 def _lines(diagnosis: Diagnosis) -> Iterator[str]:

@@ -18,6 +18,7 @@ from profiler.energy.coverage import Coverage, cover
 from profiler.energy.cpu_edges import to_the_edges
 from profiler.energy.figures import ENERGIES, FIGURES, GPU_FIGURES, EnergyAccount, Sheet, Window
 from profiler.energy.gpu_account import write_gpus
+from profiler.energy.passport import Passport
 from profiler.energy.sample import Sample
 from profiler.energy.sources import Boundary, Sources
 
@@ -110,12 +111,23 @@ def _write_gpu(sheet: Sheet, window: Window, sources: Sources, uuids: Sequence[s
     traced = {row.device for row in window.samples if row.scope == "gpu"}
     if uuids and all(uuid in traced or uuid in sources.gpu_counters for uuid in uuids):
         write_gpus(sheet, window, sources.gpu_counters, uuids, coverage)
+        _cite_passports(sheet, window, [sources.passports[uuid] for uuid in uuids if uuid in sources.passports])
         return
     reason = _unavailable(sources.unavailable, "gpu") or _ABSENT["gpu"]
     if sources.gpus:
         reason = "gpu_not_visible" if uuids else "no_gpu_used"
     for column in GPU_FIGURES:
         sheet.put(column, None, reason)
+
+
+def _cite_passports(sheet: Sheet, window: Window, passports: Sequence[Passport]) -> None:
+    """What is known of the power sensors, with the figures; and whether the run was too short for them."""
+    if passports:
+        sheet.sources["gpu_sensor"] = "; ".join(found.text() for found in passports)
+    for found in passports:
+        period_s = found.update_period_s
+        if period_s is not None and "gpu_energy_integral_j" in sheet.values:
+            note_if_short(sheet, window, period_s, "gpu_energy_integral_j")
 
 
 def _note_clocks(sheet: Sheet, start: Boundary, end: Boundary) -> None:

@@ -240,7 +240,8 @@ def _unavailable(info: CounterInfo, path: Path, reason: str) -> Unavailable:
     if reason == counters.PERMISSION_DENIED:
         fix = (
             f"sudo chgrp \"$(id -g)\" '{path}' && sudo chmod g+r '{path}'  "
-            "# until the next boot; cluster/launch has the rule that keeps it"
+            "# until the next boot\n"
+            "for good: cluster/launch/99-profiler-rapl.rules (udev) or cluster/launch/profiler-rapl.conf (tmpfiles.d)"
         )
     return Unavailable(info.name, reason, fix, info.scope, SOURCE)
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from profiler import host
-from profiler.energy import counters, edges, perf, rapl
+from profiler.energy import counters, edges, passport, perf, rapl
 from profiler.energy.counters import Clock, EnergyCounter, Reading, Unavailable
 from profiler.energy.edges import Step
 from profiler.energy.nvml_values import NvmlReadError, PowerSample
+from profiler.energy.passport import Passport
 
 if TYPE_CHECKING:
     from profiler.energy.nvml import Nvml, NvmlDevice
@@ -45,13 +46,20 @@ class Boundary:
 @dataclass
 class Sources:
     """The open sources of a node. `counters` are the CPU's, `gpus` have their own; each source is either here or named
-    in `unavailable`. Use as a context manager, or call `close`."""
+    in `unavailable`. `passports`: of the GPUs whose sensors were calibrated, by UUID. Use as a context manager, or call
+    `close`."""
 
     counters: tuple[EnergyCounter, ...] = ()
     gpus: tuple[NvmlDevice, ...] = ()
     unavailable: tuple[Unavailable, ...] = ()
     gpu_counters: Mapping[str, EnergyCounter] = field(default_factory=dict)
+    passports: Mapping[str, Passport] = field(default_factory=dict)
     _nvml: Nvml | None = None
+
+    @property
+    def driver(self) -> str | None:
+        """Version of NVIDIA's driver, where there is one."""
+        return self._nvml.driver_version if self._nvml is not None else None
 
     def __enter__(self) -> Sources:
         return self
@@ -221,3 +229,6 @@ def _add_gpus(sources: Sources) -> None:
     sources.unavailable += nvml.unavailable
     sources.gpus = tuple(nvml.devices)
     sources.gpu_counters = {gpu.uuid: gpu.energy_counter() for gpu in nvml.devices}
+    folder = passport.cache_folder()
+    known = {gpu.uuid: passport.load(gpu.uuid, nvml.driver_version, folder) for gpu in nvml.devices}
+    sources.passports = {uuid: found for uuid, found in known.items() if found is not None}

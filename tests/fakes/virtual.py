@@ -159,7 +159,9 @@ class VirtualGpu:
         before_read: Callable[[], None] = lambda: None,
         window_s: float = 0.1,
         buffer_s: float | None = None,
+        update_s: float = 0.1,
     ) -> None:
+        self._update_ns = round(update_s * SECOND)
         self._window_ns = round(window_s * SECOND)
         self._buffer_ns = None if buffer_s is None else round(buffer_s * SECOND)
         self.index = index
@@ -187,8 +189,7 @@ class VirtualGpu:
         return GpuReading(t_ns, power_w, self._kind, 40.0, 90.0, 30.0, 1000.0, 1980.0, 0, nulls)
 
     def _power_w(self, t_ns: int) -> float:
-        period_ns = SECOND // 10
-        updated_ns = (t_ns - self._phase_ns) // period_ns * period_ns + self._phase_ns
+        updated_ns = (t_ns - self._phase_ns) // self._update_ns * self._update_ns + self._phase_ns
         return self._mean_w(updated_ns, self._window_ns)
 
     def _mean_w(self, end_ns: int, window_ns: int) -> float:

@@ -1,0 +1,245 @@
+"""The passport of a GPU's power sensor: how often it moves, over how long it averages, how late it is.
+
+A known load is switched on and off; how the shown power follows gives window and delay. Fitting is pure; `watch`
+reads the device, `save` and `load` keep one JSON file per device (UUID) and driver. It puts no load on a GPU itself
+(calibration does).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import mean, median
+from typing import Any, Final, Protocol
+
+from profiler.energy.counters import Clock, EnergyCounter
+from profiler.energy.nvml_values import GpuReading
+
+LOOK_S: Final = 0.001
+MIN_STEPS: Final = 6
+NO_STEPS: Final = "power_did_not_follow_the_load"
+NOT_MOVING: Final = "did_not_move"
+
+PowerAt = tuple[int, float]
+"""CLOCK_MONOTONIC ns, W."""
+
+
+@dataclass(frozen=True)
+class Passport:
+    """What was measured of one sensor; None with a reason in `null_reasons`. `power_kind`: instant or average.
+    `update_period_s` of the power, `window_s` it is a mean of, `delay_s` behind the load (kernel launch included),
+    `counter_period_s` of the energy counter; `steps`: how many steps of the load it is made of."""
+
+    gpu_uuid: str
+    gpu_name: str
+    driver: str
+    measured_at: str
+    power_kind: str | None
+    update_period_s: float | None
+    window_s: float | None
+    delay_s: float | None
+    counter_period_s: float | None
+    steps: int
+    null_reasons: Mapping[str, str]
+
+    def text(self) -> str:
+        """One line for the record of a run."""
+        parts = {
+            "update": self.update_period_s,
+            "window": self.window_s,
+            "delay": self.delay_s,
+            "counter": self.counter_period_s,
+        }
+        known = ", ".join(f"{name} {1000 * value:.0f} ms" for name, value in parts.items() if value is not None)
+        return f"passport of {self.measured_at} (driver {self.driver}): {known or 'nothing measured'}"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadStep:
+    """The load was switched on (or off) at CLOCK_MONOTONIC `t_ns`."""
+
+    t_ns: int
+    on: bool
+
+
+class PowerDevice(Protocol):
+    """What of a GPU is needed here."""
+
+    uuid: str
+    name: str
+
+    def read(self, clock_ns: Clock = time.monotonic_ns) -> GpuReading: ...
+
+
+def watch(
+    device: PowerDevice, until: Callable[[], bool], clock_ns: Clock, sleep: Callable[[float], None]
+) -> tuple[list[PowerAt], str | None]:
+    """Reads the power about every ms until told to stop: the moments at which it moved (the first reading counts as
+    one), and its kind."""
+    moved: list[PowerAt] = []
+    kind = None
+    while not until():
+        seen = device.read(clock_ns)
+        kind = seen.power_kind or kind
+        if seen.power_w is not None:
+            power_w = round(seen.power_w, 3)  # NVML tells mW
+            if not moved or moved[-1][1] != power_w:
+                moved.append((seen.t_ns, power_w))
+        sleep(LOOK_S)
+    return moved, kind
+
+
+def counter_period_s(counter: EnergyCounter, seconds: float, clock_ns: Clock) -> float | None:
+    """How often the energy counter moves when it is read without pause; None when it does not."""
+    end_ns = clock_ns() + round(seconds * 1e9)
+    moved: list[int] = []
+    last = counter.read(clock_ns)
+    while last.t_ns < end_ns:
+        now = counter.read(clock_ns)
+        if now.units is not None and last.units is not None and now.units != last.units:
+            moved.append((now.t_ns + last.t_ns) // 2)
+        last = now
+    return _period_s(moved)
+
+
+def _period_s(moments_ns: Sequence[int]) -> float | None:
+    """The distance of most neighbours: some updates pass unseen, because the value stays the same."""
+    gaps = sorted(b - a for a, b in pairwise(moments_ns))
+    if len(gaps) < 3:
+        return None
+    shortest = median(gaps[: max(3, len(gaps) // 2)])
+    return median(gap for gap in gaps if gap < 1.5 * shortest) / 1e9
+
+
+def update_period_s(moved: Sequence[PowerAt]) -> float | None:
+    """How often the power moves; None when it was not seen to move often enough."""
+    return _period_s([t_ns for t_ns, _ in moved[1:]])
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """How far the shown power had gone from the old level to the new one (0..1), `after_s` a step of the load."""
+
+    after_s: float
+    share: float
+
+
+def responses(moved: Sequence[PowerAt], steps: Sequence[LoadStep], period_s: float) -> list[Response]:
+    """The shown power at its updates around each step of the load that it followed."""
+    found: list[Response] = []
+    for before, step, after in zip(steps, steps[1:], steps[2:], strict=False):
+        old_w, new_w = _level(moved, before.t_ns, step.t_ns), _level(moved, step.t_ns, after.t_ns)
+        if old_w is None or new_w is None or abs(new_w - old_w) < 0.1 * max(new_w, old_w):
+            continue
+        found.append(Response(0.0, 0.0))
+        previous_w = old_w
+        for t_ns, power_w in moved:
+            if step.t_ns <= t_ns < after.t_ns:
+                after_s = (t_ns - step.t_ns) / 1e9
+                if after_s > period_s:  # one update earlier it still showed what it had shown before
+                    found.append(Response(after_s - period_s, _share(previous_w, old_w, new_w)))
+                found.append(Response(after_s, _share(power_w, old_w, new_w)))
+                previous_w = power_w
+    return found
+
+
+def _level(moved: Sequence[PowerAt], start_ns: int, end_ns: int) -> float | None:
+    """The power at the end of a stretch, where the sensor has settled."""
+    inside = [power_w for t_ns, power_w in moved if start_ns <= t_ns < end_ns]
+    return inside[-1] if inside else None
+
+
+def _share(power_w: float, old_w: float, new_w: float) -> float:
+    share = (power_w - old_w) / (new_w - old_w)
+    return min(1.0, max(0.0, share))
+
+
+def fit(found: Sequence[Response]) -> tuple[float, float] | None:
+    """(window, delay) in s for which a sliding mean would have shown `found`: least squares over a grid, 1 ms fine."""
+    if sum(1 for one in found if one.after_s == 0.0) < MIN_STEPS:
+        return None
+    best, window_ms, delay_ms = min(
+        (_misfit(found, w / 1e3, d / 1e3), w, d)
+        for w in (*range(2, 60, 6), *range(60, 1600, 20))
+        for d in range(0, 120, 10)
+    )
+    fine = [
+        (_misfit(found, w / 1e3, d / 1e3), w, d)
+        for w in range(max(1, window_ms - 20), window_ms + 21, 1 if window_ms < 200 else 4)
+        for d in range(max(0, delay_ms - 10), delay_ms + 11, 1)
+    ]
+    _, window_ms, delay_ms = min([(best, window_ms, delay_ms), *fine])
+    return window_ms / 1e3, delay_ms / 1e3
+
+
+def _misfit(found: Sequence[Response], window_s: float, delay_s: float) -> float:
+    return mean((one.share - min(1.0, max(0.0, (one.after_s - delay_s) / window_s))) ** 2 for one in found)
+
+
+def passport(
+    device: PowerDevice,
+    driver: str,
+    moved: Sequence[PowerAt],
+    kind: str | None,
+    steps: Sequence[LoadStep],
+    counter_s: float | None,
+) -> Passport:
+    """Puts together what was seen of one device."""
+    nulls: dict[str, str] = {}
+    period_s = update_period_s(moved)
+    fitted = fit(responses(moved, steps, period_s)) if period_s is not None else None
+    if period_s is None:
+        nulls["update_period_s"] = NOT_MOVING
+    if fitted is None:
+        nulls |= dict.fromkeys(("window_s", "delay_s"), NO_STEPS)
+    if counter_s is None:
+        nulls["counter_period_s"] = NOT_MOVING
+    if kind is None:
+        nulls["power_kind"] = "no_power_reading"
+    return Passport(
+        gpu_uuid=device.uuid,
+        gpu_name=device.name,
+        driver=driver,
+        measured_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        power_kind=kind,
+        update_period_s=period_s,
+        window_s=fitted[0] if fitted else None,
+        delay_s=fitted[1] if fitted else None,
+        counter_period_s=counter_s,
+        steps=len(steps),
+        null_reasons=nulls,
+    )
+
+
+def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where passports are kept: $XDG_CACHE_HOME (else ~/.cache)/mutation-energy-profiler/passports."""
+    base = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME") or "/nonexistent") / ".cache")
+    return Path(base) / "mutation-energy-profiler" / "passports"
+
+
+def save(found: Passport, folder: Path) -> Path:
+    """Keeps a passport; a newer one of the same device and driver replaces it. OSError where that is not allowed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / _file_name(found.gpu_uuid, found.driver)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
+    scratch.replace(path)
+    return path
+
+
+def load(gpu_uuid: str, driver: str | None, folder: Path) -> Passport | None:
+    """The passport of a device under this driver; None where there is none, or where it cannot be read."""
+    try:
+        fields: dict[str, Any] = json.loads((folder / _file_name(gpu_uuid, driver or "")).read_text(encoding="utf-8"))
+        return Passport(**fields)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _file_name(gpu_uuid: str, driver: str) -> str:
+    return f"{gpu_uuid}-{driver}.json".replace("/", "_")

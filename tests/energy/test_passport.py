@@ -1,0 +1,116 @@
+"""Sensor passports: on virtual sensors of the known classes the measured passport is the truth."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from profiler.energy.passport import LoadStep, Passport, counter_period_s, load, passport, save, watch
+from tests.cli.program import profiler
+from tests.fakes.nvml import FakeNvml, Segment
+from tests.fakes.virtual import SECOND, Profile, VirtualGpu, VirtualTime
+
+MS = 1_000_000
+
+
+def measured(
+    update_ms: float,
+    window_ms: float,
+    seed: int = 0,
+    watts: tuple[float, float] = (80.0, 500.0),
+    noise: float = 1.0,
+) -> Passport:
+    """A virtual GPU whose load goes on and off about every 1.4 s, watched as a real one."""
+    rng = Random(seed)
+    clock = VirtualTime(start_ns=rng.randrange(SECOND, 10**13))
+    holds = [rng.uniform(1.2, 1.7) for _ in range(16)]
+    began_ns = clock.now_ns
+    # No board draws the same for two moments: a watt of noise every 10 ms.
+    levels = [watts[i % 2] + noise * rng.random() for i, hold in enumerate(holds) for _ in range(100)]
+    profile = Profile(tuple(levels), tuple(hold / 100 for hold in holds for _ in range(100)), began_ns)
+    steps, t_ns = [], began_ns
+    for i, hold in enumerate(holds):
+        steps.append(LoadStep(t_ns, i % 2 == 1))
+        t_ns += round(hold * SECOND)
+    gpu = VirtualGpu(
+        profile,
+        clock,
+        window_s=window_ms / 1e3,
+        update_s=update_ms / 1e3,
+        phase_ns=rng.randrange(100 * MS),
+        call_ns=50_000,
+    )
+    moved, kind = watch(gpu, lambda: clock.now_ns >= t_ns, clock.monotonic_ns, clock.pass_s)
+    counter_s = counter_period_s(gpu.energy_counter(), 2.0, clock.monotonic_ns)
+    return passport(gpu, "580.1", moved, kind, steps, counter_s)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("update_ms", "window_ms"), [(100, 25), (100, 100), (100, 1000), (20, 10)])
+def test_the_passport_is_the_truth(update_ms: int, window_ms: int) -> None:
+    found = measured(update_ms, window_ms)
+    assert found.null_reasons == {}
+    assert found.update_period_s == pytest.approx(update_ms / 1e3, rel=0.05)
+    assert found.window_s == pytest.approx(window_ms / 1e3, rel=0.15, abs=0.003)
+    assert found.delay_s == pytest.approx(0.0, abs=0.005 + 0.02 * window_ms / 1e3)
+    assert found.counter_period_s == pytest.approx(0.1, rel=0.05)
+    assert (found.power_kind, found.steps) == ("instant", 16)
+
+
+def test_a_load_that_the_power_does_not_follow_gives_no_window() -> None:
+    found = measured(100, 25, watts=(80.0, 80.0), noise=0.0)
+    assert (found.update_period_s, found.window_s) == (None, None)
+    assert found.null_reasons["window_s"] == "power_did_not_follow_the_load"
+    assert found.null_reasons["update_period_s"] == "did_not_move"
+
+
+@pytest.mark.slow
+def test_the_program_calibrates_and_keeps_the_passport(fake_nvml: FakeNvml, tmp_path: Path) -> None:
+    """A load whose times are known: the virtual GPU plays them, the load program tells them."""
+    fake_nvml.set(instant_window_ns=25_000_000)
+    rng = Random(0)
+    holds = [float(f"{rng.uniform(1.2, 1.7):.3f}") for _ in range(16)]
+    start_ns = time.monotonic_ns() + 8 * SECOND
+    fake_nvml.play(
+        [Segment(hold, w, w + 2.0) for hold, w in zip(holds, [80.0, 500.0] * 8, strict=True)], start_ns=start_ns
+    )
+    program = (
+        f"import sys, time\nt = {start_ns}\n"
+        "for i, hold in enumerate(map(float, sys.argv[1:])):\n"
+        "    print(t, i % 2)\n    t += round(hold * 1e9)\n"
+        "time.sleep(max(0, t - time.monotonic_ns()) / 1e9)\n"
+    )
+    script = tmp_path / "load.py"
+    script.write_text(program)
+    environment = {**fake_nvml.env, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = f"{sys.executable} {script}"
+    ended = profiler("doctor", "--calibrate", "--json", "--load", command, environment=environment, timeout_s=120)
+    assert ended.code == 0, ended.err
+    (found,) = ended.json()["passports"]
+    assert found["update_period_s"] == pytest.approx(0.1, rel=0.1)
+    assert found["window_s"] == pytest.approx(0.025, abs=0.012)
+    kept = load(fake_nvml.gpus[0].uuid, fake_nvml.driver, tmp_path / "cache/mutation-energy-profiler/passports")
+    assert kept is not None and kept.window_s == found["window_s"]
+    shown = profiler("measure", "--json", "--", "sleep", "0.3", environment=environment).json()
+    assert shown["energy_sources"]["gpu_sensor"] == kept.text()
+
+
+def test_without_a_gpu_there_is_nothing_to_calibrate(tmp_path: Path) -> None:
+    ended = profiler("doctor", "--calibrate", environment={"FAKE_NVML_STATE": str(tmp_path / "none")})
+    assert (ended.code, "no GPU to calibrate" in ended.err) == (3, True)
+
+
+def test_it_is_kept_by_device_and_driver(tmp_path: Path) -> None:
+    found = measured(20, 10)
+    path = save(found, tmp_path / "passports")
+    assert json.loads(path.read_text())["gpu_uuid"] == "GPU-0"
+    assert load("GPU-0", "580.1", tmp_path / "passports") == found
+    assert load("GPU-0", "590.2", tmp_path / "passports") is None
+    path.write_text("{")
+    assert load("GPU-0", "580.1", tmp_path / "passports") is None
+    assert "(driver 580.1): update 20 ms, window " in found.text()
