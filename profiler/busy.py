@@ -76,7 +76,7 @@ def working_share(trainings: Sequence[Training], t0_ns: int, t1_ns: int) -> floa
 def _gaps(trainings: Sequence[Training], t0_ns: int, t1_ns: int) -> list[float]:
     """Seconds within the window between the end of a training and the first step of the next, or the window's end."""
     ordered = sorted(trainings, key=lambda training: training.ready_ns)
-    following = [*(training.ready_ns for training in ordered[1:]), t1_ns]
+    following = [training.ready_ns for training in ordered[1:]] + [t1_ns] * bool(ordered)
     spans = [
         (max(training.end_ns, t0_ns), min(after_ns, t1_ns))
         for training, after_ns in zip(ordered, following, strict=True)

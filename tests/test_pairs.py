@@ -124,3 +124,24 @@ def test_a_background_that_trains_on_the_cpu_is_not_beside_it(tmp_path: Path, fa
     assert (row["cooling_end"], row["cooling_idle_proven"]) == ("idle", True)
     assert 2.9 < row["cooling_s"] < 8
     assert list(row["steps"])[:2] == ["gate", "settling"]
+
+
+def test_two_trainers_of_one_repository_have_no_file_in_common(tmp_path: Path) -> None:
+    """Both write into their working and temporary directories; what they open is looked up while they run."""
+    item = pair({**FRONT, "epochs": 2}, {"epochs": 100, "epoch_seconds": 0.1, "marker": "beside"})
+    opened: dict[str, set[str]] = {}
+    with local_node(tmp_path) as node:
+        for message in node.messages(item):
+            if message["kind"] == "result":
+                logs = message["row"]["background_log_directory"]
+                front = next(tmp_path.glob("run_*/*/training.log")).read_text()
+                back = (Path(logs) / "training_1.log").read_text()
+                opened = {"front": _places(front), "back": _places(back)}
+    assert len(opened["front"]) == len(opened["back"]) == 3
+    assert not opened["front"] & opened["back"]
+
+
+def _places(log: str) -> set[str]:
+    """Working directory, temporary directory and event file that a quick trainer prints."""
+    line = next(line for line in log.splitlines() if line.startswith("places "))
+    return set(line.split()[1:])

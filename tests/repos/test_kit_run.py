@@ -151,3 +151,36 @@ def train(run):
     code, events, _ = run_program(body, tmp_path)
     assert code == 0
     assert events[1]["metrics"] == {"status": -signal.SIGTERM}
+
+
+REPEAT = 'import os; os.environ["PROFILER_BACKGROUND_REPEAT"] = "1"\n'
+
+
+def test_a_background_in_mode_reuse_trains_again_until_it_is_stopped(tmp_path: Path) -> None:
+    code, _, _ = stop_at_mark(
+        REPEAT
+        + """
+trained = []
+def train(run):
+    trained.append(run)
+    if len(trained) == 4:
+        pathlib.Path("mark").touch()
+    run.config({"epochs": 1}, Provenance("made up", "sha256:0"))
+    for _ in range(3):
+        time.sleep(0.01)
+        run.step()
+    run.epoch({"accuracy": 0.5})
+    run.done({"accuracy": 0.5})
+""",
+        tmp_path,
+    )
+    assert code == -signal.SIGTERM
+    names = [event["event"] for event in events_in(tmp_path)]
+    assert names[:8] == ["config", "ready", "epoch", "done"] * 2
+    assert [event["epoch"] for event in events_in(tmp_path) if event["event"] == "epoch"][:3] == [1, 1, 1]
+
+
+def test_one_that_fails_does_not_train_again(tmp_path: Path) -> None:
+    code, events, _ = run_program(REPEAT + 'def train(run):\n    raise RuntimeError("CUDA out of memory")\n', tmp_path)
+    assert code == 12
+    assert [event["event"] for event in events] == ["oom"]

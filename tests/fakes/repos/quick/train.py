@@ -76,6 +76,7 @@ def main():
     given = vars(parser.parse_args())
     print("nice", os.nice(0), flush=True)
     mps = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE")
+    print("places", Path.cwd(), os.environ.get("TMPDIR"), os.environ.get("PROFILER_EVENTS"), flush=True)
     print("mps", *(os.environ.get(name) for name in mps), flush=True)
     behaviour = given["behaviour"]
     if behaviour == "ignore_term":

@@ -1,0 +1,83 @@
+"""How much of a window a background worked: known trainings, CPU seconds and GPU activities."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from profiler.busy import cpu_share, gpu_share, measure_busy, tree_cpu_s, working_share
+from profiler.events import Training
+from profiler.gpu_activity import Activity, ActivityWindow
+from profiler.process.contained import Command, start
+
+SECOND = 1_000_000_000
+WINDOW = (10 * SECOND, 20 * SECOND)
+
+
+def training(ready_s: float, end_s: float | None, *epochs_s: float) -> Training:
+    end_ns = None if end_s is None else round(end_s * SECOND)
+    return Training(round(ready_s * SECOND), end_ns, tuple(round(t * SECOND) for t in epochs_s))
+
+
+LOOP = [training(2, 12, 5, 8, 12), training(14, 18, 16, 18), training(19, None)]
+
+
+def test_working_time_is_between_first_steps_and_ends() -> None:
+    assert working_share(LOOP, *WINDOW) == pytest.approx((2 + 4 + 1) / 10)
+    assert working_share([training(2, None)], *WINDOW) == 1
+    assert working_share([training(2, 9)], *WINDOW) == 0
+    assert working_share([], *WINDOW) is None
+
+
+def test_gaps_trainings_and_epochs_of_the_window_are_counted() -> None:
+    busy = measure_busy(LOOP, WINDOW, cpu_share=None, gpu_share=None)
+    assert (busy.gaps, busy.gap_s) == (2, pytest.approx(2 + 1))
+    assert (busy.trainings, busy.epochs) == (2, 3)
+    assert (busy.share, busy.method) == (pytest.approx(0.7), "events")
+
+
+def test_the_least_of_the_witnesses_counts() -> None:
+    busy = measure_busy([training(2, None)], WINDOW, cpu_share=0.1, gpu_share=0.6)
+    assert (busy.share, busy.method) == (0.6, "events+gpu_utilisation")
+    busy = measure_busy([training(2, None)], WINDOW, cpu_share=0.1, gpu_share=None)
+    assert (busy.share, busy.method) == (0.1, "events+cpu_time")
+    busy = measure_busy([], WINDOW, cpu_share=None, gpu_share=None)
+    assert (busy.share, busy.gaps, busy.null_reason) == (None, None, "no_events_and_no_utilisation")
+
+
+def test_gpu_work_is_counted_in_half_seconds() -> None:
+    own = tuple(Activity(7, 10 * SECOND + k * SECOND // 5, 40) for k in range(25))  # the first five seconds
+    stranger = tuple(Activity(8, 10 * SECOND + k * SECOND // 5, 40) for k in range(50))
+    window = ActivityWindow((*own, *stranger))
+    assert gpu_share(window, {7}, *WINDOW) == pytest.approx(0.5)
+    assert gpu_share(window, {9}, *WINDOW) == 0
+    assert gpu_share(ActivityWindow((), "nvml_not_supported"), {7}, *WINDOW) is None
+    assert gpu_share(window, {7}, 10 * SECOND, 11 * SECOND) is None
+
+
+def test_a_whole_cpu_is_full_work() -> None:
+    assert cpu_share(5.0, 10.0, granted_cpus=4) == 0.5
+    assert cpu_share(40.0, 10.0, granted_cpus=4) == 1
+    assert cpu_share(3.0, 10.0, granted_cpus=0.3) == pytest.approx(1)
+    assert cpu_share(None, 10.0, 1) is None
+
+
+def test_cpu_time_of_a_namespace_has_its_reaped_children(tmp_path: Path) -> None:
+    child = "import time\nwhile time.process_time() < 0.3: pass"
+    body = f"import subprocess, sys, time; subprocess.run([sys.executable, '-S', '-c', {child!r}]); time.sleep(60)"
+    command = Command((sys.executable, "-S", "-c", body), dict(os.environ), tmp_path, tmp_path / "log")
+    with start(command) as process:
+        if process.namespace_inode is None:
+            pytest.skip("no PID namespaces here")
+        process.release()
+        deadline = time.monotonic() + 30
+        while (tree_cpu_s([process.namespace_inode]) or 0) < 0.3 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.2)  # the child is reaped now, and its time must not be lost
+        assert 0.3 <= (tree_cpu_s([process.namespace_inode]) or 0) < 2
+    assert tree_cpu_s([None]) is None
+    assert tree_cpu_s([1]) is None  # no namespace has this number
