@@ -41,10 +41,11 @@ class CheckoutSpec(Frozen):
     metrics: dict[str, dict[str, Any]]
     ready_pattern: str | None = None
     completion_pattern: str
+    epoch_pattern: str | None = None
     effective_patterns: dict[str, str] = Field(default_factory=dict)
     minimum: dict[str, float] = Field(default_factory=dict)
 
-    @field_validator("ready_pattern", "completion_pattern")
+    @field_validator("ready_pattern", "completion_pattern", "epoch_pattern")
     @classmethod
     def _compiles(cls, pattern: str | None) -> str | None:
         return checked_pattern(pattern, groups=0)
@@ -107,6 +108,7 @@ def with_checkout(model: ModelSpec, path: Path, python: str | None) -> ModelSpec
             "metrics": metrics,
             "ready_pattern": spec.ready_pattern,
             "completion_pattern": spec.completion_pattern,
+            "epoch_pattern": spec.epoch_pattern,
             "effective_patterns": dict(spec.effective_patterns),
             "trust_argv": True,
             "can_repeat": False,

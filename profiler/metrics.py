@@ -60,12 +60,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class LogFindings:
-    """What patterns found in a log: numbers of each metric in order, last text of each effective value."""
+    """What patterns found in a log: numbers of each metric in order, last text of each effective value, epochs."""
 
     metrics: Mapping[str, tuple[float, ...]]
     effective: Mapping[str, str]
     completed: bool
     problems: tuple[str, ...]
+    epochs: int = 0
 
 
 def collect(model: ModelSpec, requested: Mapping[str, Any], events: TrainerEvents, log_path: Path) -> Outcome:
@@ -129,6 +130,7 @@ def scan_log(model: ModelSpec, path: Path) -> LogFindings:
     numbers: dict[str, list[float]] = {name: [] for name in metrics}
     effective: dict[str, str] = {}
     problems: dict[str, None] = {}
+    epoch, epochs = re.compile(model.epoch_pattern) if model.epoch_pattern else None, 0
     completed = False
     for line in log_lines(path):
         for name, (spec, pattern) in metrics.items():
@@ -142,8 +144,9 @@ def scan_log(model: ModelSpec, path: Path) -> LogFindings:
             for match in pattern.finditer(line):
                 effective[name] = match.group(1)
         completed = completed or (completion is not None and completion.search(line) is not None)
+        epochs += sum(1 for _ in epoch.finditer(line)) if epoch is not None else 0
     return LogFindings(
-        {name: tuple(found) for name, found in numbers.items()}, effective, completed, tuple(problems)[:20]
+        {name: tuple(found) for name, found in numbers.items()}, effective, completed, tuple(problems)[:20], epochs
     )
 
 
@@ -229,11 +232,19 @@ def _reported(events: TrainerEvents) -> Mapping[str, float]:
     return events.epochs[-1].metrics if events.epochs else {}
 
 
+def _epochs_missing(model: ModelSpec, values: Mapping[str, Any], log: LogFindings) -> str:
+    """Why a log with a completion line is not that of all epochs; "" if it is, or if its epochs cannot be counted."""
+    expected = values.get(model.epochs_parameter or "")
+    if model.epoch_pattern is None or expected is None or log.epochs == expected:
+        return ""
+    return f"the log shows {log.epochs} epochs, {model.epochs_parameter} is {expected}"
+
+
 def _unfinished(model: ModelSpec, values: Mapping[str, Any], events: TrainerEvents, log: LogFindings) -> str:
     """Why the training does not count as finished; "" if it does."""
     if events.done is None:
         if log.completed:
-            return ""
+            return _epochs_missing(model, values, log)
         return "no done event" + (" and no completion line in the log" if model.completion_pattern else "")
     name = model.epochs_parameter
     expected = values.get(name) if name else None

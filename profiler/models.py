@@ -58,8 +58,10 @@ class DataNeed(Frozen):
 
 
 class Measured(Frozen):
-    """What one run at full size needed on the GPU that the manifest names: memory at its peak, seconds of an epoch, mean
-    power and utilisation over the run. For people; planning goes by the estimates of ModelSpec."""
+    """What one run at full size needed on the GPU that the manifest names, power and utilisation as means over the run.
+
+    For people; planning goes by the estimates of ModelSpec.
+    """
 
     gpu_memory_peak_mib: float | None = Field(default=None, gt=0)
     seconds_per_epoch: float | None = Field(default=None, gt=0)
@@ -93,13 +95,14 @@ class ModelSpec(Frozen):
     data: tuple[DataNeed, ...] = ()
     ready_pattern: str | None = None
     completion_pattern: str | None = None
+    epoch_pattern: str | None = None
     effective_patterns: dict[str, str] = Field(default_factory=dict)
     trust_argv: bool = False
     checkout: CheckoutSpec | None = None
     folder: Path
     own_checkout: OwnCheckout | None = None
 
-    @field_validator("ready_pattern", "completion_pattern")
+    @field_validator("ready_pattern", "completion_pattern", "epoch_pattern")
     @classmethod
     def _compiles(cls, pattern: str | None) -> str | None:
         return checked_pattern(pattern, groups=0)

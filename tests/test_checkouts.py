@@ -128,6 +128,14 @@ def test_the_residual_networks_original(resnets: Path, tmp_path: Path) -> None:
     assert (tmp_path / "work" / "checkout" / "data" / "part").is_symlink()
 
 
+def test_an_original_that_ends_too_early_is_not_finished(tmp_path: Path) -> None:
+    lazy = RESNET.replace("range(args.epochs)", "range(args.epochs - 1)")
+    own = clone(tmp_path / "own", trainer=lazy, resnet="", data__part="")
+    (own / "data" / "part").touch()
+    out = trained(CATALOG.resolve("pytorch_resnet_cifar10", "resnet20"), own, tmp_path, epochs=3)
+    assert not out.finished and out.unfinished == "the log shows 2 epochs, epochs is 3"
+
+
 @pytest.mark.parametrize(("name", "folder"), [("mnist_cnn", "mnist"), ("siamese", "siamese_network")])
 def test_the_digits_original(name: str, folder: str, tmp_path: Path) -> None:
     own = clone(tmp_path / "own", **{f"{folder}__main": DIGITS})
