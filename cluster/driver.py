@@ -64,7 +64,11 @@ def run_campaign(
     journal = Journal.create(folder, plan, catalog)
     options = _Options(address, observer or _silent, governor_optional, allow_uncontained)
     with Journal.lock(folder):
-        return _drive(folder, plan, catalog, journal, options)
+        try:
+            return _drive(folder, plan, catalog, journal, options)
+        except CannotRunError:
+            journal.discard_unless_started()
+            raise
 
 
 def resume_campaign(

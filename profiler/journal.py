@@ -147,6 +147,12 @@ class Journal:
         write_experiment_json(self._folder, row)
         write_run(self._folder, row)
 
+    def discard_unless_started(self) -> None:
+        """Remove the session if no attempt of it was ever started: what is refused leaves no empty folder."""
+        events = {event["event"] for event in read_ledger(self._folder.ledger).events}
+        if ledger_events.ATTEMPT_STARTED not in events:
+            shutil.rmtree(self._folder.root)
+
     def finish(self) -> None:
         """The campaign has ended: many small sample files become few, and every dataset has its columns."""
         finish(self._folder)

@@ -162,3 +162,27 @@ def test_history_that_grew_meanwhile_changes_nothing(folder: SessionFolder, cata
     history.write_text(history.read_text() + "".join(f"x,quick,quick,True,{value}\n" for value in values))
     assert [run.hyperparameters["epochs"] for run in make_plan(campaign, catalog)] != values
     assert reopened(folder, catalog).pending() == before
+
+
+def test_a_node_that_was_booted_anew_is_told_with_the_lost_attempt(
+    folder: SessionFolder, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(folder, created(folder, catalog))
+    monkeypatch.setattr("profiler.host.boot_id", lambda: "another-boot")
+    reopened(folder, catalog)
+    (row,) = open_session(folder.root).attempts()
+    assert row["reasons"] == ["interrupted", "node_rebooted"]
+    assert "another-boot" in row["evidence"]["node_rebooted"]
+
+
+def test_a_session_of_which_nothing_was_started_is_removed(folder: SessionFolder, catalog: Catalog) -> None:
+    journal = created(folder, catalog)
+    journal.discard_unless_started()
+    assert not folder.root.exists()
+
+
+def test_a_session_with_a_started_attempt_is_kept(folder: SessionFolder, catalog: Catalog) -> None:
+    journal = created(folder, catalog)
+    start(folder, journal)
+    journal.discard_unless_started()
+    assert open_session(folder.root).planned()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profiler.cli import output
@@ -27,7 +28,7 @@ def conduct(start: Callable[[Observer], Session], *, as_json: bool) -> int:
     except (CampaignInterruptedError, KeyboardInterrupt, SystemExit):  # SystemExit: Ray's own handler of SIGTERM
         return _interrupted(view.progress.session_id, view.progress.path, as_json=as_json)
     except ProfilerError:
-        if view.progress.path is not None:
+        if view.progress.path is not None and Path(view.progress.path).is_dir():
             output.say(f"the session is kept; go on with: profiler resume {view.progress.path}")
         raise
     return conclude(session, path=view.progress.path or str(session.root), as_json=as_json)
