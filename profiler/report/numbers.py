@@ -61,7 +61,7 @@ def figure(value: float | None, digits: int = 4) -> str:
 
 
 def with_unit(value: float | None, unit: str) -> str:
-    """`value` with its unit: joules, watts and bytes as k, M or G where large, times over two minutes as h and min."""
+    """`value` with its unit: joules, watts and bytes as k, M or G where large, times from ten minutes on as h and min."""
     if value is None:
         return UNKNOWN
     if unit == "s":
@@ -74,7 +74,7 @@ def with_unit(value: float | None, unit: str) -> str:
 
 
 def _time(seconds: float) -> str:
-    if seconds < 120:
+    if seconds < 600:
         return f"{figure(seconds)} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60:,} h {minutes % 60:02d} min"

@@ -95,11 +95,12 @@ class Trace:
 
 def chosen_rows(rows: Sequence[Row], wanted: Sequence[str], limit: int = MAX_TRACES) -> list[Row]:
     """The runs whose traces are shown, in plan order: all that were wanted, and up to `limit` in all. Where there are
-    more, each model, mode and state has its turn, so that every kind of run is seen."""
+    more, each model, mode and state has its turn, safe runs last, so that every kind of run is seen."""
     traced = [row for row in rows if row["window_start_ns"] is not None]
     first = [row for row in traced if row["run_id"] in wanted or row["experiment_id"] in wanted]
     names = {row["run_id"] for row in first}
-    kinds = gather(traced, lambda row: (row["repo"], row["model"], row["mode"], state_of(row))).values()
+    by_kind = gather(traced, lambda row: (row["repo"], row["model"], row["mode"], state_of(row))).values()
+    kinds = sorted(by_kind, key=lambda kind: state_of(kind[0]) == "safe")
     turns = (row for turn in zip_longest(*kinds) for row in turn if row is not None and row["run_id"] not in names)
     names |= {row["run_id"] for row in islice(turns, max(0, limit - len(first)))}
     return [row for row in traced if row["run_id"] in names]
