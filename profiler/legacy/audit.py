@@ -11,6 +11,7 @@ from typing import Any
 from profiler.legacy.findings import KINDS
 from profiler.legacy.found import Skipped
 from profiler.legacy.rows import Imported
+from profiler.reasons import LEVELS
 from profiler.store.rows import timestamp_text
 
 Audit = dict[str, Any]
@@ -109,12 +110,13 @@ def markdown(audit: Audit) -> str:
 
 def _run_lines(run: Mapping[str, Any]) -> list[str]:
     beside = f" beside {run['background']}" if run["background"] else ""
+    worst_first = sorted(run["findings"], key=lambda one: LEVELS.index(one["level"]))
     return [
         f"### {run['experiment_id']}: {run['verdict']}",
         "",
         f"{run['repo']} / {run['model']}, {run['mode']}{beside}; "
         f"was {run['original_id']} of {run['original_timestamp']}, `{run['place']}`",
         "",
-        *(f"* {one['level']} `{one['name']}`: {one['evidence']}" for one in run["findings"]),
+        *(f"* {one['level']} `{one['name']}`: {one['evidence']}" for one in worst_first),
         "",
     ]

@@ -225,7 +225,7 @@ def test_models_that_nobody_planned(tmp_path: Path, catalog: Catalog) -> None:
     assert [group.problem for group in parallel] == ["no session tells with which background"]
 
 
-def test_which_folders_are_sessions(tmp_path: Path) -> None:
+def test_which_folders_are_sessions(tmp_path: Path, catalog: Catalog) -> None:
     root = session(tmp_path / "results", [({}, {})])
     assert find_sessions([tmp_path / "results", root]) == (root.resolve(),)
     (tmp_path / "empty").mkdir()
@@ -234,7 +234,7 @@ def test_which_folders_are_sessions(tmp_path: Path) -> None:
             find_sessions([path])
     next((root / "dataset" / "runs").glob("*.parquet")).write_bytes(b"PAR1 no")
     with pytest.raises(SessionError, match="damaged file"):
-        read_past(find_sessions([root]), load_catalog([REPOS]))
+        read_past(find_sessions([root]), catalog)
 
 
 def test_the_command(tmp_path: Path) -> None:
