@@ -61,7 +61,7 @@ def figure(value: float | None, digits: int = 4) -> str:
 
 
 def with_unit(value: float | None, unit: str) -> str:
-    """`value` with its unit: joules, watts and bytes as k, M or G where large, times from ten minutes on as h and min."""
+    """`value` with its unit: joules, watts, bytes as k, M or G where large, times from ten minutes on in h and min."""
     if value is None:
         return UNKNOWN
     if unit == "s":
