@@ -41,11 +41,11 @@ only read. An import is whole or it is not there; importing the same folder agai
 | old | here |
 |---|---|
 | `experiment_id` | `extra.import.experiment_id`; `experiment_id` and `run_id` are new, numbered by time |
-| `timestamp` (the end, local time) | `ended_at`; `started_at` is `duration_s` before. UTC by the epoch seconds in the trace |
-| `hyperparameters` | `requested_hyperparameters` as recorded; `hyperparameters` what is taken to have reached the trainer |
+| `timestamp` (the end, local time) | `ended_at`, UTC by the epoch seconds in the trace; `started_at` is `duration_s` before |
+| `hyperparameters` | `requested_hyperparameters` as recorded; `hyperparameters` what reached the command line |
 | `energy_metrics`, `performance_metrics` | `imported_figures`, every number untouched, metrics as `perf_<name>` |
 | `energy/gpu_*.csv` | `samples`, one row a line; each run has a `boot_id` of its own, whose clock is the wall clock |
-| GPU joules | `gpu_energy_integral_j`: trapezoid over the time stamps, first to last sample (that is the window, too); |
+| GPU joules | `gpu_energy_integral_j`: trapezoid over the time stamps, first to last sample (the window, too); |
 | | `gpu_energy_j` the same, null where the trace covers less than 90 % of the run or has a hole of over 5 % of it |
 | CPU joules | `cpu_package_energy_j`, `dram_energy_j` as perf printed them, `cpu_energy_total_j` their sum |
 | powers, temperatures, utilisation | from the trace; from the record where there is none |
@@ -53,7 +53,8 @@ only read. An import is whole or it is not there; importing the same folder agai
 | the files themselves | `<run>/original/`, summaries in `original/`, byte for byte |
 
 What no old file holds is null with a reason, usually `not_recorded`: exit code, containment, processes on the GPU,
-clocks, memory. Whether values were mutated is not recorded either: those that differ from the defaults count as mutated.
+clocks, memory. Whether values were mutated is not recorded either: those that differ from the defaults count as
+mutated.
 
 ## Verdicts
 
