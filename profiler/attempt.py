@@ -331,7 +331,6 @@ def _train(
     )
     with start(command, watch_pids=spec.watch_pids, allow_uncontained=spec.allow_uncontained) as process:
         oom_kills = host.oom_kills() or 0
-        spec.control.mkdir(exist_ok=True)
         spec.folder.released(spec.run_id, spec.attempt).touch()
         used, since_ns = cpu_use.look(), time.monotonic_ns()
         before = sources.boundary(node.gpu_uuid, edge="start")

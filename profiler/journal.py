@@ -120,7 +120,7 @@ class Journal:
         final, decision = retry_decision(run, row, retry_may_help)
         row = {**row, "is_final": final, "retry_decision": decision, "plan_digest": self._digest}
         write_processes(self._folder, f"{row['run_id']}-{row['attempt']}", processes)
-        return self._recorder.record(row)
+        return self._record(row)
 
     def refused(self, run_id: str, attempt: int, problems: str) -> None:
         """The gate did not open: the attempt was never executed, and its number is free again."""
@@ -199,8 +199,13 @@ class Journal:
         row = self._lost_row(run, event["run_id"], event["attempt"], finding, _rebooted(event))
         known = {name: event[name] for name in ("node_id", "boot_id")}
         self._archive(run, event["attempt"] - 1)
-        self._recorder.record({**row, **known, "plan_digest": self._digest})
+        self._record({**row, **known, "plan_digest": self._digest})
         self._archive(run, event["attempt"])
+
+    def _record(self, row: dict[str, Any]) -> dict[str, Any]:
+        written = self._recorder.record(row)
+        self._folder.released(row["run_id"], row["attempt"]).unlink(missing_ok=True)
+        return written
 
     def _forget(self, run: PlannedRun, run_id: str, attempt: int) -> None:
         """The attempt ended before its trainer began: nothing of it is a result, and its number is free again."""

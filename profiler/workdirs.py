@@ -25,6 +25,8 @@ def prune_work(results: Path, is_driven: Callable[[SessionFolder], bool], kept: 
         session = results / path.name.partition("-")[0]
         if session.is_dir() and is_driven(SessionFolder(session)):
             continue
+        if path.is_file():
+            path.unlink(missing_ok=True)
         shutil.rmtree(path, ignore_errors=True)
         removed.append(path)
     return removed

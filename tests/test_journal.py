@@ -47,7 +47,7 @@ def start(folder: SessionFolder, journal: Journal, boot: str = boot_id()) -> Non
 
 def release(folder: SessionFolder, attempt: int) -> None:
     released = folder.released(folder.run_id(1), attempt)
-    released.parent.mkdir(parents=True)
+    released.parent.mkdir(parents=True, exist_ok=True)
     released.touch()
 
 

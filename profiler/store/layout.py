@@ -125,8 +125,8 @@ class SessionFolder:
         return self.root.parent / ".work" / f"{run_id}-{attempt}.control"
 
     def released(self, run_id: str, attempt: int) -> Path:
-        """Exists as soon as the attempt's trainer may have run, and as long as the attempt has no valid record."""
-        return self.control_dir(run_id, attempt) / "released"
+        """Exists from the moment the attempt's trainer may have run until the attempt has its record."""
+        return self.root.parent / ".work" / f"{run_id}-{attempt}.released"
 
 
 def create_session(results: Path, clock: Callable[[], datetime] = utc_now) -> SessionFolder:
