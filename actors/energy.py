@@ -96,9 +96,11 @@ class EnergyActor:
             return self.processes.between(t0_ns, t1_ns)
 
     def gpu_activity(self, gpu_uuid: str, t0_ns: int, t1_ns: int) -> ActivityWindow:
-        """Who kept the SMs of that GPU busy, up to this moment."""
+        """Who kept the SMs of that GPU busy, up to this moment; who is on it is looked at too."""
+        own = [gpu for gpu in self.sources.gpus if gpu.uuid == gpu_uuid]
         with self._lock:
-            self.activity.look([gpu for gpu in self.sources.gpus if gpu.uuid == gpu_uuid])
+            self.processes.look(own, time.monotonic_ns())
+            self.activity.look(own)
             return self.activity.between(gpu_uuid, t0_ns, t1_ns)
 
     def idle_mark(self, gpu_uuid: str) -> IdleMark | None:

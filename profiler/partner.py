@@ -122,8 +122,11 @@ class Partner:
             return None
         return sum(seconds or 0.0 for seconds in ended) + (tree_cpu_s(running) or 0.0)
 
-    def _pids(self, t0_ns: int, t1_ns: int) -> set[int]:
+    def _pids(self, t0_ns: int, t1_ns: int) -> set[int] | None:
+        """Its processes as the driver shows them; None where containment has no namespace to know them by."""
         own = {start.namespace for start in self._watch.starts()} - {None}
+        if not own:
+            return None
         seen = self._trace.gpu_processes(t0_ns, t1_ns)
         return {item.pid for item in seen if item.gpu_uuid == self._gpu_uuid and item.pid_namespace in own}
 
@@ -131,17 +134,17 @@ class Partner:
         """Whether it was seen on the GPU within the window, and for what share it worked there."""
         if self._gpu_uuid is None:
             return None, None
-        pids = self._pids(t0_ns, t1_ns)
         activity = self._trace.gpu_activity(self._gpu_uuid, t0_ns, t1_ns)
-        return bool(pids), gpu_share(activity, pids, t0_ns, t1_ns)
+        pids = self._pids(t0_ns, t1_ns)
+        return (None, None) if pids is None else (bool(pids), gpu_share(activity, pids, t0_ns, t1_ns))
 
     def _works_on_gpu(self) -> bool:
         if self._gpu_uuid is None:
             return False
         now_ns = time.monotonic_ns()
         since_ns = now_ns - round(ACTIVITY_S * 1e9)
-        pids = self._pids(since_ns, now_ns)
         seen = self._trace.gpu_activity(self._gpu_uuid, since_ns, now_ns).activities
+        pids = self._pids(since_ns, now_ns) or set()
         return any(item.pid in pids and item.sm_percent > 0 for item in seen)
 
 

@@ -4,6 +4,7 @@ activity and the power that belong to the marker. A thread that looks at /proc; 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,10 +50,12 @@ class GpuPlayer:
             if alive == self._on:
                 continue
             for pid in self._on.keys() - alive.keys():
-                self._nvml.remove_process(pid, gpu=self._gpu)
+                self._nvml.end_process(pid, gpu=self._gpu)
             for pid in alive.keys() - self._on.keys():
                 part = self._parts[alive[pid]]
-                self._nvml.add_process(pid, part.memory_mib, gpu=self._gpu, sm_percent=part.sm_percent)
+                self._nvml.add_process(
+                    pid, part.memory_mib, gpu=self._gpu, sm_percent=part.sm_percent, from_ns=time.monotonic_ns()
+                )
             self._on = alive
             watts = sum(self._parts[marker].watts for marker in alive.values())
             self._nvml.set(gpu=self._gpu, util_percent=min(100, 99 if alive else 0))

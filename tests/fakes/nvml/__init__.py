@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +251,13 @@ class FakeNvml:
 
     def remove_process(self, pid: int, gpu: int = 0) -> None:
         self.gpus[gpu].processes = [p for p in self.gpus[gpu].processes if p.pid != pid]
+        self.write()
+
+    def end_process(self, pid: int, gpu: int = 0) -> None:
+        """The process ends now; what it did stays in the driver's buffer of utilisation for some seconds."""
+        now_ns = time.monotonic_ns()
+        kept = self.gpus[gpu].processes
+        self.gpus[gpu].processes = [replace(p, until_ns=now_ns) if p.pid == pid else p for p in kept]
         self.write()
 
     def fail(self, call: str, code: int, *, gpu: int | None = None, from_ns: int = 0, until_ns: int = 0) -> None:
