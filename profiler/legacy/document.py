@@ -41,7 +41,7 @@ only read. An import is whole or it is not there; importing the same folder agai
 | old | here |
 |---|---|
 | `experiment_id` | `extra.import.experiment_id`; `experiment_id` and `run_id` are new, numbered by time |
-| `timestamp` (the end, local time) | `ended_at`, UTC by the epoch seconds in the trace; `started_at` is `duration_s` before |
+| `timestamp` (the end, local time) | `ended_at`, UTC by the seconds in the trace; `started_at` is `duration_s` before |
 | `hyperparameters` | `requested_hyperparameters` as recorded; `hyperparameters` what reached the command line |
 | `energy_metrics`, `performance_metrics` | `imported_figures`, every number untouched, metrics as `perf_<name>` |
 | `energy/gpu_*.csv` | `samples`, one row a line; each run has a `boot_id` of its own, whose clock is the wall clock |
