@@ -33,12 +33,15 @@ def print_table(headings: Sequence[Heading], rows: Iterable[Sequence[str]]) -> N
 
 
 def lines_of(headings: Sequence[Heading], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
-    """The table as lines. Over `width` characters (None: no limit) long texts go below their row, folded to it."""
+    """The table as lines. Over `width` characters (None: no limit) long texts go below their row, folded to it, and
+    then as many of the last columns as it takes."""
     widths = [max(map(len, column)) for column in zip([heading.title for heading in headings], *rows, strict=True)]
     kept = [n for n in range(len(headings)) if not rows or any(row[n] != EMPTY for row in rows)]
     shown = kept
     if width is not None and _total(widths, kept) > width:
         shown = [n for n in kept if not headings[n].long]
+        while len(shown) > 1 and _total(widths, shown) > width:
+            shown = shown[:-1]
     below = [n for n in kept if n not in shown]
 
     def line(cells: Sequence[str]) -> str:

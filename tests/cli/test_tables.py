@@ -43,3 +43,12 @@ def test_columns_without_any_value_are_left_out() -> None:
 
 def test_an_empty_table_shows_its_headings() -> None:
     assert lines_of(HEADINGS, [], 80) == ["#   run   values   time", "-----------------------"]
+
+
+def test_as_many_columns_as_fit_stand_beside_each_other_and_the_rest_below() -> None:
+    headings = (Heading("run"), Heading("energy", figures=True), Heading("metric", figures=True))
+    rows = [("a" * 30, "123 J", "0.9")]
+    lines = lines_of(headings, rows, 42)
+    assert max(map(len, lines)) <= 42
+    assert any("metric: 0.9" in line for line in lines)
+    assert lines_of(headings, rows, None)[2].endswith("0.9")
