@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler.energy.account import EnergyAccount, account
+from profiler.energy.derived import NOT_MEASURED, Derived, Run, derive
 from profiler.energy.meter import EDGE_TICKS, RATE_HZ, Meter
 from profiler.errors import UsageError
 from profiler.process.contained import Command, ExitReport, start
@@ -33,7 +34,8 @@ class Measurement:
     `exit_code` and `signal` are the command's own, one of them None; `why` is how it ended ("exited", "timeout",
     "start_failed" ...). `t0_ns`..`t1_ns` (CLOCK_MONOTONIC) is the window. `cpu_s`: CPU seconds of everything it
     started; `left_behind`: processes it had left, which were ended. `gpu_uuids`: the GPUs it could use, over which
-    `energy` goes; `energy` has the figures, and the reason of each one that is None.
+    `energy` goes; `energy` has the figures, and the reason of each one that is None, `derived` the command's share of
+    the CPU (nothing waits here for the devices to be idle, so there is no energy above idle).
     """
 
     argv: tuple[str, ...]
@@ -50,6 +52,7 @@ class Measurement:
     left_behind: int
     gpu_uuids: tuple[str, ...]
     energy: EnergyAccount
+    derived: Derived
 
     @property
     def status(self) -> int:
@@ -63,13 +66,18 @@ class Measurement:
     def to_json(self) -> dict[str, Any]:
         """One flat object: exit_code (the status, also where a signal ended the command), duration_s, samples,
         samples_missed, containment, the energy columns, null_reasons, and more."""
-        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "energy"}
+        own = {
+            field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("energy", "derived")
+        }
+        more = {field.name: getattr(self.derived, field.name) for field in fields(self.derived)}
         columns = {field.name: getattr(self.energy, field.name) for field in fields(self.energy)}
         findings = [{"reason": finding.reason, "evidence": finding.evidence} for finding in self.energy.findings]
-        nulls = dict(self.energy.null_reasons)
+        nulls = {**self.energy.null_reasons, **self.derived.null_reasons}
         if self.duration_s is None:
             nulls["duration_s"] = self.why
-        return {**own, "exit_code": self.status, **columns, "null_reasons": nulls, "findings": findings}
+        unsure = {**self.energy.uncertainty_j, **self.derived.uncertainty_j}
+        together = {"uncertainty_j": unsure, "null_reasons": nulls, "findings": findings}
+        return {**own, "exit_code": self.status, **more, **columns, **together}
 
 
 def measure_command(
@@ -130,7 +138,9 @@ def measure_once(command: Command, meter: Meter, *, allow_uncontained: bool) -> 
     finally:
         meter.sampler.release(token)
     energy = account(before, after, samples, meter.sources, meter.gpu_uuids, t0_ns, t1_ns)
-    return _measurement(command, process.containment, report, meter.gpu_uuids, energy)
+    duration_s = (t1_ns - t0_ns) / 1e9
+    derived = derive(energy, Run(duration_s, report.cpu_s, before, after), NOT_MEASURED, NOT_MEASURED)
+    return _measurement(command, process.containment, report, meter.gpu_uuids, energy, derived)
 
 
 @contextmanager
@@ -147,7 +157,12 @@ def plain_descriptor(stdout: Path | int | None) -> Iterator[Path | int | None]:
 
 
 def _measurement(
-    command: Command, containment: str, report: ExitReport, gpu_uuids: tuple[str, ...], energy: EnergyAccount
+    command: Command,
+    containment: str,
+    report: ExitReport,
+    gpu_uuids: tuple[str, ...],
+    energy: EnergyAccount,
+    derived: Derived,
 ) -> Measurement:
     duration_s = None
     if report.t0_ns is not None and report.t1_ns is not None and report.why != "start_failed":
@@ -167,4 +182,5 @@ def _measurement(
         left_behind=report.left_behind,
         gpu_uuids=gpu_uuids,
         energy=energy,
+        derived=derived,
     )
