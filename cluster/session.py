@@ -113,6 +113,10 @@ def _connect(address: str | None) -> None:
         ray.init(**_init_arguments(address))
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
         raise CannotRunError(_refusal(address, error)) from error
+    except Exception as error:
+        if type(error) is not Exception:  # what Ray raises when its own start takes too long
+            raise
+        raise CannotRunError(_refusal(address, error)) from error
 
 
 def _knock(address: str | None) -> None:

@@ -26,9 +26,19 @@ NAMES = ("actors", "cluster")
 
 def driver() -> ModuleType:
     """The module `cluster.driver`. Raises CannotRunError naming all files that shadow it, or what Ray lacks."""
+    return _module("cluster.driver")
+
+
+def on_every_node(address: str, function: Callable[[], dict[str, Any]]) -> list[dict[str, Any]]:
+    """What `function` answers on each node of the cluster (`cluster.everywhere`)."""
+    answers: list[dict[str, Any]] = _module("cluster.everywhere").on_every_node(address, function)
+    return answers
+
+
+def _module(name: str) -> ModuleType:
     _refuse_strangers()
     try:
-        return importlib.import_module("cluster.driver")
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.split(".")[0] == "ray":
             raise CannotRunError("Ray is not installed in this Python\ninstall it: pip install ray") from error

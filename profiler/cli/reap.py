@@ -26,7 +26,7 @@ def _ask(address: str | None) -> list[dict[str, Any]]:
 
     if address is None:
         return [end_leftovers()]
-    from cluster.everywhere import on_every_node
+    from profiler._own import on_every_node
 
     return on_every_node(address, end_leftovers)
 

@@ -35,7 +35,7 @@ def _ask(address: str | None) -> list[dict[str, Any]]:
 
     if address is None:
         return [held_runs()]
-    from cluster.everywhere import on_every_node
+    from profiler._own import on_every_node
 
     return on_every_node(address, held_runs)
 
@@ -72,7 +72,7 @@ def _print_node(answer: Mapping[str, Any], where: str) -> None:
 def _left(answer: Mapping[str, Any]) -> int:
     if "error" in answer:
         return 0
-    return sum(run["leftover"] for run in answer["processes"]) + len(answer["leftover_cgroups"])
+    return len([run for run in answer["processes"] if run["leftover"]]) + len(answer["leftover_cgroups"])
 
 
 HEADINGS = tuple(map(Heading, ("run", "attempt", "role", "containment", "processes", "keeper", "owner", "state")))
