@@ -49,6 +49,17 @@ class RepoSpec:
     origin: str = ""
 
 
+_PLAIN_WORDS = {
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "mapping_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "string_type": "must be a text",
+}
+"""pydantic's kinds of error that name Python's types -> words for people who write YAML."""
+
+
 class Training(Protocol):
     """Whatever names a training: of a config, or of a plan."""
 
@@ -241,7 +252,7 @@ class _ManifestReader:
             where = [str(part) for part in detail["loc"]]
             mine = bool(where) and _reaches(own, where[:2])
             prefix = f"models.{model}." if mine or not where or not _reaches(self.raw, where[:1]) else ""
-            message = detail["msg"].removeprefix("Value error, ")
+            message = _PLAIN_WORDS.get(detail["type"]) or detail["msg"].removeprefix("Value error, ")
             unknown = detail["type"] == "extra_forbidden"
             known = HyperparameterSpec.model_fields if where[:1] == ["hyperparameters"] else MetricSpec.model_fields
             self._issue(

@@ -268,7 +268,7 @@ def broken(**changes: Any) -> str:
         ({"command": ["sh", "{hyperparameters}", "{rate}", "{nope}"]}, "", "unknown placeholder {nope}"),
         ({"command": ["sh", "{hyperparameters}", "{rate}", "{verbose}"]}, "", "{verbose} may be absent"),
         ({"command": []}, "", "must name a program"),
-        ({"command": "sh train.sh"}, "command", "valid tuple"),
+        ({"command": "sh train.sh"}, "command", "must be a list"),
         ({"primary_metric": "nope"}, "", "'nope' is not among the metrics"),
         ({"metrics__score__pattern": "("}, "metrics.score.pattern", "regular expression"),
         ({"metrics__score__pattern": "score"}, "metrics.score.pattern", "needs a group"),
