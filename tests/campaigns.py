@@ -35,12 +35,12 @@ def quick(**values: Any) -> dict[str, Any]:
 
 
 def pair(foreground: Mapping[str, Any], background: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    """A run of the quick trainer beside another one, which works (the CPU) unless it is told another behaviour."""
+    """A run of the quick trainer beside another one; with the behaviour "work" that one keeps a CPU busy."""
     partner = {"repo": "quick", "model": "quick"}
     return {
         "mode": "parallel",
         "foreground": {**partner, "mode": "default", "hyperparameters": dict(foreground)},
-        "background": {**partner, "hyperparameters": {"behaviour": "work", **background}},
+        "background": {**partner, "hyperparameters": dict(background)},
         **more,
     }
 

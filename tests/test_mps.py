@@ -111,7 +111,7 @@ def test_a_fraction_becomes_a_percentage(tmp_path: Path) -> None:
 def test_a_pair_under_mps_is_split_by_solo_runs_or_not_at_all(
     control: None, tmp_path: Path, fake_nvml_here: FakeNvml
 ) -> None:
-    background = {"epochs": 100, "epoch_seconds": 0.1}
+    background = {"behaviour": "work", "epochs": 100, "epoch_seconds": 0.1}
     item = pair({"epochs": 2, "epoch_seconds": 1.0}, background, sharing="mps", mps_active_threads="fractions")
     item["background"]["min_busy_share"] = 0.05
     with local_node(tmp_path / "results") as node:

@@ -64,7 +64,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     found = {}
     with local_node(folder / "results") as node:
         for number, (case, (values, more, _, _)) in enumerate(CASES.items()):
-            item = pair(FRONT, {**values, "marker": str(folder / f"once-{number}")})
+            item = pair(FRONT, {"behaviour": "work", **values, "marker": str(folder / f"once-{number}")})
             item["background"].update(more)
             found[case] = node.attempt(item)
     return found
@@ -116,7 +116,7 @@ def test_on_a_gpu_the_shares_are_what_was_planted(tmp_path: Path, fake_nvml_here
 
 
 def test_a_background_that_trains_on_the_cpu_is_not_beside_it(tmp_path: Path, fake_nvml_here: FakeNvml) -> None:
-    item = pair(FRONT, {"epochs": 100, "epoch_seconds": 0.2, "marker": "hidden"})
+    item = pair(FRONT, {"behaviour": "work", "epochs": 100, "epoch_seconds": 0.2, "marker": "hidden"})
     with GpuPlayer(fake_nvml_here, {"front": Part(60, 300.0)}), local_node(tmp_path) as node:
         row = node.attempt(item, cooling=Cooling(until="idle", max_seconds=20))
     assert (row["verdict"], row["reasons"]) == ("contaminated", ["background_idle"])
