@@ -55,9 +55,9 @@ def text_of(session: Session) -> str:
     return "".join(render(make_document(session)))
 
 
-@pytest.fixture(scope="module", params=["solo", "pairs", "contaminated", "empty"])
+@pytest.fixture(scope="module", params=["pairs", "contaminated", "empty"])
 def text(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    makers = {"solo": sessions.solo, "pairs": sessions.pairs, "contaminated": sessions.contaminated, "empty": list}
+    makers = {"pairs": sessions.pairs, "contaminated": sessions.contaminated, "empty": list}
     folder = sessions.make_session(tmp_path_factory.mktemp("page"), makers[request.param]())
     return text_of(profiler.open(folder.root))
 
@@ -137,7 +137,7 @@ def test_an_empty_session_says_so(tmp_path: Path) -> None:
 
 
 def test_the_same_session_gives_the_same_page(tmp_path: Path) -> None:
-    folder = sessions.make_session(tmp_path, sessions.pairs())
+    folder = sessions.make_session(tmp_path, [Run(seconds=2.0), Run(seconds=2.0, findings={"throttled": "1 s"})])
     assert text_of(profiler.open(folder.root)) == text_of(profiler.open(folder.root))
 
 
