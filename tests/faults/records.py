@@ -32,7 +32,8 @@ def check_every_file_opens(session: Path) -> None:
 
 
 def finished_files(session: Path) -> dict[Path, bytes]:
-    """Content of everything that belongs to runs with a final row: it must never change again."""
+    """Content of everything that belongs to runs with a final row: it must never change again. Hidden files are what a
+    killed writer left half-written; they go at the next start."""
     kept: dict[Path, bytes] = {}
     opened = profiler.open(session)
     for row in opened.attempts():
@@ -40,7 +41,7 @@ def finished_files(session: Path) -> dict[Path, bytes]:
         if row["is_final"]:
             folder = opened.folder.run_folder(row["experiment_id"])
             for path in folder.rglob("*"):
-                kept |= _content(path) if path.is_file() else {}
+                kept |= _content(path) if path.is_file() and not path.name.startswith(".") else {}
     return kept
 
 
