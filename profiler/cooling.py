@@ -128,7 +128,8 @@ def is_at_mark(rows: Sequence[Sample], mark: IdleMark, margin_c: float) -> bool:
 
 def settle(gpu: CoolingGpu, max_seconds: float) -> IdleMark:
     """Before the first run: wait until the temperature has stopped falling and nothing works, for at most
-    `max_seconds`; return the mark that later coolings come back to. A GPU that has been watched at rest for five seconds takes none."""
+    `max_seconds`; return the mark that later coolings come back to. A GPU that was watched at rest for the last five
+    seconds takes no time."""
     deadline_ns = gpu.clocks.now_ns() + round(max_seconds * 1e9)
     while (now_ns := gpu.clocks.now_ns()) < deadline_ns:
         if _settled(gpu.rows(now_ns - round(SETTLED_OVER_S * 1e9), now_ns)):
