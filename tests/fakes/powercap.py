@@ -51,9 +51,16 @@ class Zone:
     def max_energy_range_uj(self) -> int:
         return (RAW_STEPS - 1) * self.unit_nj // 1000 if self.range_uj is None else self.range_uj
 
+    def energy_nj(self, elapsed_s: float) -> int:
+        """True energy after `elapsed_s` of play, with what the counter showed at its beginning."""
+        return self.start_uj * 1000 + round(self.watts * elapsed_s * 1e9)
+
     def value_uj(self, elapsed_s: float) -> int:
         """What energy_uj shows after `elapsed_s` of play."""
-        energy_nj = self.start_uj * 1000 + round(self.watts * elapsed_s * 1e9)
+        return self.shown_uj(self.energy_nj(elapsed_s))
+
+    def shown_uj(self, energy_nj: int) -> int:
+        """What energy_uj shows of an energy: in steps of the unit, wrapped."""
         if self.range_uj is not None:
             return energy_nj // 1000 % (self.range_uj + 1)
         return energy_nj // self.unit_nj % RAW_STEPS * self.unit_nj // 1000

@@ -281,6 +281,7 @@ API nvmlSystemGetCudaDriverVersion_v2(int *version) {
     *version = 13000;
     return leave(OK);
 }
+API nvmlSystemGetCudaDriverVersion(int *version) { return nvmlSystemGetCudaDriverVersion_v2(version); }
 API nvmlDeviceGetCount_v2(unsigned *count) {
     int code = enter(__func__, 1);
     if (code) return code;

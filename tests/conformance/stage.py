@@ -1,0 +1,243 @@
+"""Runs one tool on one case: builds the hardware, lets the tool begin, plays the load, collects the answer.
+
+The tool sees the powercap tree at /sys/class (bind-mounted in a mount namespace of its own; the machine's is never
+touched), the virtual libnvidia-ml on LD_LIBRARY_PATH, and no network. Faults of reads come from faulty_read.c.
+It judges nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.conformance.cases import FLOOR_W, Case
+from tests.conformance.environments import ROOT
+from tests.conformance.tools import Tool
+from tests.fakes.nvml import FakeNvml, Segment, build, compiler
+from tests.fakes.powercap import Player, Zone
+from tests.fakes.powercap import build as build_tree
+
+LEAD_S = 0.2  # from the decision to begin until the load begins
+READY_S = 90.0
+ANSWER_S = 60.0
+SETTLE_S = 3.0  # what a killed process started has this long to end
+KILL_AFTER_S = 1.0
+PERIOD_S = 0.005
+# $0: the tree. A power PMU of the machine is hidden as well.
+MASK = """mount --bind "$0"/class /sys/class &&
+if [ -d /sys/bus/event_source ]; then mount -t tmpfs none /sys/bus/event_source; fi && exec "$@" """
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of one tool on one case. `error`: why there is no answer. `truth_j`: (least, most) that is right."""
+
+    case: str
+    tool: str
+    version: str
+    energy_j: float | None = None
+    reason: str | None = None
+    truth_j: tuple[float, float] | None = None
+    error: str | None = None
+    fault_met: bool | None = None
+    left_running: tuple[str, ...] | None = None
+    raw: Any = None
+    stderr: str = ""
+
+
+def libraries(cache: Path) -> tuple[Path, Path]:
+    """Folder of the virtual NVML, and the library that spoils reads; compiled into `cache`."""
+    cc = compiler()
+    if cc is None:
+        raise RuntimeError("the kit needs a C compiler (cc or gcc) on PATH")
+    cache.mkdir(parents=True, exist_ok=True)
+    spoiler = cache / "faulty_read.so"
+    source = Path(__file__).with_name("faulty_read.c")
+    subprocess.run([cc, "-O2", "-fPIC", "-shared", "-o", spoiler, source, "-ldl"], check=True)
+    return build(cache), spoiler
+
+
+class CuedPlayer(Player):
+    """Plays `FLOOR_W` on every zone, and from the cue on the load as well."""
+
+    def __init__(self, root: Path, zones: Sequence[Zone]) -> None:
+        super().__init__(root, zones, PERIOD_S)
+        self.cue_ns: int | None = None
+
+    def write(self) -> None:
+        for descriptor, zone in self._open:
+            now_ns = time.monotonic_ns()
+            elapsed_s = 0.0 if self.cue_ns is None else max(0.0, (now_ns - self.cue_ns) / 1e9)
+            energy_nj = zone.energy_nj(elapsed_s) + round(FLOOR_W * (now_ns - self.started_ns))
+            os.pwrite(descriptor, f"{zone.shown_uj(energy_nj):<20}\n".encode(), 0)
+
+
+class Stage:
+    """One run. Everything it makes lies in `folder`."""
+
+    def __init__(self, case: Case, tool: Tool, folder: Path, nvml: Path, spoiler: Path) -> None:
+        self.case, self.tool, self.folder = case, tool, folder
+        self._tree = folder / "sys"
+        (self._tree / "class").mkdir(parents=True)
+        smi = folder / "bin" / "nvidia-smi"
+        smi.parent.mkdir()
+        smi.write_text("#!/bin/sh\n")  # some look whether there is one before they ask NVML
+        smi.chmod(0o755)
+        self._env = {**os.environ, "HOME": str(folder), "PYTHONPATH": str(ROOT), "CONFORMANCE_RUN": str(folder)}
+        self._env["PATH"] = f"{smi.parent}:{self._env['PATH']}"
+        self._fault = folder / "fault"
+        self._gpu: FakeNvml | None = None
+        self._player: CuedPlayer | None = None
+        if case.zones:
+            self._build_cpu()
+        else:
+            self._gpu = FakeNvml(folder / "nvml.state", nvml, watts=case.load.outside_w)
+            self._env |= self._gpu.env
+        if case.fault is not None:
+            self._env |= {"LD_PRELOAD": str(spoiler), "CONFORMANCE_FAULT": str(self._fault)}
+        if case.killed:
+            self._env["CONFORMANCE_KILLED"] = "1"
+
+    def _build_cpu(self) -> None:
+        build_tree(self._tree, self.case.zones, nested=True)
+        control = self._tree / "devices" / "virtual" / "powercap" / "intel-rapl"
+        (self._tree / "class" / "powercap" / "intel-rapl").symlink_to(control)
+        (control / "subsystem").symlink_to("/sys/class/powercap")
+        self._player = CuedPlayer(self._tree, self.case.zones)
+
+    def run(self) -> Run:
+        """Blocks until the tool has answered, failed, or taken too long; leaves no process."""
+        with self._playing(), (self.folder / "stdout").open("wb") as out, (self.folder / "stderr").open("wb") as err:
+            process = subprocess.Popen(self._command(), env=self._env, cwd=self.folder, stdout=out, stderr=err)
+            try:
+                return self._conduct(process)
+            finally:
+                process.kill()
+                process.wait()
+                for pid, _ in self._processes():
+                    os.kill(pid, 9)
+
+    def _command(self) -> list[str]:
+        unshare = ["unshare", "--mount", "--net", *(["--map-root-user"] if os.getuid() else [])]
+        arguments = [str(self.folder), self.case.device, str(self.case.load.seconds)]
+        driver = [str(self.tool.python), "-m", f"tests.conformance.drivers.{self.tool.driver}", *arguments]
+        return [*unshare, "sh", "-c", MASK, str(self._tree), *driver]
+
+    @contextmanager
+    def _playing(self) -> Iterator[None]:
+        if self._player is None:
+            yield
+            return
+        with self._player:
+            yield
+
+    def _conduct(self, process: subprocess.Popen[bytes]) -> Run:
+        if not self._await(self.folder / "ready", process, READY_S):
+            return self._result(error=self._why(process, "never began to measure"))
+        start_ns = self._begin()
+        if self.case.killed:
+            return self._kill(process)
+        answer = self.folder / "answer.json"
+        if not self._await(answer, process, self.case.load.seconds + ANSWER_S):
+            return self._result(error=self._why(process, "gave no answer"))
+        told = json.loads(answer.read_text())
+        truth_j = truth(self.case, start_ns, told["window_ns"])
+        return self._result(energy_j=told["energy_j"], reason=told["reason"], truth_j=truth_j, raw=told["raw"])
+
+    def _begin(self) -> int:
+        """Sets the load going, then tells the driver. Returns when it begins."""
+        start_ns = time.monotonic_ns() + round(LEAD_S * 1e9)
+        if self.case.fault is not None:
+            at_ns = start_ns + round(self.case.fault.at_s * 1e9)
+            self._fault.write_text(f"{self.case.fault.kind} {at_ns}\n")
+        if self._player is not None:
+            self._player.cue_ns = start_ns
+        if self._gpu is not None:
+            self._begin_gpu(self._gpu, start_ns)
+        scratch = self.folder / "go.part"
+        scratch.write_text(str(start_ns))
+        scratch.rename(self.folder / "go")
+        return start_ns
+
+    def _begin_gpu(self, gpu: FakeNvml, start_ns: int) -> None:
+        steps = [Segment(seconds, watts) for seconds, watts in self.case.load.steps]
+        gpu.play([*steps, Segment(1.0, self.case.load.outside_w)], start_ns=start_ns)
+        if self.case.gpu_frozen:
+            gpu.freeze_counter()
+        if self.case.gpu_reset_at_s is not None:
+            threading.Timer(LEAD_S + self.case.gpu_reset_at_s, gpu.reset_counter).start()
+
+    def _kill(self, process: subprocess.Popen[bytes]) -> Run:
+        time.sleep(KILL_AFTER_S)
+        before = [text for pid, text in self._processes() if pid != process.pid]
+        process.kill()
+        process.wait()
+        time.sleep(SETTLE_S)
+        left = tuple(text for _, text in self._processes())
+        return self._result(left_running=left, raw={"running_before_the_kill": before})
+
+    def _await(self, path: Path, process: subprocess.Popen[bytes], seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if path.exists():
+                return True
+            if process.poll() is not None:
+                return path.exists()
+            time.sleep(0.02)
+        return False
+
+    def _processes(self) -> list[tuple[int, str]]:
+        """Processes that carry this run's mark in their environment."""
+        mark = f"CONFORMANCE_RUN={self.folder}".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    words = (entry / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+                    found.append((int(entry.name), b" ".join(words).decode(errors="replace")))
+            except OSError:
+                continue  # it ended meanwhile
+        return found
+
+    def _why(self, process: subprocess.Popen[bytes], what: str) -> str:
+        lines = (self.folder / "stderr").read_text(errors="replace").strip().splitlines()
+        status = "still running" if process.poll() is None else f"exit status {process.returncode}"
+        return f"{what} ({status}): {lines[-1] if lines else 'no message'}"
+
+    def _result(self, **values: Any) -> Run:
+        met = None if self.case.fault is None else self._fault.with_name("fault.dealt").exists()
+        stderr = (self.folder / "stderr").read_text(errors="replace")[-2000:]
+        return Run(self.case.name, self.tool.name, self.tool.version, fault_met=met, stderr=stderr, **values)
+
+
+def truth(case: Case, start_ns: int, window_ns: list[int]) -> tuple[float, float]:
+    """Energy of the shortest and of the longest window that the tool may have measured.
+
+    `window_ns`: before and after its begin, before and after its end; two times where only the outer ones are known:
+    then the shortest is the load itself."""
+    load, floor_w = case.load, FLOOR_W if case.zones else 0.0
+    opened_ns, closed_ns = window_ns[0], window_ns[-1]
+    inner = (window_ns[1], window_ns[2]) if len(window_ns) == 4 else (start_ns, start_ns + round(load.seconds * 1e9))
+
+    def between(first_ns: int, last_ns: int) -> float:
+        energy_j = load.energy_j((last_ns - start_ns) / 1e9) - load.energy_j((first_ns - start_ns) / 1e9)
+        return energy_j + floor_w * (last_ns - first_ns) / 1e9
+
+    return between(*inner), between(opened_ns, closed_ns)
+
+
+def perform(case: Case, tool: Tool, nvml: Path, spoiler: Path) -> Run:
+    """One run in a folder of its own that does not stay."""
+    with tempfile.TemporaryDirectory(prefix="conformance-", ignore_cleanup_errors=True) as folder:
+        return Stage(case, tool, Path(folder), nvml, spoiler).run()
