@@ -22,7 +22,7 @@ def execute(options: Namespace) -> int:
     if options.pairs:
         return _propose(options)
     if options.config is None:
-        raise UsageError("plan needs a config, or --pairs")
+        raise UsageError("plan needs a CONFIG, or --pairs; see: profiler plan --help")
     if options.memory_mib is not None or options.history:
         raise UsageError("--memory-mib and --history go with --pairs; a config says memory_limit_mib and history")
     from profiler import config

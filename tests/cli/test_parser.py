@@ -42,7 +42,6 @@ def test_overrides_are_kept_in_order() -> None:
     [
         ("rnu x", ["'rnu'", "did you mean 'run'"]),
         ("-ec x.json", ["-ec", "profiler run -ec x.json"]),
-        ("plan", ["CONFIG", "profiler plan --help"]),
         ("plan x --jsn", ["'--jsn'", "'--json'"]),
         ("list extra", ["'extra'"]),
         ("run -n 0", ["-n/--runs", ">= 1", "'0'"]),

@@ -238,6 +238,12 @@ def test_an_unreadable_config_is_refused(config: Path) -> None:
     assert "Permission denied" in ended.err
 
 
+def test_plan_without_anything_to_plan_is_refused() -> None:
+    ended = profiler("plan")
+    assert (ended.code, ended.out) == (2, "")
+    assert "CONFIG" in ended.err and "profiler plan --help" in ended.err
+
+
 @needs_root
 @pytest.mark.parametrize("as_json", [[], ["--json"]])
 def test_unwritable_results_end_with_3(as_json: list[str], config: Path) -> None:
