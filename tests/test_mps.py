@@ -108,6 +108,7 @@ def test_a_fraction_becomes_a_percentage(tmp_path: Path) -> None:
     assert server.client_environment(None) == {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path)}
 
 
+@pytest.mark.slow
 def test_a_pair_under_mps_is_split_by_solo_runs_or_not_at_all(
     control: None, tmp_path: Path, fake_nvml_here: FakeNvml
 ) -> None:

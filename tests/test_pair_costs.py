@@ -34,6 +34,7 @@ def test_a_pair_that_saves() -> None:
     assert cost.energy_saved_j.low is None
 
 
+@pytest.mark.slow
 def test_most_intervals_hold_the_truth() -> None:
     draw = random.Random(3)
     held = []

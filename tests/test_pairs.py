@@ -13,6 +13,8 @@ from tests.campaigns import pair
 from tests.fakes.gpu_player import GpuPlayer, Part
 from tests.fakes.nvml import FakeNvml
 
+pytestmark = pytest.mark.slow
+
 FRONT = {"epochs": 3, "epoch_seconds": 0.8, "marker": "front"}
 # behaviour and shape of the background -> verdict, reasons
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str, list[str]]] = {

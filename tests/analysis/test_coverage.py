@@ -237,6 +237,7 @@ def test_which_folders_are_sessions(tmp_path: Path, catalog: Catalog) -> None:
         read_past(find_sessions([root]), catalog)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path) -> None:
     root = session(tmp_path / "results", [({"seed": 3}, {}), ({}, {})])
     target = tmp_path / "holes.yaml"

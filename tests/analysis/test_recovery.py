@@ -40,6 +40,7 @@ def test_a_few_planted_data_sets() -> None:
     check_recovery(12)
 
 
+@pytest.mark.slow
 def test_a_few_equal_campaigns() -> None:
     check_alarms(10)
 

@@ -9,6 +9,8 @@ import pytest
 from tests.cli.program import profiler
 from tests.cli.sessions import CONTAMINATED, make_session
 
+pytestmark = pytest.mark.slow
+
 
 def session(folder: Path, joules_a_run: float) -> Path:
     """Four runs of 1, 2, 3, 4 times these joules, each with a learning rate of its own; the third is contaminated."""

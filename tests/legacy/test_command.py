@@ -6,10 +6,14 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 from profiler.legacy.document import import_markdown
 from profiler.legacy.findings import KINDS
 from tests.cli.program import profiler, run
 from tests.legacy.old_tree import OldRun, later
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 
