@@ -21,7 +21,7 @@ from profiler.background import BackgroundFiles, BackgroundJob
 from profiler.config import Cooling
 from profiler.cooling import CoolingGpu, CoolingResult, IdleMark, cool_until_idle, rest, settle
 from profiler.energy.attribution import Role, SoloPower
-from profiler.energy.idle import NO_SAMPLES, IdlePower, idle_power
+from profiler.energy.idle import IdlePower, idle_power
 from profiler.energy.sample import Sample
 from profiler.energy.sources import Sources, discover
 from profiler.errors import CannotRunError
@@ -39,7 +39,9 @@ from profiler.trainer import TrainerFiles, TrainerJob, trainer_command
 from profiler.workloads import ModelSpec
 
 DISK_NEEDED_MIB = 100.0
-IDLE_LOOK_S = 3.0
+# How long to wait, and how far to look back, until a time is found in which the GPU was idle: utilisation looks back
+# itself, so that right after another run the first of them may show that one's tail, or the trace has only just begun.
+IDLE_LOOKS = ((0.0, 3.0), (0.0, 1.5), (1.5, 1.5), (1.5, 1.5))
 AFTER_END_TICKS = 1.5
 MAX_AFTER_END_S = 0.3
 
@@ -218,12 +220,12 @@ def _idle_power(node: NodeFacts, trace: Trace) -> IdlePower:
     if node.gpu_uuid is None:
         return IdlePower.unknown("no_gpu")
     gpu = CoolingGpu(node.gpu_uuid, trace)
-    for pause_s in (0.0, IDLE_LOOK_S):  # the trace may have only just begun
+    for pause_s, look_s in IDLE_LOOKS:
         gpu.clocks.pause(pause_s)
         now_ns = time.monotonic_ns()
-        since_ns = now_ns - round(IDLE_LOOK_S * 1e9)
+        since_ns = now_ns - round(look_s * 1e9)
         found = idle_power(gpu.rows(since_ns, now_ns), since_ns, now_ns)
-        if found.null_reason != NO_SAMPLES:
+        if found.power_w is not None:
             break
     return found
 
