@@ -88,7 +88,8 @@ def keep(runs: Iterable[Run], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     stored = {_key(run): run for run in [*load(folder), *runs]}
     order = [case.name for case in CASES]
-    lines = [json.dumps(asdict(run)) for run in sorted(stored.values(), key=lambda run: order.index(run.case))]
+    ordered = sorted(stored.values(), key=lambda run: order.index(run.case))
+    lines = [json.dumps(asdict(run)).replace(f"{ROOT}/", "") for run in ordered]
     (folder / ANSWERS).write_text("\n".join(lines) + "\n")
     (folder / MACHINE).write_text(json.dumps({"facts": facts()}, indent=1) + "\n")
 

@@ -63,11 +63,10 @@ class Fault:
 
 @dataclass(frozen=True)
 class Case:
-    """One input. `zones` (a CPU) or a GPU, which draws the load.
+    """One input. `zones` (a CPU) or a GPU, which draws the load. fault: of one read. killed: asks what stays behind.
 
-    shares: sum of what the counted zones draw, in parts of the load. tolerance: allowed relative error. no_figure: the
-    hardware does not tell, so that a number would be invented and "no figure, because" is right ("only"), or is as
-    right as the number ("also"). not_claimed: tools that do not say they can do this, with the reason."""
+    no_figure: the hardware does not tell, so that a number would be invented and "no figure, because" is right
+    ("only"), or is as right as the number ("also"). not_claimed: peers that do not say they can do this, and why."""
 
     name: str
     asks: str
@@ -76,7 +75,6 @@ class Case:
     fault: Fault | None = None
     gpu_frozen: bool = False
     gpu_reset_at_s: float | None = None
-    tolerance: float = 0.03
     no_figure: str = "never"
     killed: bool = False
     not_claimed: dict[str, str] = field(default_factory=dict)
@@ -154,5 +152,5 @@ CASES: tuple[Case, ...] = (
     Case("gpu-bursts", "600 W and 100 W in turn, 0.1 s each, for 10 s", BURSTS),
     Case("gpu-reset", "300 W; the counter restarts from 0 after 5 s", GPU, gpu_reset_at_s=5.0, no_figure="also"),
     Case("gpu-frozen", "300 W; the counter stands, the sensor works", GPU, gpu_frozen=True, no_figure="also"),
-    Case("killed", "SIGKILL of the measuring process", STEADY, (package(STEADY),), killed=True),
+    Case("killed", "3 s after SIGKILL of the measuring process", STEADY, (package(STEADY),), killed=True),
 )

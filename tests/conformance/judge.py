@@ -44,14 +44,14 @@ def judge(case: Case, tool: Tool, run: Run) -> Judged:
     if run.energy_j is None:
         verdict = NO_FIGURE if case.no_figure == "never" else RIGHT
         return Judged(case, tool, run, verdict, run.reason or "no reason given")
-    return Judged(case, tool, run, RIGHT if _is_true(case, run) else WRONG, _met(case, run))
+    return Judged(case, tool, run, RIGHT if _is_true(case, tool, run) else WRONG, _met(case, run))
 
 
-def _is_true(case: Case, run: Run) -> bool:
+def _is_true(case: Case, tool: Tool, run: Run) -> bool:
     if case.no_figure == "only" or run.truth_j is None or run.energy_j is None:
         return False
     least_j, most_j = run.truth_j
-    return least_j * (1 - case.tolerance) <= run.energy_j <= most_j * (1 + case.tolerance)
+    return least_j * (1 - tool.tolerance) <= run.energy_j <= most_j * (1 + tool.tolerance)
 
 
 def _met(case: Case, run: Run) -> str:

@@ -14,8 +14,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ ANSWER_S = 60.0
 SETTLE_S = 3.0  # what a killed process started has this long to end
 KILL_AFTER_S = 1.0
 PERIOD_S = 0.005
+LATE_S = 0.05
+TRIES = 3
 # $0: the tree. A power PMU of the machine is hidden as well.
 MASK = """mount --bind "$0"/class /sys/class &&
 if [ -d /sys/bus/event_source ]; then mount -t tmpfs none /sys/bus/event_source; fi && exec "$@" """
@@ -49,6 +51,7 @@ class Run:
     truth_j: tuple[float, float] | None = None
     error: str | None = None
     fault_met: bool | None = None
+    hardware_late_s: float = 0.0
     left_running: tuple[str, ...] | None = None
     raw: Any = None
     stderr: str = ""
@@ -67,13 +70,22 @@ def libraries(cache: Path) -> tuple[Path, Path]:
 
 
 class CuedPlayer(Player):
-    """Plays `FLOOR_W` on every zone, and from the cue on the load as well."""
+    """Plays `FLOOR_W` on every zone, from the cue on the load as well. `late_s`: longest time between two writes."""
 
     def __init__(self, root: Path, zones: Sequence[Zone]) -> None:
         super().__init__(root, zones, PERIOD_S)
         self.cue_ns: int | None = None
+        self.late_s = 0.0
+        self._written_ns = self.started_ns
+
+    def run(self, seconds: float = float("inf")) -> None:
+        with suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))  # of this thread: hardware waits for nobody
+        super().run(seconds)
 
     def write(self) -> None:
+        self.late_s = max(self.late_s, (time.monotonic_ns() - self._written_ns) / 1e9)
+        self._written_ns = time.monotonic_ns()
         for descriptor, zone in self._open:
             now_ns = time.monotonic_ns()
             elapsed_s = 0.0 if self.cue_ns is None else max(0.0, (now_ns - self.cue_ns) / 1e9)
@@ -218,7 +230,9 @@ class Stage:
     def _result(self, **values: Any) -> Run:
         met = None if self.case.fault is None else self._fault.with_name("fault.dealt").exists()
         stderr = (self.folder / "stderr").read_text(errors="replace")[-2000:]
-        return Run(self.case.name, self.tool.name, self.tool.version, fault_met=met, stderr=stderr, **values)
+        late_s = 0.0 if self._player is None else self._player.late_s
+        values |= {"fault_met": met, "hardware_late_s": late_s, "stderr": stderr}
+        return Run(self.case.name, self.tool.name, self.tool.version, **values)
 
 
 def truth(case: Case, start_ns: int, window_ns: list[int]) -> tuple[float, float]:
@@ -238,6 +252,11 @@ def truth(case: Case, start_ns: int, window_ns: list[int]) -> tuple[float, float
 
 
 def perform(case: Case, tool: Tool, nvml: Path, spoiler: Path) -> Run:
-    """One run in a folder of its own that does not stay."""
-    with tempfile.TemporaryDirectory(prefix="conformance-", ignore_cleanup_errors=True) as folder:
-        return Stage(case, tool, Path(folder), nvml, spoiler).run()
+    """One run in a folder of its own that does not stay; again where the machine was too busy to play the hardware in
+    time, or the tool did not come to measure."""
+    for _ in range(TRIES):
+        with tempfile.TemporaryDirectory(prefix="conformance-", ignore_cleanup_errors=True) as folder:
+            run = Stage(case, tool, Path(folder), nvml, spoiler).run()
+        if run.hardware_late_s <= LATE_S and run.error is None:
+            return run
+    return run if run.error else replace(run, error=f"the virtual hardware stood still for {run.hardware_late_s:.2f} s")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from tests.conformance.judge import NO_FIGURE, NOT_CLAIMED, NOT_RUN, RIGHT, WRONG, Judged
+from tests.conformance.tools import SAMPLED, TOLERANCE
 
 HEAD = """# Conformance
 
@@ -17,10 +18,11 @@ in its own environment with pinned versions. The truth is the load's closed form
 `{command}` makes this page anew (it needs root or user namespaces, a C compiler, and a package index for the peers).
 The raw answer of every run: [{raw}](../{raw}).
 
-All figures in J. **Bold**: wrong. -: not claimed by the tool. A figure is right within {tolerance} of the truth for the
-tool's own window, which opens shortly before the load and closes shortly after it. "none" (no figure) is right where
-the hardware does not tell. That a spoilt read or the death of the measuring process is survived, no peer promises; it
-is asked of all because it happens to all. Real sensors have errors of their own, which virtual ones do not show.
+All figures in J. **Bold**: wrong. -: not claimed by the tool. A figure is right within {tolerance} ({sampled} for
+{samplers}, which take one sample a second by design) of the truth for the tool's own
+window, which opens shortly before the load and closes shortly after it. "none" (no figure) is right where the hardware
+does not tell. That a spoilt read or the death of the measuring process is survived, no peer promises; it is asked of
+all because it happens to all. Real sensors have errors of their own, which virtual ones do not show.
 """
 
 
@@ -29,9 +31,10 @@ def page(judged: Sequence[Judged], facts: Sequence[str], command: str, raw: str)
     tools = list(dict.fromkeys((one.tool.name, one.tool.version) for one in judged))
     cases = list({one.case.name: one.case for one in judged}.values())
     by = {(one.case.name, one.tool.name, one.tool.version): one for one in judged}
-    tolerance = f"{max(case.tolerance for case in cases):.0%}"
+    samplers = dict.fromkeys(one.tool.name for one in judged if one.tool.tolerance > TOLERANCE)
+    allowed = {"tolerance": f"{TOLERANCE:.0%}", "sampled": f"{SAMPLED:.0%}", "samplers": " and ".join(samplers)}
     listed = "\n".join(f"* {fact}" for fact in facts)
-    lines = [HEAD.format(facts=listed, command=command, raw=raw, tolerance=tolerance)]
+    lines = [HEAD.format(facts=listed, command=command, raw=raw, **allowed)]
     lines += _table(["input", "truth, J", *(f"{name} {version}" for name, version in tools)])
     for case in cases:
         of_case = [one for one in judged if one.case.name == case.name]

@@ -9,10 +9,15 @@ from pathlib import Path
 from profiler import __version__
 from tests.conformance.environments import Peer
 
+TOLERANCE = 0.03
+SAMPLED = 0.10  # for tools that take one sample a second by design
+SAMPLING = ("perun", "carbontracker")
+
 
 @dataclass(frozen=True)
 class Tool:
-    """`name` as in the table; `driver`: module in drivers/; `peer` None: this project."""
+    """`name` as in the table; `driver`: module in drivers/; `peer` None: this project. `tolerance`: allowed relative
+    error."""
 
     name: str
     version: str
@@ -20,6 +25,7 @@ class Tool:
     python: Path
     devices: tuple[str, ...] = ("cpu", "gpu")
     peer: Peer | None = None
+    tolerance: float = TOLERANCE
 
     @property
     def ours(self) -> bool:
@@ -42,4 +48,5 @@ def of_peer(peer: Peer) -> tuple[Tool, ...]:
             Tool("Zeus PowerMonitor", peer.version, "zeus_power", peer.python, ("gpu",), peer),
         )
     names = {"codecarbon": "CodeCarbon", "perun": "Perun", "carbontracker": "CarbonTracker", "pyjoules": "pyJoules"}
-    return (Tool(names[peer.name], peer.version, peer.name, peer.python, peer=peer),)
+    tolerance = SAMPLED if peer.name in SAMPLING else TOLERANCE
+    return (Tool(names[peer.name], peer.version, peer.name, peer.python, peer=peer, tolerance=tolerance),)

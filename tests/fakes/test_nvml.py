@@ -175,7 +175,7 @@ def test_processes_come_and_go(fake_nvml_here: FakeNvml):
         assert n.nvmlDeviceGetMemoryInfo(handle, n.nvmlMemory_v2).used == 4 << 20
 
 
-def test_reset_counter_starts_anew(fake_nvml_here: FakeNvml):
+def test_reset_counter_starts_anew_and_the_power_sensor_does_not_notice(fake_nvml_here: FakeNvml):
     import pynvml as n
 
     n.nvmlInit()
@@ -183,6 +183,7 @@ def test_reset_counter_starts_anew(fake_nvml_here: FakeNvml):
     fake_nvml_here.reset_counter()
     time.sleep(0.12)
     assert n.nvmlDeviceGetTotalEnergyConsumption(handle) < 70 * 1000
+    assert n.nvmlDeviceGetPowerUsage(handle) == 70_000  # the average over the last second, the reset within it
 
 
 def test_command_line_writes_a_state(tmp_path):

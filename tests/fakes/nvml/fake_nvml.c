@@ -149,15 +149,8 @@ static double partial_mj(const Gpu *gpu, const Era *era, double ns, double *watt
     return energy + *watts * ns * 1e-6; /* after the last segment its final power is kept */
 }
 
-static double energy_mj(const Gpu *gpu, double t_ns, double *watts) {
-    double ignored, total_ns = 0;
-    const Era *era = NULL;
-    if (!watts) watts = &ignored;
-    *watts = 0;
-    for (int i = 0; i < gpu->n_eras; i++)
-        if (!i || (double)gpu->eras[i].start_ns <= t_ns) era = &gpu->eras[i];
-    if (!era) return 0;
-    double ns = t_ns - (double)era->start_ns;
+static double era_mj(const Gpu *gpu, const Era *era, double t_ns, double *watts) {
+    double total_ns = 0, ns = t_ns - (double)era->start_ns;
     if (ns < 0) ns = 0; /* before the first era: off */
     for (int i = 0; i < era->count; i++) total_ns += gpu->segments[era->first + i].duration_ns;
     if (!era->repeat || total_ns <= 0) return era->base_mj + partial_mj(gpu, era, ns, watts);
@@ -166,13 +159,29 @@ static double energy_mj(const Gpu *gpu, double t_ns, double *watts) {
     return era->base_mj + rounds * whole + partial_mj(gpu, era, ns - rounds * total_ns, watts);
 }
 
+static double energy_mj(const Gpu *gpu, double t_ns, double *watts) {
+    double ignored;
+    const Era *era = NULL;
+    if (!watts) watts = &ignored;
+    *watts = 0;
+    for (int i = 0; i < gpu->n_eras; i++)
+        if (!i || (double)gpu->eras[i].start_ns <= t_ns) era = &gpu->eras[i];
+    return era ? era_mj(gpu, era, t_ns, watts) : 0;
+}
+
 static double mean_w(const Gpu *gpu, double end_ns, double window_ns) {
-    double watts;
-    double end = energy_mj(gpu, end_ns, &watts);
+    double watts, ignored;
+    double used = energy_mj(gpu, end_ns, &watts);
     double start_ns = end_ns - window_ns;
     if (gpu->n_eras && start_ns < (double)gpu->eras[0].start_ns) start_ns = (double)gpu->eras[0].start_ns;
     if (window_ns <= 0 || end_ns <= start_ns) return watts; /* a point sensor, or no history yet */
-    return (end - energy_mj(gpu, start_ns, NULL)) / (end_ns - start_ns) * 1e6;
+    used -= energy_mj(gpu, start_ns, NULL);
+    for (int i = 1; i < gpu->n_eras; i++) { /* a counter that was reset meanwhile is nothing that power knows */
+        double at_ns = (double)gpu->eras[i].start_ns;
+        if (start_ns < at_ns && at_ns <= end_ns)
+            used -= gpu->eras[i].base_mj - era_mj(gpu, &gpu->eras[i - 1], at_ns, &ignored);
+    }
+    return used / (end_ns - start_ns) * 1e6;
 }
 
 static double grid(double t_ns, double period_ns) { return period_ns > 0 ? floor(t_ns / period_ns) * period_ns : t_ns; }
