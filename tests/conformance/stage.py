@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,6 @@ from tests.conformance.cases import FLOOR_W, Case
 from tests.conformance.environments import ROOT
 from tests.conformance.tools import Tool
 from tests.fakes.nvml import FakeNvml, Segment, build, compiler
-from tests.fakes.powercap import Player, Zone
 from tests.fakes.powercap import build as build_tree
 
 LEAD_S = 0.2  # from the decision to begin until the load begins
@@ -31,9 +32,8 @@ READY_S = 90.0
 ANSWER_S = 60.0
 SETTLE_S = 3.0  # what a killed process started has this long to end
 KILL_AFTER_S = 1.0
-PERIOD_S = 0.005
 LATE_S = 0.05
-TRIES = 3
+TRIES = 2
 # $0: the tree. A power PMU of the machine is hidden as well.
 MASK = """mount --bind "$0"/class /sys/class &&
 if [ -d /sys/bus/event_source ]; then mount -t tmpfs none /sys/bus/event_source; fi && exec "$@" """
@@ -69,30 +69,6 @@ def libraries(cache: Path) -> tuple[Path, Path]:
     return build(cache), spoiler
 
 
-class CuedPlayer(Player):
-    """Plays `FLOOR_W` on every zone, from the cue on the load as well. `late_s`: longest time between two writes."""
-
-    def __init__(self, root: Path, zones: Sequence[Zone]) -> None:
-        super().__init__(root, zones, PERIOD_S)
-        self.cue_ns: int | None = None
-        self.late_s = 0.0
-        self._written_ns = self.started_ns
-
-    def run(self, seconds: float = float("inf")) -> None:
-        with suppress(PermissionError):
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))  # of this thread: hardware waits for nobody
-        super().run(seconds)
-
-    def write(self) -> None:
-        self.late_s = max(self.late_s, (time.monotonic_ns() - self._written_ns) / 1e9)
-        self._written_ns = time.monotonic_ns()
-        for descriptor, zone in self._open:
-            now_ns = time.monotonic_ns()
-            elapsed_s = 0.0 if self.cue_ns is None else max(0.0, (now_ns - self.cue_ns) / 1e9)
-            energy_nj = zone.energy_nj(elapsed_s) + round(FLOOR_W * (now_ns - self.started_ns))
-            os.pwrite(descriptor, f"{zone.shown_uj(energy_nj):<20}\n".encode(), 0)
-
-
 class Stage:
     """One run. Everything it makes lies in `folder`."""
 
@@ -108,7 +84,6 @@ class Stage:
         self._env["PATH"] = f"{smi.parent}:{self._env['PATH']}"
         self._fault = folder / "fault"
         self._gpu: FakeNvml | None = None
-        self._player: CuedPlayer | None = None
         if case.zones:
             self._build_cpu()
         else:
@@ -124,11 +99,16 @@ class Stage:
         control = self._tree / "devices" / "virtual" / "powercap" / "intel-rapl"
         (self._tree / "class" / "powercap" / "intel-rapl").symlink_to(control)
         (control / "subsystem").symlink_to("/sys/class/powercap")
-        self._player = CuedPlayer(self._tree, self.case.zones)
 
     def run(self) -> Run:
         """Blocks until the tool has answered, failed, or taken too long; leaves no process."""
-        with self._playing(), (self.folder / "stdout").open("wb") as out, (self.folder / "stderr").open("wb") as err:
+        with self._playing():
+            run = self._run_tool()
+        late = self.folder / "late"
+        return replace(run, hardware_late_s=float(late.read_text())) if late.exists() else run
+
+    def _run_tool(self) -> Run:
+        with (self.folder / "stdout").open("wb") as out, (self.folder / "stderr").open("wb") as err:
             process = subprocess.Popen(self._command(), env=self._env, cwd=self.folder, stdout=out, stderr=err)
             try:
                 return self._conduct(process)
@@ -146,10 +126,17 @@ class Stage:
 
     @contextmanager
     def _playing(self) -> Iterator[None]:
-        if self._player is None:
+        """The powercap tree runs; its player ends with its standard input."""
+        if not self.case.zones:
             yield
             return
-        with self._player:
+        command = [sys.executable, "-m", "tests.conformance.player", str(self.folder)]
+        with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE) as player:
+            assert player.stdin is not None
+            pickle.dump(self.case.zones, player.stdin)
+            player.stdin.flush()
+            if not self._await(self.folder / "playing", player, READY_S):
+                raise RuntimeError(f"the player of the powercap tree did not begin: exit status {player.poll()}")
             yield
 
     def _conduct(self, process: subprocess.Popen[bytes]) -> Run:
@@ -171,13 +158,10 @@ class Stage:
         if self.case.fault is not None:
             at_ns = start_ns + round(self.case.fault.at_s * 1e9)
             self._fault.write_text(f"{self.case.fault.kind} {at_ns}\n")
-        if self._player is not None:
-            self._player.cue_ns = start_ns
+        place(self.folder / "cue", start_ns)
         if self._gpu is not None:
             self._begin_gpu(self._gpu, start_ns)
-        scratch = self.folder / "go.part"
-        scratch.write_text(str(start_ns))
-        scratch.rename(self.folder / "go")
+        place(self.folder / "go", start_ns)
         return start_ns
 
     def _begin_gpu(self, gpu: FakeNvml, start_ns: int) -> None:
@@ -230,9 +214,15 @@ class Stage:
     def _result(self, **values: Any) -> Run:
         met = None if self.case.fault is None else self._fault.with_name("fault.dealt").exists()
         stderr = (self.folder / "stderr").read_text(errors="replace")[-2000:]
-        late_s = 0.0 if self._player is None else self._player.late_s
-        values |= {"fault_met": met, "hardware_late_s": late_s, "stderr": stderr}
+        values |= {"fault_met": met, "stderr": stderr}
         return Run(self.case.name, self.tool.name, self.tool.version, **values)
+
+
+def place(path: Path, time_ns: int) -> None:
+    """Puts a file there whole."""
+    scratch = path.with_suffix(".part")
+    scratch.write_text(str(time_ns))
+    scratch.rename(path)
 
 
 def truth(case: Case, start_ns: int, window_ns: list[int]) -> tuple[float, float]:

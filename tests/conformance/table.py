@@ -39,7 +39,7 @@ def page(judged: Sequence[Judged], facts: Sequence[str], command: str, raw: str)
     for case in cases:
         of_case = [one for one in judged if one.case.name == case.name]
         row = [by.get((case.name, *tool)) for tool in tools]
-        cells = ["-" if one is None else cell(one) for one in row]
+        cells = ["not run" if one is None else cell(one) for one in row]
         lines.append(_row([case.asks, truth_of(of_case), *cells]))
     lines.append(_row(["**right of those claimed and run**", "", *(score(judged, tool) for tool in tools)]))
     return "\n".join([*lines, "", *_details(judged)]) + "\n"

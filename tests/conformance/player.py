@@ -1,0 +1,61 @@
+"""Plays a built powercap tree from a process of its own, so that a busy machine does not make the hardware late.
+
+`python -m tests.conformance.player FOLDER` reads the zones from its standard input (pickled by the stage that starts
+it), plays `FLOOR_W` on each, and from the time in FOLDER/cue on the load as well. FOLDER/late: longest time between
+two writes, in s. It ends with its standard input.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from tests.conformance.cases import FLOOR_W
+from tests.fakes.powercap import Player, Zone
+
+PERIOD_S = 0.005
+
+
+class CuedPlayer(Player):
+    """`late_s`: longest time between two writes so far."""
+
+    def __init__(self, folder: Path, zones: Sequence[Zone]) -> None:
+        super().__init__(folder / "sys", zones, PERIOD_S)
+        self._cue = folder / "cue"
+        self._cue_ns: int | None = None
+        self._written_ns = self.started_ns
+        self.late_s = 0.0
+
+    def write(self) -> None:
+        if self._cue_ns is None and self._cue.exists():
+            self._cue_ns = int(self._cue.read_text())
+        for descriptor, zone in self._open:
+            now_ns = time.monotonic_ns()
+            elapsed_s = 0.0 if self._cue_ns is None else max(0.0, (now_ns - self._cue_ns) / 1e9)
+            energy_nj = zone.energy_nj(elapsed_s) + round(FLOOR_W * (now_ns - self.started_ns))
+            os.pwrite(descriptor, f"{zone.shown_uj(energy_nj):<20}\n".encode(), 0)
+        now_ns = time.monotonic_ns()
+        self.late_s, self._written_ns = max(self.late_s, (now_ns - self._written_ns) / 1e9), now_ns
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    player = CuedPlayer(folder, pickle.load(sys.stdin.buffer))
+    with suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))  # hardware waits for nobody
+    player.write()
+    player.late_s = 0.0
+    (folder / "playing").touch()
+    while not select.select([sys.stdin], [], [], PERIOD_S)[0]:
+        player.write()
+    (folder / "late").write_text(str(player.late_s))
+
+
+if __name__ == "__main__":
+    main()
