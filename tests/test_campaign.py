@@ -148,7 +148,9 @@ def test_nothing_is_left_in_the_work_directory_of_good_runs(many: dict[str, Any]
 
 def test_a_pair_overlaps_and_is_recorded(tmp_path: Path) -> None:
     foreground = {"epochs": 3, "epoch_seconds": 0.3}
-    path = config(tmp_path, [pair(foreground, {"behaviour": "work", "epochs": 8, "epoch_seconds": 0.05})])
+    item = pair(foreground, {"behaviour": "work", "epochs": 8, "epoch_seconds": 0.05})
+    item["background"]["min_busy_share"] = 0.05  # other tests may want the CPUs that it works on
+    path = config(tmp_path, [item])
     row = run_json("run", path, "--results", tmp_path / "results")["runs"][0]
     assert row["verdict"] == "valid", row["evidence"]
     assert row["experiment_id"] == "quick_quick_001_parallel"

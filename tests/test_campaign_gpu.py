@@ -78,7 +78,8 @@ def test_the_incident_a_squatter_before_run_3_and_during_run_5(tmp_path: Path, f
     assert rows[3]["gate_wait_s"] > 0.5
     assert f"process {first}" in stderr_of(campaign, stderr)
     assert rows[5]["verdict"] == "contaminated"
-    assert rows[5]["reasons"] == ["foreign_gpu_process"]
+    assert "foreign_gpu_process" in rows[5]["reasons"]
+    assert set(rows[5]["reasons"]) <= {"foreign_gpu_process", "memory_not_idle"}  # it may have come before the trainer
     assert f"PID {second}" in rows[5]["evidence"]["foreign_gpu_process"]
     assert f"{SQUATTER_MIB:.0f} MiB" in rows[5]["evidence"]["foreign_gpu_process"]
     assert [index for index, row in rows.items() if not row["safe"]] == [5]

@@ -98,7 +98,7 @@ def test_the_proposal_is_a_config_that_plans(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "needs a config, or --pairs"),
+        ((), "needs a CONFIG, or --pairs"),
         (("--pairs", "--memory-mib", "0"), "at least 1"),
         (("--pairs", "--memory-mib", "50"), "no pair of models fits 50 MiB"),
         (("--pairs", "--memory-mib", "7500", "c.yaml"), "takes none"),
