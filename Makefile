@@ -4,11 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := profiler actors cluster repos tests docs/generate.py
 
-.PHONY: demo test models check lint fast docs bench faults clean help
+.PHONY: demo test models check lint fast docs bench faults conformance clean help
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.demo ## set up, train the quick-start campaign, show where the results are
 	$(BIN)/profiler run configs/quickstart.yaml
@@ -47,8 +47,11 @@ bench: $(VENV)/.dev ## figures that depend on the machine: overhead, start-up, s
 faults: $(VENV)/.dev ## the kill matrix; N=500 for more rounds
 	$(BIN)/python -m tests.faults $(if $(N),--rounds $(N))
 
+conformance: $(VENV)/.dev ## this project and its peers on inputs of known energy: docs/conformance.md (half an hour)
+	$(BIN)/python -m tests.conformance
+
 clean: ## remove the environment and caches, never results
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .conformance .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed: make PYTHON=python3.12 ...")'

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.conformance.cases import Case
-from tests.conformance.stage import Run
+from tests.conformance.stage import NO_ANSWER, Run
 from tests.conformance.tools import Tool
 
 RIGHT, WRONG, NO_FIGURE = "right", "wrong", "no figure"
@@ -36,8 +36,8 @@ def judge(case: Case, tool: Tool, run: Run) -> Judged:
     why = unclaimed(case, tool)
     if why is not None:
         return Judged(case, tool, run, NOT_CLAIMED, why)
-    if run.error is not None:
-        return Judged(case, tool, run, NOT_RUN, run.error)
+    if run.error is not None:  # a tool that the input itself ended has been run
+        return Judged(case, tool, run, NO_FIGURE if run.error.startswith(NO_ANSWER) else NOT_RUN, run.error)
     if case.killed:
         left = len(run.left_running or ())
         return Judged(case, tool, run, WRONG if left else RIGHT, f"{left} left running" if left else "nothing left")

@@ -28,7 +28,8 @@ all because it happens to all. Real sensors have errors of their own, which virt
 
 def page(judged: Sequence[Judged], facts: Sequence[str], command: str, raw: str) -> str:
     """The whole page. `facts`: lines about machine, date and versions."""
-    tools = list(dict.fromkeys((one.tool.name, one.tool.version) for one in judged))
+    own_first = sorted(judged, key=lambda one: not one.tool.ours)
+    tools = list(dict.fromkeys((one.tool.name, one.tool.version) for one in own_first))
     cases = list({one.case.name: one.case for one in judged}.values())
     by = {(one.case.name, one.tool.name, one.tool.version): one for one in judged}
     samplers = dict.fromkeys(one.tool.name for one in judged if one.tool.tolerance > TOLERANCE)
@@ -101,6 +102,8 @@ def _details(judged: Iterable[Judged]) -> list[str]:
 def _said(one: Judged) -> str:
     if one.run.left_running:
         return f"{one.note}: `{one.run.left_running[0][:60]}`"
+    if one.run.error is not None:
+        return one.run.error[:120]
     told = "none" if one.run.energy_j is None else f"{figure(one.run.energy_j)} J"
     return f"{told} ({one.note})" if one.note else told
 
