@@ -75,7 +75,9 @@ def planted(tmp_path_factory: pytest.TempPathFactory, fake_nvml_library: Path) -
     times: dict[str, tuple[int, int]] = {}
 
     def training(index: int) -> None:
-        wait_for(lambda: list(results.glob(f"run_*/quick_quick_{index:03d}/training.log")), campaign)
+        """Until the trainer has said a word."""
+        logs = f"run_*/quick_quick_{index:03d}/training.log"
+        wait_for(lambda: any(path.stat().st_size for path in results.glob(logs)), campaign)
 
     training(THROTTLED)
     time.sleep(0.5)
