@@ -21,7 +21,7 @@ demo: $(VENV)/.demo ## set up, train the quick-start campaign, show where the re
 	echo "  $$session/examples_mnist_cnn_001/  record, log and events of the first run"
 
 test: $(VENV)/.dev ## the tests; most wait for processes, so four go at a time
-	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not models"
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not models"
 
 models: $(VENV)/.dev ## the tests that train the models of the larger repositories, and every model in one campaign: many minutes
 	$(BIN)/python -m pytest -m models

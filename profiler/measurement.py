@@ -134,7 +134,7 @@ def measure_once(command: Command, meter: Meter, *, allow_uncontained: bool) -> 
         assert report is not None, "waiting without a limit ends with a report"
         t0_ns, t1_ns = report.t0_ns or before.t_ns, report.t1_ns or after.t_ns
         time.sleep(EDGE_TICKS / meter.sampler.rate_hz)
-        samples = meter.sampler.window(min(before.t_ns, t0_ns), t1_ns)
+        samples = meter.sampler.window(min(before.t_ns, t0_ns), max(after.t_ns, t1_ns))
     finally:
         meter.sampler.release(token)
     energy = account(before, after, samples, meter.sources, meter.gpu_uuids, t0_ns, t1_ns)

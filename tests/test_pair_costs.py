@@ -38,7 +38,7 @@ def test_a_pair_that_saves() -> None:
 def test_most_intervals_hold_the_truth() -> None:
     draw = random.Random(3)
     held = []
-    for _ in range(12):
+    for _ in range(6):
         rows = [solo("f", 60 * draw.gauss(1, 0.02), 12_000 * draw.gauss(1, 0.02)) for _ in range(8)]
         rows += [solo("b", 52 * draw.gauss(1, 0.02), 10_000 * draw.gauss(1, 0.02)) for _ in range(8)]
         rows += [pair(90 * draw.gauss(1, 0.02), 15_000 * draw.gauss(1, 0.02), 9) for _ in range(8)]

@@ -158,7 +158,7 @@ class Window:
         enough_ns = self._end_ns + int(EDGE_TICKS * sampler.grid.period_ns)
         while sampler.running and (left_ns := enough_ns - time.monotonic_ns()) > 0:
             time.sleep(left_ns / 1e9)
-        samples = sampler.window(self._start.t_ns, self._end_ns)
+        samples = sampler.window(self._start.t_ns, max(end.t_ns, self._end_ns))
         result = account(self._start, end, samples, self._meter.sources, self.gpu_uuids, self._start_ns, self._end_ns)
         self._release()
         return result

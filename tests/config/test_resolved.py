@@ -89,7 +89,7 @@ JUNK = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_no_config_ends_in_anything_but_a_campaign_or_faults(data: st.DataObject) -> None:
     """Any value at any known key: a campaign, or faults that can be printed as JSON; never another exception."""

@@ -1,6 +1,6 @@
 """The ledger on generated histories whose truth is known: error 0 units, or null with the right reason.
 
-PROFILER_LEDGER_EXAMPLES sets how many (2,000 by default, 100,000 for a long night).
+PROFILER_LEDGER_EXAMPLES sets how many (1,000 by default, 100,000 for a long night).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from profiler.energy.counters import CounterInfo, Reading, Unwrapper, accumulate
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = int(os.environ.get("PROFILER_LEDGER_EXAMPLES", "2000"))
+EXAMPLES = int(os.environ.get("PROFILER_LEDGER_EXAMPLES", "1000"))
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
 

@@ -142,7 +142,7 @@ def test_what_cannot_work_is_said_and_has_its_exit_code(refusal: str, trainings:
     assert [event["event"] for event in training.events] == (["error"] if code == 3 else [])
 
 
-@pytest.mark.train
+@pytest.mark.models
 def test_other_processes_with_the_same_seed_agree_to_the_bit(
     trainings: Mapping[str, Training], tmp_path: Path, small_mnist: Path
 ) -> None:
@@ -154,7 +154,7 @@ def test_other_processes_with_the_same_seed_agree_to_the_bit(
         assert training.event("config")["data_hash"] == first.event("config")["data_hash"]
 
 
-@pytest.mark.train
+@pytest.mark.models
 def test_two_threads_agree_to_the_bit(tmp_path: Path, small_mnist: Path) -> None:
     data = str(small_mnist)
     first, second = (train("examples", tmp_path / name, *BASE, threads=2, PROFILER_DATA=data) for name in "ab")
