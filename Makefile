@@ -27,7 +27,7 @@ models: $(VENV)/.dev ## the tests that train the models of the larger repositori
 	$(BIN)/python -m pytest -m models
 
 fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not ray and not train and not fault"
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow and not ray and not train and not fault"
 
 check: lint fast ## ruff, mypy --strict, import rules, stale documents, fast tests: under two minutes
 

@@ -161,6 +161,7 @@ def test_an_integer_is_not_the_float_of_the_same_size() -> None:
     assert vector_of({"a": None, "b": True}) == vector_of({"b": True, "a": None})
 
 
+@pytest.mark.slow
 def test_rare_values_are_found_when_they_are_all_that_is_left() -> None:
     drawn = whole(1, 2000, zero=0.999999)
     values = draw({"a": drawn}, 2000, {"a": 0})

@@ -55,6 +55,7 @@ def test_a_recursive_document_is_refused(tmp_path: Path) -> None:
     assert only(path).message == "is nested too deeply"
 
 
+@pytest.mark.slow
 def test_a_small_file_that_means_a_huge_one_is_refused(tmp_path: Path) -> None:
     levels = [f"k{n}: &k{n} [{', '.join([f'*k{n - 1}'] * 10)}]" for n in range(1, 9)]
     path = tmp_path / "a.yaml"

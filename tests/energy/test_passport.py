@@ -105,6 +105,7 @@ def test_without_a_gpu_there_is_nothing_to_calibrate(tmp_path: Path) -> None:
     assert (ended.code, "no GPU to calibrate" in ended.err) == (3, True)
 
 
+@pytest.mark.slow
 def test_it_is_kept_by_device_and_driver(tmp_path: Path) -> None:
     found = measured(20, 10)
     path = save(found, tmp_path / "passports")

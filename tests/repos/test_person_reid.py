@@ -55,6 +55,7 @@ def write_market(root: Path, train: str = "bounding_box_train", gallery: str = "
         image_module.new("RGB", (30, 80)).save(root / gallery / name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "count"), [("densenet121", 8_889_943), ("hrnet18", 20_685_379), ("pcb", 29_865_410)])
 def test_the_networks_have_the_originals_sizes(model: str, count: int) -> None:
     from _kit.effective import parameter_count

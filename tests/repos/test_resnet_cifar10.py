@@ -59,6 +59,7 @@ def write_cifar(folder: Path, rows: int = 20, keys: type = bytes) -> None:
         (folder / name).write_bytes(pickle.dumps(named, protocol=2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "count"),
     [
