@@ -10,7 +10,7 @@ from profiler import colocation, conditions, record
 from profiler.checkouts import recorded_commit
 from profiler.colocation import background_findings
 from profiler.energy.account import EnergyAccount, account
-from profiler.energy.attribution import GpuEnergy, Shares, attribute
+from profiler.energy.attribution import GpuEnergy, Role, Shares, attribute
 from profiler.energy.derived import Derived, Run, derive
 from profiler.energy.gpu_account import power_points
 from profiler.energy.idle import IdlePower, cpu_idle_power
@@ -56,11 +56,7 @@ class Execution:
     @property
     def window_ns(self) -> tuple[int, int]:
         """The trainer's start and end; where it never started, the times of the boundary reads."""
-        t0_ns, t1_ns = self.report.t0_ns, self.report.t1_ns
-        return (
-            self.before.t_ns if t0_ns is None else t0_ns,
-            self.after.t_ns if t1_ns is None else t1_ns,
-        )
+        return self.report.window_ns(self.before.t_ns, self.after.t_ns)
 
 
 @dataclass(frozen=True)
@@ -121,9 +117,11 @@ def assess(
         columns |= _measured(node, execution, outcome, events, energy)
         derived = _derived(trace, execution, background, energy, idle)
         columns |= record.derived_columns(derived, energy)
-        shares = _shares(spec, node, samples, execution, background, processes, energy, idle)
+        namespaces = background.namespaces if background else frozenset[int]()
+        whose = colocation.roles(processes, execution.namespace, namespaces)
+        shares = _shares(spec, node, samples, execution, whose, energy, idle)
         columns |= record.share_columns(shares, idle)
-        columns |= _memory_columns(execution, background, processes)
+        columns |= _memory_columns(processes, whose)
         columns["checkout_commit"] = recorded_commit(spec.work)
         nulls = {**record.null_reasons(columns, energy, shares, idle), **outcome.null_reasons, **derived.null_reasons}
     findings += that_hold(observed, limit)
@@ -182,8 +180,7 @@ def _shares(
     node: NodeFacts,
     samples: Sequence[Sample],
     execution: Execution,
-    background: BackgroundFacts | None,
-    processes: Sequence[dict[str, Any]],
+    whose: Mapping[int, Role],
     energy: EnergyAccount,
     idle: IdlePower,
 ) -> Shares:
@@ -191,22 +188,19 @@ def _shares(
     if energy.gpu_energy_j is None:
         return Shares(null_reason=energy.null_reasons["gpu_energy_j"])
     points, _ = power_points(row for row in samples if row.device == node.gpu_uuid)
-    namespaces = background.namespaces if background else frozenset[int]()
+    paired = spec.planned.background is not None
     return attribute(
         GpuEnergy(energy.gpu_energy_j, *execution.window_ns, points),
         idle,
         execution.activity,
-        colocation.roles(processes, execution.namespace, namespaces),
-        paired=background is not None,
+        whose,
+        paired=paired,
         solo=spec.solo_power,
-        told_apart=spec.planned.sharing == "time_slice" or background is None,
+        told_apart=spec.planned.sharing == "time_slice" or not paired,
     )
 
 
-def _memory_columns(
-    execution: Execution, background: BackgroundFacts | None, processes: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
-    whose = colocation.roles(processes, execution.namespace, background.namespaces if background else ())
+def _memory_columns(processes: Sequence[dict[str, Any]], whose: Mapping[int, Role]) -> dict[str, Any]:
     return {
         "gpu_memory_foreground_mib": colocation.memory_mib(processes, whose, "foreground"),
         "gpu_memory_background_mib": colocation.memory_mib(processes, whose, "background"),
@@ -243,7 +237,7 @@ def _conditions(
     processes: Sequence[dict[str, Any]],
 ) -> list[Finding]:
     """Everything seen of the conditions, whether or not it makes a reason."""
-    t0_ns, t1_ns = execution.report.t0_ns or execution.before.t_ns, execution.report.t1_ns or execution.after.t_ns
+    t0_ns, t1_ns = execution.window_ns
     first_ns = _first_ns(execution, background)
     earlier = trace.window(first_ns - MEMORY_LOOK_NS, first_ns)
     idle_mib = spec.gate.idle_memory_mib.get(node.gpu_uuid or "")

@@ -163,7 +163,6 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
         if spec.planned.background is not None:
             yield steps.enter("background")
             background = _launch(spec, node, trace, launch, stack, mps)
-        if background is not None and spec.planned.background is not None:
             yield steps.enter("readiness", spec.planned.background.startup_timeout_seconds)
             background.wait_ready(spec.planned.background)
 
@@ -289,11 +288,10 @@ def _environment(spec: AttemptSpec, mps: MpsServer | None, fraction: float) -> M
 
 def _launch(
     spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch, stack: ExitStack, mps: MpsServer | None
-) -> Partner | None:
-    """Start the background of this run, if it has one."""
+) -> Partner:
+    """Start the background of this run, which has one."""
     model, planned = spec.background, spec.planned.background
-    if model is None or planned is None:
-        return None
+    assert model is not None and planned is not None
     job = BackgroundJob(
         job=replace(_job(model, planned, spec.background_threads, node.gpu_uuid), repeat=planned.mode == "reuse"),
         files=BackgroundFiles(spec.control / "background", spec.folder.background_logs(spec.planned.experiment_id)),
@@ -354,7 +352,7 @@ def _train(
     oom_kills = (host.oom_kills() or 0) - oom_kills
     activity = ActivityWindow((), "no_gpu")
     if node.gpu_uuid is not None:
-        activity = trace.gpu_activity(node.gpu_uuid, report.t0_ns or before.t_ns, report.t1_ns or after.t_ns)
+        activity = trace.gpu_activity(node.gpu_uuid, *report.window_ns(before.t_ns, after.t_ns))
     return Execution(
         report, process.containment, process.namespace_inode, command.argv, before, after, oom_kills, activity,
         tuple(server_pids), contention,

@@ -15,7 +15,7 @@ import os
 import re
 import select
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -234,9 +234,9 @@ class BackgroundWatch:
             self._seen_ready_ns[start.number] = time.monotonic_ns()
         return self._seen_ready_ns.get(start.number)
 
-    def says_nothing(self) -> bool:
+    def _says_nothing(self, starts: Iterable[BackgroundStart]) -> bool:
         """Whether its trainer has written no event so far, and the manifest has no pattern for its log."""
-        events = [self.files.trainer(start.number).events for start in self.starts()]
+        events = [self.files.trainer(start.number).events for start in starts]
         return self._ready_pattern is None and not any(path.exists() and path.stat().st_size for path in events)
 
     def wait_ready(
@@ -249,9 +249,10 @@ class BackgroundWatch:
         """
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            if any(item.ready_t_ns is not None for item in self.starts()):
+            starts = self.starts()
+            if any(item.ready_t_ns is not None for item in starts):
                 return True
-            if self.says_nothing() and seen_working():
+            if self._says_nothing(starts) and seen_working():
                 return True
             if self.given_up() or not task_alive():
                 return False

@@ -15,6 +15,7 @@ from typing import Final
 
 from profiler.events import Training
 from profiler.gpu_activity import ActivityWindow
+from profiler.process.find import members
 
 # The driver gives four to five samples a second for each process, and none for one that did nothing.
 BIN_S: Final = 0.5
@@ -108,24 +109,14 @@ def cpu_share(cpu_s: float | None, window_s: float, granted_cpus: float) -> floa
 
 def tree_cpu_s(namespaces: Iterable[int | None]) -> float | None:
     """CPU seconds so far of every process in these PID namespaces (inodes), with the children they have reaped; None
-    where there is none. One walk over /proc, a few milliseconds."""
-    wanted = {inode for inode in namespaces if inode is not None}
-    if not wanted:
-        return None
-    seconds = [_cpu_s(entry) for entry in Path("/proc").iterdir() if entry.name.isdigit() and _inode(entry) in wanted]
+    where there is none. A walk over /proc for each, a few milliseconds."""
+    seconds = [_cpu_s(pid) for namespace in set(namespaces) for pid in members(namespace)]
     return sum(seconds) if seconds else None
 
 
-def _inode(process: Path) -> int | None:
+def _cpu_s(pid: int) -> float:
     try:
-        return (process / "ns" / "pid").stat().st_ino
-    except OSError:  # it has ended, or is somebody else's
-        return None
-
-
-def _cpu_s(process: Path) -> float:
-    try:
-        fields = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return 0.0
     return sum(int(field) for field in fields[11:15]) / _TICKS_PER_S  # utime, stime, cutime, cstime

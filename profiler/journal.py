@@ -28,7 +28,7 @@ from profiler.record import interrupted_row
 from profiler.store import ledger as ledger_events
 from profiler.store.layout import SessionFolder
 from profiler.store.ledger import Ledger, read_ledger
-from profiler.store.read import open_session
+from profiler.store.read import Session, open_session
 from profiler.store.write import (
     Recorder,
     archive_attempt,
@@ -86,14 +86,15 @@ class Journal:
         """
         created = _creation(folder)
         campaign = load(folder.campaign_yaml, catalog=catalog)
-        runs = tuple(map(PlannedRun.from_json, open_session(folder.root).planned()))
+        session = open_session(folder.root)
+        runs = tuple(map(PlannedRun.from_json, session.planned()))
         plan = Plan(campaign, campaign.seed, runs)
         if not allow_changed:
             _check_origin(folder, created, origin_digest(folder.campaign_yaml.read_bytes(), plan, catalog))
         clean_temporary(folder)
         journal = cls(folder, plan, created["plan_digest"])
-        journal._settle_lost()
-        journal._pending = journal._remaining(retry_failed)
+        journal._settle_lost(session)
+        journal._pending = journal._remaining(session, retry_failed)
         refresh_summaries(folder)
         return journal, plan
 
@@ -168,9 +169,9 @@ class Journal:
         driver = {"pid": os.getpid(), "host": socket.gethostname(), "driver_boot_id": host.boot_id()}
         self._ledger.append({"event": event, **driver, **fields})
 
-    def _settle_lost(self) -> None:
+    def _settle_lost(self, session: Session) -> None:
         """Write the rows of attempts that were started and have no record."""
-        written = {(row["run_id"], row["attempt"]) for row in open_session(self._folder.root).attempts()}
+        written = {(row["run_id"], row["attempt"]) for row in session.attempts()}
         runs = {run.index: run for run in self._plan}
         open_attempts: dict[tuple[str, int], dict[str, Any]] = {}
         for event in read_ledger(self._folder.ledger).events:
@@ -219,10 +220,10 @@ class Journal:
         if attempt > 0:
             archive_attempt(self._folder, run.experiment_id, attempt)
 
-    def _remaining(self, retry_failed: bool) -> list[PendingRun]:
+    def _remaining(self, session: Session, retry_failed: bool) -> list[PendingRun]:
         attempts: Counter[str] = Counter()
         final: set[str] = set()
-        for row in open_session(self._folder.root).attempts():
+        for row in session.attempts():
             attempts[row["run_id"]] = max(attempts[row["run_id"]], row["attempt"])
             if row["is_final"] and (row["valid"] or not retry_failed):
                 final.add(row["run_id"])

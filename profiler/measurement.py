@@ -132,7 +132,7 @@ def measure_once(command: Command, meter: Meter, *, allow_uncontained: bool) -> 
             after = meter.sources.boundary(meter.gpu_uuids, edge="end")
             report = process.wait(None)
         assert report is not None, "waiting without a limit ends with a report"
-        t0_ns, t1_ns = report.t0_ns or before.t_ns, report.t1_ns or after.t_ns
+        t0_ns, t1_ns = report.window_ns(before.t_ns, after.t_ns)
         time.sleep(EDGE_TICKS / meter.sampler.rate_hz)
         samples = meter.sampler.window(min(before.t_ns, t0_ns), max(after.t_ns, t1_ns))
     finally:

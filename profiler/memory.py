@@ -6,13 +6,13 @@ of memory raises the estimate above what it had by then.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from profiler.models import ModelSpec
+from profiler.planned import TrainingKey, training_key
 
 # What is looked at once a second misses short peaks, and allocators keep a little more from one run to the next.
 MARGIN: Final = 0.05
@@ -22,7 +22,6 @@ NO_EFFECT: Final = frozenset(
 )
 
 Source = Literal["manifest", "measured", "ran out of memory"]
-Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,8 @@ class MemoryHistory:
     """Peaks of earlier runs; empty without any."""
 
     def __init__(self) -> None:
-        self._peaks: defaultdict[Key, list[float]] = defaultdict(list)
-        self._failed_at: defaultdict[Key, list[float]] = defaultdict(list)
+        self._peaks: defaultdict[TrainingKey, list[float]] = defaultdict(list)
+        self._failed_at: defaultdict[TrainingKey, list[float]] = defaultdict(list)
 
     @classmethod
     def of_rows(cls, rows: Iterable[Mapping[str, Any]]) -> MemoryHistory:
@@ -79,9 +78,8 @@ class MemoryHistory:
         return Estimate(model.memory_mib, "manifest")
 
 
-def _key(repo: str, model: str, values: Mapping[str, Any] | None) -> Key:
-    kept = {name: value for name, value in (values or {}).items() if name not in NO_EFFECT}
-    return repo, model, json.dumps(kept, sort_keys=True)
+def _key(repo: str, model: str, values: Mapping[str, Any] | None) -> TrainingKey:
+    return training_key(repo, model, values or {}, but=NO_EFFECT)
 
 
 def _put(values: list[float], value: float | None) -> None:

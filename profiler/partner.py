@@ -13,6 +13,7 @@ from typing import Protocol
 
 from profiler.background import BackgroundJob, BackgroundStart, BackgroundWatch
 from profiler.busy import Busy, cpu_share, gpu_share, measure_busy, tree_cpu_s
+from profiler.cooling import Clocks
 from profiler.gpu_activity import ActivityWindow
 from profiler.gpu_processes import GpuPresence
 from profiler.planned import Background
@@ -84,7 +85,7 @@ class Partner:
             timeout_s = planned.startup_timeout_seconds
             self.ready = self._watch.wait_ready(timeout_s, self._task.alive, self._works_on_gpu)
             return
-        _sleep(planned.startup_wait_seconds)
+        Clocks().pause(planned.startup_wait_seconds)
         self.ready = self._task.alive()
 
     def begin(self) -> None:
@@ -146,10 +147,3 @@ class Partner:
         seen = self._trace.gpu_activity(self._gpu_uuid, since_ns, now_ns).activities
         pids = self._pids(since_ns, now_ns) or set()
         return any(item.pid in pids and item.sm_percent > 0 for item in seen)
-
-
-def _sleep(seconds: float) -> None:
-    """Sleep in short pieces: a cancelled Ray task is interrupted only between them."""
-    deadline = time.monotonic() + seconds
-    while (left := deadline - time.monotonic()) > 0:
-        time.sleep(min(left, 0.1))

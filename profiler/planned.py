@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -13,6 +13,15 @@ from profiler.mutation import Scalar
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+TrainingKey = tuple[str, str, str]
+
+
+def training_key(repo: str, model: str, values: Mapping[str, Any], but: Collection[str]) -> TrainingKey:
+    """Equal for trainings of one model whose values differ at most in those that `but` names."""
+    kept = {name: value for name, value in values.items() if name not in but}
+    return repo, model, json.dumps(kept, sort_keys=True)
 
 
 @dataclass(frozen=True)

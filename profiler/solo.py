@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from statistics import mean
 from typing import Any
 
 from profiler.energy.attribution import Role, SoloPower
-from profiler.planned import Background, PlannedRun
-
-Key = tuple[str, str, str]
+from profiler.planned import Background, PlannedRun, TrainingKey, training_key
 
 
 class SoloRuns:
     """Mean power above idle of valid solo runs, by model and complete values."""
 
     def __init__(self) -> None:
-        self._seen: defaultdict[Key, list[SoloPower]] = defaultdict(list)
+        self._seen: defaultdict[TrainingKey, list[SoloPower]] = defaultdict(list)
 
     @classmethod
     def of_rows(cls, rows: Iterable[Mapping[str, Any]]) -> SoloRuns:
@@ -52,7 +49,6 @@ class SoloRuns:
         return SoloPower(mean(power.above_idle_w for power in seen), mean(shares) if shares else None)
 
 
-def _key(repo: str, model: str, values: Mapping[str, Any]) -> Key:
+def _key(repo: str, model: str, values: Mapping[str, Any]) -> TrainingKey:
     """Values that cannot change the power of a training are left out: how long it is, and where its draws start."""
-    kept = {name: value for name, value in values.items() if name not in ("epochs", "max_iter", "seed")}
-    return repo, model, json.dumps(kept, sort_keys=True)
+    return training_key(repo, model, values, but=("epochs", "max_iter", "seed"))

@@ -27,7 +27,8 @@ def prune_work(results: Path, is_driven: Callable[[SessionFolder], bool], kept: 
             continue
         if path.is_file():
             path.unlink(missing_ok=True)
-        shutil.rmtree(path, ignore_errors=True)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
         removed.append(path)
     return removed
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from statistics import fmean
 from typing import Any
 
 from profiler.legacy.findings import Seen
@@ -173,10 +174,10 @@ def _indicators(run: OldRun, out: Energies) -> None:
     for name, column, compute in (
         ("gpu_power_min_watts", "gpu_power_min_w", _over("power_w", min)),
         ("gpu_power_max_watts", "gpu_power_max_w", _over("power_w", max)),
-        ("gpu_power_avg_watts", "", _over("power_w", _mean)),
-        ("gpu_temp_avg_celsius", "gpu_temp_mean_c", _over("temp_c", _mean)),
+        ("gpu_power_avg_watts", "", _over("power_w", fmean)),
+        ("gpu_temp_avg_celsius", "gpu_temp_mean_c", _over("temp_c", fmean)),
         ("gpu_temp_max_celsius", "gpu_temp_max_c", _over("temp_c", max)),
-        ("gpu_util_avg_percent", "gpu_util_mean_percent", _over("util_percent", _mean)),
+        ("gpu_util_avg_percent", "gpu_util_mean_percent", _over("util_percent", fmean)),
         ("gpu_util_max_percent", "gpu_util_max_percent", _over("util_percent", max)),
     ):
         computed, told = compute(ticks), recorded.get(name)
@@ -214,10 +215,6 @@ def _over(name: str, combine: Callable[[Sequence[float]], float]) -> Callable[[S
         return combine(values) if values else None
 
     return compute
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
 
 
 def _first(*values: float | None) -> float | None:

@@ -34,11 +34,6 @@ class Tree:
     summaries: tuple[Path, ...]
     skipped: tuple[Skipped, ...]
 
-    def name_of(self, path: Path) -> str:
-        """The path as messages and records name it: relative to the root, the root itself by its name."""
-        inner = path.relative_to(self.root)
-        return str(inner) if inner.parts else self.root.name
-
 
 def search(directory: Path) -> Tree:
     """What an import of `directory` would read. SessionError where there is nothing to import."""

@@ -72,6 +72,13 @@ class ExitReport:
     error: str | None
     max_rss_mib: float | None
 
+    def window_ns(self, before_ns: int, after_ns: int) -> tuple[int, int]:
+        """The trainer's start and end; where there was none, the times that the caller saw before and after it."""
+        return (
+            before_ns if self.t0_ns is None else self.t0_ns,
+            after_ns if self.t1_ns is None else self.t1_ns,
+        )
+
 
 class TierUnavailableError(ContainmentError):
     """One tier does not work here. `tier` names it, `reason` is the failing step and the kernel's words."""

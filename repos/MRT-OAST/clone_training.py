@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from _kit import binary_scores, checkpoint, effective
 from _kit.batches import TensorBatches
-from _kit.device import generator
+from _kit.device import facts, generator
 from _kit.precision import Precision
 from _kit.run import Run
 from clone_net import Shape, SiameseNet
@@ -73,7 +73,7 @@ def train(options: Namespace, run: Run, data: CloneData, device: torch.device) -
     _report(run, data, trainer, training, len(epochs), (valid_threshold, test_threshold))
     model = trainer.model
     if not options.no_checkpoint:
-        run.save_checkpoint = lambda: checkpoint.save({"model": model.state_dict(), "epochs": run.epochs_done})
+        checkpoint.keep(run, model)
     best: tuple[float, float, dict[str, torch.Tensor]] | None = None
     for epoch in epochs:
         train_loss = _train_epoch(epoch, trainer, training, run)
@@ -124,9 +124,7 @@ def _report(
         thresholds=list(limits),
         precision=trainer.precision.name,
         optimizer=type(trainer.optimizer).__name__,
-        device=trainer.sequences.preorder.device.type,
-        threads=torch.get_num_threads(),
-        torch=torch.__version__,
+        **facts(trainer.sequences.preorder.device),
     )
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from _kit import checkpoint, effective
 from _kit.batches import TensorBatches
-from _kit.device import generator
+from _kit.device import facts, generator
 from _kit.precision import Precision
 from _kit.run import Run
 from person_networks import FORMS, Form, PartNet, WholeBodyNet, build
@@ -111,12 +111,10 @@ def train(options: Namespace, run: Run, data: PersonData, device: torch.device) 
         optimizer=type(optimizer).__name__,
         image=[form.height, form.width],
         precision=precision.name,
-        device=device.type,
-        threads=torch.get_num_threads(),
-        torch=torch.__version__,
+        **facts(device),
     )
     if not options.no_checkpoint:
-        run.save_checkpoint = lambda: checkpoint.save({"model": model.state_dict(), "epochs": run.epochs_done})
+        checkpoint.keep(run, model)
     metrics: dict[str, float] = {}
     for epoch in epochs:
         metrics = _train_epoch(epoch, model, optimizer, precision, training, run)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from _kit import binary_scores, checkpoint, effective
 from _kit.batches import TensorBatches
-from _kit.device import generator
+from _kit.device import facts, generator
 from _kit.precision import Precision
 from _kit.run import Run
 from detector_recipes import RECIPES, Recipe, class_weights
@@ -28,7 +28,7 @@ def train(options: Namespace, run: Run, data: Encoded, device: torch.device) -> 
     weights = class_weights(training.tensors[1].tolist()).to(device)
     _report(options, run, data, recipe, training, len(epochs), precision)
     if not options.no_checkpoint:
-        run.save_checkpoint = lambda: checkpoint.save({"model": recipe.model.state_dict(), "epochs": run.epochs_done})
+        checkpoint.keep(run, recipe.model)
     best: tuple[float, dict[str, torch.Tensor] | None] = (float("inf"), None)
     eval_loss = 0.0
     for epoch in epochs:
@@ -82,9 +82,7 @@ def _report(
         symbols=data.symbols,
         precision=precision.name,
         optimizer=type(recipe.optimizer).__name__,
-        device=next(model.parameters()).device.type,
-        threads=torch.get_num_threads(),
-        torch=torch.__version__,
+        **facts(next(model.parameters()).device),
     )
 
 

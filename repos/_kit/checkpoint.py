@@ -6,7 +6,14 @@ from typing import Any
 
 import torch
 
+from _kit.run import Run
+
 NAME = "checkpoint.pt"
+
+
+def keep(run: Run, model: torch.nn.Module) -> None:
+    """From now on `run` saves the state of `model` and the epochs done, at its end or when it is stopped."""
+    run.save_checkpoint = lambda: save({"model": model.state_dict(), "epochs": run.epochs_done})
 
 
 def save(state: dict[str, Any], folder: Path | None = None) -> Path:

@@ -28,6 +28,11 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if available else "cpu")
 
 
+def facts(device: torch.device) -> dict[str, object]:
+    """What every training tells of where it runs."""
+    return {"device": device.type, "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
 def seed_everything(seed: int, device: torch.device, threads: int, deterministic: bool = False) -> None:
     """Seed Python, numpy and torch. On a CPU every run then repeats to the bit; on a GPU only if `deterministic`.
 

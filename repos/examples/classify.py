@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from _kit import checkpoint, effective
 from _kit.batches import TensorBatches
-from _kit.device import generator
+from _kit.device import facts, generator
 from _kit.run import Run
 from digits import Digits
 from networks import ConvNet, RowLstm
@@ -44,12 +44,10 @@ def train(options: Namespace, run: Run, digits: Digits, device: torch.device) ->
         model=options.model,
         parameters=effective.parameter_count(model),
         optimizer=type(optimizer).__name__,
-        device=device.type,
-        threads=torch.get_num_threads(),
-        torch=torch.__version__,
+        **facts(device),
     )
     if not options.no_checkpoint:
-        run.save_checkpoint = lambda: checkpoint.save({"model": model.state_dict(), "epochs": run.epochs_done})
+        checkpoint.keep(run, model)
     metrics: dict[str, float] = {}
     for epoch in epochs:
         train_loss = _train_epoch(epoch, model, optimizer, training, run)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from _kit import checkpoint, effective
 from _kit.batches import TensorBatches
-from _kit.device import generator
+from _kit.device import facts, generator
 from _kit.run import Run
 from classify import normalised
 from digits import Digits
@@ -109,12 +109,10 @@ def train(options: Namespace, run: Run, digits: Digits, device: torch.device) ->
         optimizer=type(optimizers[0]).__name__,
         train_samples=training.samples,
         steps_per_epoch=passes * len(training),
-        device=device.type,
-        threads=torch.get_num_threads(),
-        torch=torch.__version__,
+        **facts(device),
     )
     if not options.no_checkpoint:
-        run.save_checkpoint = lambda: checkpoint.save({"model": model.state_dict(), "epochs": run.epochs_done})
+        checkpoint.keep(run, model)
     metrics: dict[str, float] = {}
     for epoch in epochs:
         loss = _train_epoch(model, optimizers, training, passes, draws, run)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from _kit import checkpoint, effective
 from _kit.batches import TensorBatches
-from _kit.device import generator
+from _kit.device import facts, generator
 from _kit.errors import UsageError
 from _kit.run import Run
 from classify import normalised
@@ -92,12 +92,10 @@ def train(options: Namespace, run: Run, digits: Digits, device: torch.device) ->
         optimizer=type(optimizer).__name__,
         train_pairs=pairs,
         test_pairs=testing.samples,
-        device=device.type,
-        threads=torch.get_num_threads(),
-        torch=torch.__version__,
+        **facts(device),
     )
     if not options.no_checkpoint:
-        run.save_checkpoint = lambda: checkpoint.save({"model": model.state_dict(), "epochs": run.epochs_done})
+        checkpoint.keep(run, model)
     metrics: dict[str, float] = {}
     for epoch in epochs:
         rows = (tensor.to(device) for tensor in draw_pairs(train_labels, pairs, draws))

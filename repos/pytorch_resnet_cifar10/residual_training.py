@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from _kit import checkpoint, effective
 from _kit.batches import TensorBatches
-from _kit.device import generator
+from _kit.device import facts, generator
 from _kit.precision import Precision
 from _kit.run import Run
 from residual import BLOCKS_PER_STAGE, FULL, REDUCED, ResNet
@@ -115,12 +115,10 @@ def train(options: Namespace, run: Run, data: Images, device: torch.device) -> N
         optimizer=type(optimizer).__name__,
         first_learning_rate=effective.learning_rate(optimizer),
         precision=precision.name,
-        device=device.type,
-        threads=torch.get_num_threads(),
-        torch=torch.__version__,
+        **facts(device),
     )
     if not options.no_checkpoint:
-        run.save_checkpoint = lambda: checkpoint.save({"model": model.state_dict(), "epochs": run.epochs_done})
+        checkpoint.keep(run, model)
     metrics: dict[str, float] = {}
     for epoch in epochs:
         run.say(f"current lr {effective.learning_rate(optimizer):.5e}")

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.repos.trainings import REPOS, Training, collect, start, train, train_many, undeclared_metrics
+from tests.repos.trainings import (
+    REPOS,
+    Training,
+    check_effective,
+    collect,
+    start,
+    train,
+    train_many,
+    undeclared_metrics,
+)
 
 pytest.importorskip("torch")
 sys.path.append(str(REPOS / "examples"))
@@ -99,9 +108,7 @@ def test_effective_values_are_the_requested_ones_bit_for_bit(
 ) -> None:
     extra = {"train_size": 10_000} if model == "mnist_forward_forward" else {}
     wanted = {**REQUESTED, **extra} | ({change: CHANGES[change][1]} if change in CHANGES else {})
-    effective = trainings[f"{model} {change}"].effective
-    assert effective == wanted
-    assert [type(effective[name]) for name in wanted] == [type(value) for value in wanted.values()]
+    check_effective(trainings[f"{model} {change}"], wanted)
 
 
 @pytest.mark.train

@@ -43,6 +43,13 @@ class Training:
         return [event["metrics"][metric] for event in self.events if event["event"] == "epoch"]
 
 
+def check_effective(training: Training, wanted: Mapping[str, Any]) -> None:
+    """The trainer used exactly these values, types included."""
+    effective = training.effective
+    assert effective == wanted
+    assert [type(effective[name]) for name in wanted] == [type(value) for value in wanted.values()]
+
+
 def undeclared_metrics(repo: str, model: str, training: Training) -> set[str]:
     """Metrics that the training reported and the manifest does not declare."""
     from profiler.workloads import load_catalog  # this file is also the program of the forked trainings
