@@ -164,7 +164,7 @@ def can_unshare() -> bool:
 SHORT_LOAD = Load(((1.0, 120.0),))
 SHORT_CASES = [
     BY_NAME["cpu-short"],
-    replace(BY_NAME["gpu-steady"], load=Load(((1.0, 300.0),), outside_w=300.0)),
+    replace(BY_NAME["gpu-steady"], load=Load(((4.0, 300.0),), outside_w=300.0)),
     replace(BY_NAME["cpu-frozen"], load=SHORT_LOAD),
     BY_NAME["killed"],
 ]

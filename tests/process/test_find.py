@@ -103,6 +103,7 @@ def test_a_cgroup_without_its_keeper_is_found_and_ended(place: Place) -> None:
         (place.folder / "out").write_text("")
         owner.ask("release")
         wait_until(lambda: "up" in (place.folder / "out").read_text())
+        os.kill(owner.started["pid"], signal.SIGSTOP)  # or it would clean up between the two kills
         for part in ("guard_pid", "pid"):
             os.kill(owner.started[part], signal.SIGKILL)
         assert owner.ask("wait 5")["why"] == "keeper_killed"
