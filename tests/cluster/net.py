@@ -246,10 +246,9 @@ def _child(process: subprocess.Popen[bytes]) -> int:
 
 
 def _net(pid: int, *words: str, check: bool = True) -> int:
-    quiet = subprocess.DEVNULL if not check else None
-    return subprocess.run(
-        ["nsenter", "-t", str(pid), "--net", *words], check=check, stdout=quiet, stderr=quiet
-    ).returncode
+    quiet = None if check else subprocess.DEVNULL
+    command = ["nsenter", "-t", str(pid), "--net", *words]
+    return subprocess.run(command, check=check, stdout=quiet, stderr=quiet).returncode
 
 
 def lacking() -> str | None:
