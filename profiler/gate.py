@@ -166,10 +166,13 @@ def _unreadable(device: GateDevice, what: str, reason: str) -> list[GateProblem]
     return [_of(device, "gpu_unreadable", f"{what} could not be read ({reason})")]
 
 
-def check_sources(readings: Mapping[str, Reading], expected: Collection[str]) -> list[GateProblem]:
-    """Counters of `expected` (names seen when the campaign began) that are gone or give no number now."""
+def check_sources(
+    readings: Mapping[str, Reading], expected: Collection[str], devices: Mapping[str, str] | None = None
+) -> list[GateProblem]:
+    """Counters of `expected` (names seen when the campaign began) that are gone or give no number now. `devices`: the
+    UUID of the GPU that a counter is of, by the counter's name."""
     return [
-        GateProblem("source_not_alive", f"energy source {name}: {reason}")
+        GateProblem("source_not_alive", f"energy source {name}: {reason}", (devices or {}).get(name))
         for name in sorted(expected)
         if (reason := _dead(readings.get(name))) is not None
     ]

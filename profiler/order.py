@@ -1,9 +1,13 @@
-"""The order of a plan's runs: as written, shuffled, or in blocks against drift. Pure; the same seed, the same order."""
+"""The order of a plan's runs: as written, shuffled, in blocks against drift, or the longest first.
+
+Pure; the same seed, the same order.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+import math
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from typing import Literal
@@ -11,7 +15,7 @@ from typing import Literal
 from profiler.mutation import stream
 from profiler.planned import PlannedRun
 
-Order = Literal["as_written", "shuffled", "blocked"]
+Order = Literal["as_written", "shuffled", "blocked", "longest_first"]
 
 
 def ordered(runs: Sequence[PlannedRun], order: Order, seed: int) -> list[PlannedRun]:
@@ -20,17 +24,39 @@ def ordered(runs: Sequence[PlannedRun], order: Order, seed: int) -> list[Planned
     blocked: the first block has one run of every item (of each kind that the item makes: mutated, baseline, solo), the
     second block the next one of each, and so on; within a block the order is drawn. Whatever drifts in the course of a
     campaign then meets all items alike.
+
+    longest_first: by estimated time, so that no long run is left over when all others have ended; those of unknown time
+    come first, as written.
     """
     if order == "as_written":
         return list(runs)
+    if order == "longest_first":
+        return _numbered(sorted(runs, key=_negative_seconds))
     draw = stream(seed, "order", order)
     if order == "shuffled":
         return _numbered(draw.sample(list(runs), len(runs)))
-    kinds: defaultdict[tuple[object, ...], list[PlannedRun]] = defaultdict(list)
+    kinds: defaultdict[Hashable, list[PlannedRun]] = defaultdict(list)
     for run in runs:
-        kinds[run.item, run.repo, run.model, run.foreground_mode, run.background is None].append(run)
+        kinds[_kind(run)].append(run)
     blocks = ([run for run in block if run is not None] for block in zip_longest(*kinds.values()))
     return _numbered([run for block in blocks for run in draw.sample(block, len(block))])
+
+
+def block_numbers(runs: Iterable[PlannedRun]) -> Iterator[int]:
+    """For each run of a plan in blocks, in plan order, the number of its block, from 1."""
+    seen: Counter[Hashable] = Counter()
+    for run in runs:
+        seen[_kind(run)] += 1
+        yield seen[_kind(run)]
+
+
+def _kind(run: PlannedRun) -> Hashable:
+    """Equal for the runs of which a block has one."""
+    return run.item, run.repo, run.model, run.foreground_mode, run.background is None
+
+
+def _negative_seconds(run: PlannedRun) -> float:
+    return -math.inf if run.estimated_seconds is None else -run.estimated_seconds
 
 
 def _numbered(runs: Sequence[PlannedRun]) -> list[PlannedRun]:

@@ -49,8 +49,9 @@ class PlannedRun:
     """One training to be measured. `hyperparameters` is complete, under canonical names.
 
     `index` counts from 1 over the plan; `item` is the position of its experiment in the config, from 0. `memory_mib`:
-    estimate of GPU memory, both trainings together. The estimates of time and energy are of the foreground at full
-    size on the card they were taken on; None where nobody measured.
+    estimate of GPU memory of one device, both trainings together. `gpus`: of one node, all of one kind; `gpu_model`:
+    part of the name that they must have; `resources`: what else of Ray it takes. The estimates of time and energy are
+    of the foreground at full size on the card they were taken on; None where nobody measured.
     """
 
     index: int
@@ -78,12 +79,16 @@ class PlannedRun:
     estimated_gpu_energy_j: float | None = None
     checkout: str | None = None
     python: str | None = None
+    gpus: int = 1
+    gpu_model: str | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON carries them."""
         out = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         out["hyperparameters"] = dict(self.hyperparameters)
         out["mutated"] = list(self.mutated)
+        out["resources"] = dict(self.resources)
         out["cooling"] = self.cooling.to_dict()
         if self.background is not None:
             out["background"] = {

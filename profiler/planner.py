@@ -247,6 +247,9 @@ class _Planner:
             estimated_gpu_energy_j=seconds * watts if seconds is not None and watts is not None else None,
             checkout=spec.checkout,
             python=spec.python,
+            gpus=item.experiment.gpus,
+            gpu_model=item.experiment.gpu_model,
+            resources=item.experiment.resources,
         )
 
     def _memory_mib(self, model: ModelSpec, values: Values, background: Background | None, item: _Item) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from profiler import config
+from profiler.order import block_numbers, ordered
 from profiler.planned import Plan
 from profiler.planner import make_plan
 from profiler.workloads import load_catalog
@@ -21,7 +23,7 @@ def plan(order: str, seed: int = 1, repeats: int = 4) -> Plan:
     return make_plan(config.load(raw, catalog=CATALOG), CATALOG)
 
 
-@pytest.mark.parametrize("order", ["as_written", "shuffled", "blocked"])
+@pytest.mark.parametrize("order", ["as_written", "shuffled", "blocked", "longest_first"])
 def test_no_run_is_lost_and_all_are_numbered(order: str) -> None:
     runs = plan(order)
     assert sorted(run.item for run in runs) == sorted([0, 1, 2] * 4)
@@ -41,6 +43,21 @@ def test_every_block_has_one_run_of_each_item() -> None:
     blocks = [items[start : start + 3] for start in range(0, 12, 3)]
     assert all(sorted(block) == [0, 1, 2] for block in blocks)
     assert len(set(map(tuple, blocks))) > 1
+
+
+def test_blocks_are_numbered_as_the_plan_has_them() -> None:
+    runs = plan("blocked")
+    assert list(block_numbers(runs)) == [block for block in range(1, 5) for _ in range(3)]
+
+
+def test_longest_first_goes_by_the_estimates_and_keeps_the_rest_as_written() -> None:
+    runs = plan("longest_first")
+    assert [run.item for run in runs] == [2] * 4 + [1] * 4 + [0] * 4
+    seconds = [run.estimated_seconds for run in runs]
+    assert seconds == sorted(seconds, reverse=True)  # type: ignore[type-var]
+    unknown = [replace(run, estimated_seconds=None) for run in runs[:2]]
+    again = ordered([*runs[2:], *unknown], "longest_first", 1)
+    assert [run.estimated_seconds for run in again[:2]] == [None, None]
 
 
 def test_baselines_of_a_pair_are_both_partners_alone() -> None:

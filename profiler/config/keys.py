@@ -31,10 +31,6 @@ LEVEL_NAMES = {"C": "the campaign (top level)", "E": "an experiment item", "F": 
 MAX_RUNS = 1_000_000
 
 
-def _always(value: Any) -> bool:
-    return True
-
-
 def _never(value: Any) -> bool:
     return False
 
@@ -148,9 +144,10 @@ KEYS: tuple[Key, ...] = (
     Key("cooling", "CE", COOLING, "{until: idle} with a GPU, else {seconds: 0}",
         "The rest after each run: until the GPU is as idle and, within the margin, as cool as before the first run, or"
         " a fixed time. Without a GPU `until: idle` waits for nothing.", optional=True),
-    Key("order", "C", Choice("as_written", "shuffled", "blocked"), "as_written",
+    Key("order", "C", Choice("as_written", "shuffled", "blocked", "longest_first"), "as_written",
         "Order of the runs, part of the plan and drawn with its seed: `shuffled`, or `blocked`: one run of every item,"
-        " then the next one of each, so that a drift meets all alike."),
+        " then the next one of each, so that a drift meets all alike; a block runs on one node, so that a difference of"
+        " nodes does so too. `longest_first`, by the estimates of the plan, is the soonest to end on several GPUs."),
     Key("isolation", "C", Choice("node", "gpu"), "node",
         "`node`: a run has its node to itself. `gpu`: its GPU only; the other GPUs may work at the same time, and the"
         " figures of the node's CPUs then cover all of them."),
@@ -178,12 +175,12 @@ KEYS: tuple[Key, ...] = (
         optional=True),
     Key("python", "EFB", Text(), "the profiler's own", "Interpreter for that clone: a path, or a name in PATH.",
         optional=True),
-    Key("resources", "CE", MapOf("mapping resource -> number", Number(low=0)), "{}", "Extra Ray resources of a run.",
-        issue="07", is_later=bool, not_yet="all", optional=True),
-    Key("gpus", "CE", Integer(1, 1024), "1", "GPUs of one run.",
+    Key("resources", "CE", MapOf("mapping resource -> number", Number(low=0)), "{}",
+        "Extra Ray resources of a run; it goes only to nodes that offer them.", optional=True),
+    Key("gpus", "CE", Integer(1, 1024), "1", "GPUs of one run, of one node and of one kind.",
         issue="07", is_later=_unless(1), not_yet="more than 1"),
-    Key("gpu_model", "CE", Text(), "none", "Only GPUs of this kind.",
-        issue="07", is_later=_always, not_yet="all", optional=True),
+    Key("gpu_model", "CE", Text(), "none",
+        "Only GPUs whose name has this in it, in any case, such as `H100`; without it a run takes any.", optional=True),
 )  # fmt: skip
 
 REFUSED: dict[str, str] = {

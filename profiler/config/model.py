@@ -177,7 +177,7 @@ class Campaign:
     use_deduplication: bool = False
     historical_csvs: tuple[str, ...] = ()
     history: tuple[str, ...] = ()
-    order: Literal["as_written", "shuffled", "blocked"] = "as_written"
+    order: Literal["as_written", "shuffled", "blocked", "longest_first"] = "as_written"
     isolation: Literal["node", "gpu"] = "node"
     later: tuple[LaterKey, ...] = field(default=(), compare=False)
     file: str = field(default="", compare=False)
