@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from profiler import host
+from actors.tether import tie
+from profiler import host, spool
 from profiler.attempt import AttemptSpec, Progress, run_attempt
 from profiler.background import BackgroundJob, loop_background
 from profiler.cooling import IdleMark
@@ -28,21 +29,23 @@ ENERGY_SHARE_OF_TASK = 0.001  # of the bundle's energy_slot, so that the task be
 
 @dataclass(frozen=True)
 class Grant:
-    """Resources of one task inside the bundle: CPUs, the fraction of the GPU (0 where there is none), and whether the
-    node has an energy slot to be part of."""
+    """Resources of one task inside bundle number `bundle` of its group: CPUs, the fraction of the GPU (0 where there is
+    none), whether the node has an energy slot to be part of, and what else it takes."""
 
     cpus: float
     gpu_fraction: float
     energy_slot: bool
+    bundle: int = 0
+    extra: Mapping[str, float] = field(default_factory=dict)
 
     def options(self, group: PlacementGroup) -> dict[str, Any]:
         return {
             "num_cpus": self.cpus,
             "num_gpus": self.gpu_fraction,
-            "resources": {"energy_slot": ENERGY_SHARE_OF_TASK} if self.energy_slot else {},
+            "resources": {**self.extra, **({"energy_slot": ENERGY_SHARE_OF_TASK} if self.energy_slot else {})},
             "max_retries": 0,
             "scheduling_strategy": PlacementGroupSchedulingStrategy(
-                placement_group=group, placement_group_bundle_index=0
+                placement_group=group, placement_group_bundle_index=self.bundle
             ),
         }
 
@@ -108,7 +111,7 @@ class _RayBackground:
 
 @ray.remote
 def background_task(background: BackgroundJob) -> None:
-    gpu = _own_gpu()
+    gpu = own_gpu()
     loop_background(background, gpu[0] if gpu else None)
 
 
@@ -117,7 +120,8 @@ def attempt_task(
     spec: AttemptSpec, node_id: str, trace_actor: Any, group: PlacementGroup, background_grant: Grant | None
 ) -> Iterator[Progress]:
     """Execute one attempt on this node; yields its progress (see `profiler.attempt.run_attempt`)."""
-    gpu_uuid, gpu_name = _own_gpu() or (None, None)
+    tie(spec.tether)
+    gpu_uuid, gpu_name = own_gpu() or (None, None)
     node = NodeFacts(node_id, host.hostname(), host.boot_id(), gpu_uuid, gpu_name, host.anchor())
     # The worker's parent is the raylet: an embedded Ray would not end this worker soon when it dies.
     spec = replace(spec, watch_pids=(os.getppid(), *spec.watch_pids))
@@ -126,10 +130,14 @@ def attempt_task(
         assert background_grant is not None
         return _RayBackground(background_task.options(**background_grant.options(group)).remote(background))
 
-    yield from run_attempt(spec, node, _ActorTrace(trace_actor), launch)
+    for progress in run_attempt(spec, node, _ActorTrace(trace_actor), launch):
+        if progress["kind"] == "result" and spec.elsewhere:
+            for piece in spool.pieces(spec.folder, spec.planned.experiment_id):
+                yield {"kind": "piece", **piece}
+        yield progress
 
 
-def _own_gpu() -> tuple[str, str] | None:
+def own_gpu() -> tuple[str, str] | None:
     """UUID and name of the GPU that Ray gave to this task, or None."""
     ids = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
     if not ids:

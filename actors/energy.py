@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import platform
 import shutil
 import threading
 import time
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from profiler import host
+from actors.tether import tie
+from profiler import host, spool
+from profiler._version import __version__
 from profiler.cooling import IdleMark
 from profiler.energy.nvml import NvmlReadError
 from profiler.energy.sample import Sample
@@ -18,10 +25,29 @@ from profiler.energy.sampler import Sampler
 from profiler.energy.sources import Sources, discover
 from profiler.gpu_activity import ActivityLog, ActivityWindow
 from profiler.gpu_processes import GpuPresence, GpuProcessLog
+from profiler.journal import is_driven
 from profiler.mps import CONTROL as MPS_CONTROL
 from profiler.process.tiers import probe
+from profiler.reach import Endpoint
+from profiler.shipped import found_folders
+from profiler.store.layout import SessionFolder
+from profiler.workdirs import prune_work
 
-PROCESS_LOOK_INTERVAL_S = 1.0
+PROCESS_LOOK_INTERVAL_S = 0.1  # a look takes 0.03 ms on a H100; a stranger's time is known as well as the trace's
+LOOKS_AN_ACTIVITY = 10  # the driver keeps seconds of it, and the call takes 2.4 ms
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where a campaign lies on its driver's machine. `sign`: a file there whose name nobody else's file has; a node
+    that sees it sees the session folder `root` itself. `folders`: those of the workloads, and whether they travel."""
+
+    root: str
+    sign: str
+    folders: Mapping[str, bool]
+
+    def seen(self) -> bool:
+        return Path(self.sign).exists()
 
 
 class EnergyActor:
@@ -30,10 +56,13 @@ class EnergyActor:
     Args:
         rate_hz: grid of the trace.
         node_id: Ray's id of the node, stored with every sample.
+        endpoints: what this node must reach, or the driver is gone, and this process goes too.
     """
 
-    def __init__(self, rate_hz: float, node_id: str) -> None:
+    def __init__(self, rate_hz: float, node_id: str, endpoints: Mapping[str, Endpoint] = MappingProxyType({})) -> None:
+        tie(endpoints)
         self.node_id = node_id
+        self._spool: tuple[SessionFolder, int] | None = None
         self.sources: Sources = discover()
         self.processes = GpuProcessLog()
         self.activity = ActivityLog()
@@ -45,15 +74,22 @@ class EnergyActor:
         threading.Thread(target=self._look_at_processes, daemon=True, name="gpu-processes").start()
 
     def _look_at_processes(self) -> None:
-        while self.sources.gpus:
+        for number in itertools.count():
+            if not self.sources.gpus:
+                return
             with self._lock:
                 self.processes.look(self.sources.gpus, time.monotonic_ns())
-                self.activity.look(self.sources.gpus)
+                if number % LOOKS_AN_ACTIVITY == 0:
+                    self.activity.look(self.sources.gpus)
             time.sleep(PROCESS_LOOK_INTERVAL_S)
 
-    def describe(self, folders: list[str]) -> dict[str, Any]:
-        """Facts of the node; `folders_seen` says which of `folders` exist here."""
+    def describe(self, home: Home | None) -> dict[str, Any]:
+        """Facts of the node, and where things of the campaign lie here; without one, where they would."""
         return {
+            **self._places(home),
+            "python": platform.python_version(),
+            "ray": metadata.version("ray"),
+            "profiler": __version__,
             "node_id": self.node_id,
             "pid": os.getpid(),
             "hostname": host.hostname(),
@@ -70,9 +106,37 @@ class EnergyActor:
             "unavailable": [asdict(item) for item in self.sources.unavailable],
             "containment": [asdict(tier) for tier in probe()],
             "sampler_priority": self.sampler.priority,
-            "folders_seen": [folder for folder in folders if Path(folder).is_dir()],
-            "t_utc_ns": time.time_ns(),
         }
+
+    def _places(self, home: Home | None) -> dict[str, Any]:
+        if home is None:
+            return _disk(spool.place())
+        root = Path(home.root) if home.seen() else self._spooled(home).root
+        folders = found_folders(home.folders, prefer_shipped=not home.seen())
+        return {"session_root": str(root), "folders": folders, **_disk(root.parent)}
+
+    def utc_ns(self) -> int:
+        return time.time_ns()
+
+    def _spooled(self, home: Home) -> SessionFolder:
+        """This node's own folder for the session; an older campaign's is tidied up."""
+        if self._spool is None:
+            place = spool.place()
+            self._spool = spool.open_session(place, Path(home.root).name)
+            prune_work(place, is_driven)
+        return self._spool[0]
+
+    def kept(self, home: Home) -> list[spool.Result]:
+        """Results of finished attempts of the session that its driver has not acknowledged."""
+        return list(spool.kept(self._spooled(home)))
+
+    def pieces(self, home: Home, experiment_id: str) -> Iterator[dict[str, Any]]:
+        """The files of a run's newest attempt here, part by part."""
+        yield from spool.pieces(self._spooled(home), experiment_id)
+
+    def forget(self, home: Home, run_id: str, attempt: int, experiment_id: str) -> None:
+        """The driver has this attempt on its own disk."""
+        spool.forget(self._spooled(home), run_id, attempt, experiment_id)
 
     def rows(self, since: int) -> tuple[list[Sample], int]:
         """Samples newer than `since`, and the number to ask with next time."""
@@ -116,6 +180,10 @@ class EnergyActor:
     def leave(self) -> None:
         """End this process at once. Ray does that with the driver's end, but not when its gcs is gone."""
         os._exit(0)
+
+
+def _disk(folder: Path) -> dict[str, Any]:
+    return {"disk": str(folder), "disk_free_gib": shutil.disk_usage(folder).free / 2**30}
 
 
 def _idle_memory_mib(sources: Sources) -> dict[str, float]:

@@ -4,7 +4,7 @@ mends it. Pure: it asks nobody."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from cluster.clocks import ClockOffset
@@ -45,7 +45,7 @@ class Remark:
 @dataclass(frozen=True)
 class NodeReport:
     """What is known of one alive node. `facts`: see EnergyActor.describe; None where it did not answer, for the reason
-    in `error`."""
+    in `error`. `driver`: the driver runs there."""
 
     node_id: str
     address: str
@@ -56,7 +56,8 @@ class NodeReport:
     facts: Mapping[str, Any] | None = None
     clock: ClockOffset | None = None
     error: str | None = None
-    remarks: Sequence[Remark] = field(default=())
+    remarks: Sequence[Remark] = ()
+    driver: bool = False
 
     @property
     def serves(self) -> bool:
@@ -78,6 +79,7 @@ class NodeReport:
             "node_id": self.node_id,
             "host": self.hostname,
             "address": self.address,
+            "driver": self.driver,
             "boot_id": facts.get("boot_id"),
             "serves": self.serves,
             "cpus": self.cpus,

@@ -7,20 +7,16 @@ thread asks both ports, and interrupts the driver's main thread when one of them
 from __future__ import annotations
 
 import signal
-import socket
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
-INTERVAL_S = 0.5
-REFUSED_LIMIT_S = 3.0  # a gcs with fault tolerance may be started anew
-SILENT_LIMIT_S = 30.0  # a network may have a bad moment
-CONNECT_TIMEOUT_S = 2.0
-NUDGE = signal.SIGRTMIN + 3  # not SIGINT: who starts a program in the background of a script has it ignored there
+from profiler.reach import Endpoint, Patience, Reach
 
-Endpoint = tuple[str, int]
+INTERVAL_S = 0.5
+PATIENCE = Patience(refused_s=3.0, silent_s=30.0)  # a gcs with fault tolerance may be started anew
+NUDGE = signal.SIGRTMIN + 3  # not SIGINT: who starts a program in the background of a script has it ignored there
 
 
 class Health:
@@ -28,33 +24,20 @@ class Health:
 
     def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
         self.lost: str | None = None
-        self._endpoints = endpoints
-        self._answered_s = dict.fromkeys(endpoints, time.monotonic())
+        self._reach = Reach(endpoints, PATIENCE)
         self._stopped = threading.Event()
 
     def watch(self, thread: threading.Thread) -> None:
         """Look until `stop`; at the first loss interrupt `thread` as Ctrl-C would, if it is the main thread."""
         while not self._stopped.wait(INTERVAL_S):
-            for name, endpoint in self._endpoints.items():
-                limit_s = self._silence_allowed_s(name, endpoint)
-                if time.monotonic() - self._answered_s[name] > limit_s:
-                    self.lost = f"Ray's {name} at {endpoint[0]}:{endpoint[1]} is gone"
-                    if thread is threading.main_thread() and thread.ident is not None:
-                        signal.pthread_kill(thread.ident, NUDGE)
-                    return
+            self.lost = self._reach.look()
+            if self.lost is not None:
+                if thread is threading.main_thread() and thread.ident is not None:
+                    signal.pthread_kill(thread.ident, NUDGE)
+                return
 
     def stop(self) -> None:
         self._stopped.set()
-
-    def _silence_allowed_s(self, name: str, endpoint: Endpoint) -> float:
-        try:
-            socket.create_connection(endpoint, CONNECT_TIMEOUT_S).close()
-        except ConnectionRefusedError:
-            return REFUSED_LIMIT_S
-        except OSError:
-            return SILENT_LIMIT_S
-        self._answered_s[name] = time.monotonic()
-        return SILENT_LIMIT_S
 
 
 @contextmanager

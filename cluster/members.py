@@ -4,7 +4,7 @@ It starts no run; which attempts were on a node that left, the campaign's loop k
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from cluster.fitness import NodeReport
@@ -35,7 +35,7 @@ class Members:
 
     def open(self, reports: list[NodeReport]) -> None:
         """Show, write down and use what is there at the start."""
-        self._observe({"event": "preflight", "nodes": [report.row() for report in reports]})
+        self._show(reports)
         for report in reports:
             self._register.node(report.row())
             if (node := self._roster.serving.get(report.node_id)) is not None:
@@ -53,13 +53,17 @@ class Members:
         return [node.node_id for node in left]
 
     def _join(self, report: NodeReport) -> None:
-        self._observe({"event": "preflight", "nodes": [report.row()]})
+        self._show([report])
         self._register.node(report.row())
         node: Node | None = self._roster.serving.get(report.node_id)
         if node is not None:
             self._warn(f"{node.hostname} ({node.address}) has joined the cluster and is used")
             self._collector.add(node)
             self._slots.ask(node)
+
+    def _show(self, reports: Sequence[NodeReport]) -> None:
+        rows = [report.row() for report in reports]
+        self._observe({"event": "preflight", "cluster": self._roster.is_cluster, "nodes": rows})
 
     def _warn(self, message: str) -> None:
         self._observe({"event": "warning", "message": message})

@@ -1,22 +1,26 @@
-"""The nodes of a campaign: an EnergyActor on each, and which of them cannot serve. It runs nothing."""
+"""The nodes of a campaign: an EnergyActor on each, which of them serve, and who joins or leaves. It runs nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import platform
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.energy import EnergyActor
-from cluster.session import ENERGY_SLOT, RayNode, RaySession
-from profiler.config import Campaign
+from actors.energy import EnergyActor, Home
+from cluster.clocks import clock_offset
+from cluster.fitness import ENERGY_SLOT, Needs, NodeReport, judge, required
+from cluster.session import RayNode, RaySession
 from profiler.errors import CannotRunError
-from profiler.mps import CONTROL as MPS_CONTROL
+from profiler.models import ModelSpec
 
 START_TIMEOUT_S = 60.0
-SCOPES = {"cpu": "cpu_package", "dram": "dram", "gpu": "gpu"}
+LOOK_INTERVAL_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -29,103 +33,188 @@ class Node:
     cpus: int
     gpus: int
     has_energy_slot: bool
+    resources: Mapping[str, float]
     actor: Any
-    facts: dict[str, Any]
+    facts: Mapping[str, Any]
 
     @property
     def boot_id(self) -> str:
         return str(self.facts["boot_id"])
 
-    def best_containment(self) -> str | None:
-        return next((tier["name"] for tier in self.facts["containment"] if tier["available"]), None)
+    @property
+    def session_root(self) -> str:
+        """Where the session's files are written there: the session's own folder if the node sees it."""
+        return str(self.facts["session_root"])
 
-    def warnings(self) -> Iterator[str]:
-        """What lessens the figures taken on this node, each with the line that mends it."""
-        if not self.has_energy_slot:
-            yield (
-                f"{self.hostname} has no resource {ENERGY_SLOT!r}: another campaign could work there at the same time; "
-                f"start its Ray with --resources='{{\"{ENERGY_SLOT}\": 1}}'"
-            )
-        if self.facts["niceness"] > 0:
-            yield (
-                f"{self.hostname}: its Ray gives trainings a lowered priority (nice {self.facts['niceness']}); "
-                "start its Ray with RAY_worker_niceness=0 in the environment"
-            )
+    def placed(self, model: ModelSpec) -> ModelSpec:
+        """`model` with its folder as it lies on this node."""
+        return model.model_copy(update={"folder": type(model.folder)(self.facts["folders"][str(model.folder)])})
 
 
-def start_nodes(
-    session: RaySession, campaign: Campaign, folders: Sequence[str], *, allow_uncontained: bool
-) -> tuple[list[Node], list[str]]:
-    """An EnergyActor on every alive node; returns the nodes that can serve and one line for each that cannot.
+@dataclass(frozen=True)
+class _Asked:
+    """A node whose EnergyActor was started and asked."""
 
-    `folders` must exist on a node (session and workloads). Raises CannotRunError when no node can serve.
+    node: RayNode
+    actor: Any
+    answer: Any
+    since_s: float
+
+
+class Roster:
+    """Every node of the cluster as the campaign sees it. `home`: None to look only, as `doctor` does.
+
+    Args:
+        rate_hz: of the samplers.
+        needs: of the campaign; that of a GPU is found here, since it depends on what the cluster has.
+        uses_gpu: its trainings use a GPU where there is one.
     """
-    actors = [(node, _start_actor(node, campaign.sampling_rate_hz)) for node in session.nodes()]
-    try:
-        return _serving(actors, campaign, folders, allow_uncontained)
-    except KeyboardInterrupt:
-        for _, actor in actors:
-            actor.leave.remote()  # Ray ends them with this driver, unless its gcs is what is gone
-        raise
 
+    def __init__(
+        self, session: RaySession, rate_hz: float, needs: Needs, home: Home | None, *, uses_gpu: bool = False
+    ) -> None:
+        self._session = session
+        self._rate_hz = rate_hz
+        self._needs = needs
+        self._home = home
+        self._uses_gpu = uses_gpu
+        self._asked: dict[str, _Asked] = {}
+        self._looked_s = time.monotonic()
+        self.serving: dict[str, Node] = {}
+        self.reports: dict[str, NodeReport] = {}
 
-def _serving(
-    actors: Sequence[tuple[RayNode, Any]], campaign: Campaign, folders: Sequence[str], allow_uncontained: bool
-) -> tuple[list[Node], list[str]]:
-    nodes, left_out = [], []
-    for ray_node, actor in actors:
+    @property
+    def is_cluster(self) -> bool:
+        return not self._session.embedded
+
+    def open(self, require: Collection[str] = ()) -> list[NodeReport]:
+        """Ask every alive node; afterwards `serving` has those that can serve. Raises CannotRunError when none can, or
+        one that `require` names cannot."""
+        for node in self._session.nodes():
+            self._ask(node)
         try:
-            facts = ray.get(actor.describe.remote(list(folders)), timeout=START_TIMEOUT_S)
-        except ray.exceptions.RayError as error:
-            left_out.append(f"{ray_node.hostname} ({ray_node.address}): its EnergyActor did not start: {error}")
-            continue
-        node = _node(ray_node, actor, facts)
-        why_not = _refusal(node, folders, campaign, allow_uncontained)
-        if why_not:
-            left_out.append(f"{node.hostname} ({node.address}): {why_not}")
+            references = [asked.answer for asked in self._asked.values()]
+            ray.wait(references, num_returns=len(references), timeout=START_TIMEOUT_S)
+            reports = [self._take(asked) for asked in list(self._asked.values())]
+        except KeyboardInterrupt:
+            self.close()
+            raise
+        required(reports, require)
+        return reports
+
+    def refuse_none(self) -> None:
+        """Raises CannotRunError when no node serves, with each one's reason."""
+        if not self.serving:
+            lines = [f"{report.hostname} ({report.address}): {report.why_not()}" for report in self.reports.values()]
+            raise CannotRunError("no node can serve:\n  " + "\n  ".join(lines or ["the cluster has no alive node"]))
+
+    def look(self, *, at_once: bool = False) -> tuple[list[NodeReport], list[Node]]:
+        """Reports of nodes that have joined since the last look, and nodes that have left. Does not wait for any; looks
+        every two seconds unless `at_once`."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s < LOOK_INTERVAL_S and not at_once:
+            return [], []
+        self._looked_s = now_s
+        alive = {node.node_id: node for node in self._session.nodes()}
+        left = [self._forget(node_id) for node_id in [*self.serving] if node_id not in alive]
+        for node_id in [*self._asked.keys() - alive.keys()]:
+            del self._asked[node_id]
+        for node in alive.values():
+            if node.node_id not in self._asked and node.node_id not in self.reports:
+                self._ask(node)
+        return [self._take(asked) for asked in self._answered(now_s)], left
+
+    def close(self) -> None:
+        """End the actors. Ray does that with this driver too, unless its gcs is what is gone."""
+        for actor in [
+            *(node.actor for node in self.serving.values()),
+            *(asked.actor for asked in self._asked.values()),
+        ]:
+            actor.leave.remote()
+
+    def _ask(self, node: RayNode) -> None:
+        actor = start_actor(node, self._rate_hz, self._session)
+        self._asked[node.node_id] = _Asked(node, actor, actor.describe.remote(self._home), time.monotonic())
+
+    def _answered(self, now_s: float) -> list[_Asked]:
+        if not self._asked:
+            return []
+        references = {asked.answer: asked for asked in self._asked.values()}
+        ready, _ = ray.wait([*references], num_returns=len(references), timeout=0)
+        late = [asked for asked in self._asked.values() if now_s - asked.since_s > START_TIMEOUT_S]
+        return list({id(asked): asked for asked in [*(references[one] for one in ready), *late]}.values())
+
+    def _take(self, asked: _Asked) -> NodeReport:
+        """Judge a node whose answer is there, or that had its time."""
+        del self._asked[asked.node.node_id]
+        report = _report(asked, self._session.own_node_id)
+        others = [*(node.gpus for node in self.serving.values()), *(other.node.gpus for other in self._asked.values())]
+        gpu = self._uses_gpu and any(others)
+        report = replace(report, remarks=tuple(judge(report, replace(self._needs, gpu=gpu))))
+        self.reports[report.node_id] = report
+        if report.serves and report.facts is not None:
+            self.serving[report.node_id] = _node(report, asked)
         else:
-            nodes.append(node)
-    if not nodes:
-        raise CannotRunError("no node can serve:\n  " + "\n  ".join(left_out or ["the cluster has no alive node"]))
-    return nodes, left_out
+            ray.kill(asked.actor)
+        return report
+
+    def _forget(self, node_id: str) -> Node:
+        self.reports.pop(node_id, None)
+        return self.serving.pop(node_id)
 
 
-def _start_actor(node: RayNode, rate_hz: float) -> Any:
+def needs_of(
+    *, energy: Sequence[str] = (), mps: bool = False, folders: Sequence[str] = (), allow_uncontained: bool = False
+) -> Needs:
+    """What is asked of a node, with this driver's versions."""
+    return Needs(
+        python=platform.python_version(),
+        ray=metadata.version("ray"),
+        energy=energy,
+        mps=mps,
+        folders=folders,
+        allow_uncontained=allow_uncontained,
+    )
+
+
+def start_actor(node: RayNode, rate_hz: float, session: RaySession) -> Any:
+    """The EnergyActor of `node`, pinned to it and started again by Ray if it is killed."""
     strategy = NodeAffinitySchedulingStrategy(node_id=node.node_id, soft=False)
     remote = ray.remote(EnergyActor).options(
         num_cpus=0, max_restarts=-1, max_concurrency=4, scheduling_strategy=strategy
     )
-    return remote.remote(rate_hz, node.node_id)
+    return remote.remote(rate_hz, node.node_id, session.tether())
 
 
-def _node(ray_node: RayNode, actor: Any, facts: dict[str, Any]) -> Node:
-    return Node(
-        node_id=ray_node.node_id,
-        address=ray_node.address,
-        hostname=ray_node.hostname,
-        cpus=ray_node.cpus,
-        gpus=ray_node.gpus,
-        has_energy_slot=ENERGY_SLOT in ray_node.resources,
-        actor=actor,
-        facts=facts,
+def _report(asked: _Asked, own_node_id: str) -> NodeReport:
+    node = asked.node
+    report = NodeReport(
+        driver=node.node_id == own_node_id,
+        node_id=node.node_id,
+        address=node.address,
+        hostname=node.hostname,
+        cpus=node.cpus,
+        gpus=node.gpus,
+        has_energy_slot=ENERGY_SLOT in node.resources,
     )
+    try:
+        facts = ray.get(asked.answer, timeout=0)
+        clock = clock_offset(lambda: int(ray.get(asked.actor.utc_ns.remote(), timeout=START_TIMEOUT_S)))
+    except ray.exceptions.RayError as error:
+        return replace(report, error=str(error).strip().splitlines()[-1])
+    return replace(report, facts=facts, clock=clock)
 
 
-def _refusal(node: Node, folders: Sequence[str], campaign: Campaign, allow_uncontained: bool) -> str | None:
-    missing = [folder for folder in folders if folder not in node.facts["folders_seen"]]
-    if missing:
-        return f"does not see {', '.join(missing)}: put it on a file system that all nodes share"
-    if any(item.sharing == "mps" for item in campaign.experiments):
-        if not node.gpus:
-            return "sharing: mps needs a GPU, and it has none: say sharing: time_slice"
-        if not node.facts["mps"]:
-            return f"sharing: mps needs {MPS_CONTROL}, which is not found there: install the driver's compute utilities"
-    silent = [source for source in campaign.require_energy if SCOPES[source] not in node.facts["scopes"]]
-    if silent:
-        return f"require_energy: no source for {', '.join(silent)}; `profiler doctor` there says why"
-    if node.cpus < 1:
-        return "offers no CPU to Ray"
-    if node.best_containment() is None and not allow_uncontained:
-        fixes = "; ".join(f"{tier['name']}: {tier['fix']}" for tier in node.facts["containment"] if tier["fix"])
-        return f"cannot contain a run's processes ({fixes}); --allow-uncontained runs all the same"
-    return None
+def _node(report: NodeReport, asked: _Asked) -> Node:
+    assert report.facts is not None
+    return Node(
+        node_id=report.node_id,
+        address=report.address,
+        hostname=report.hostname,
+        cpus=report.cpus,
+        gpus=report.gpus,
+        has_energy_slot=report.has_energy_slot,
+        resources=asked.node.resources,
+        actor=asked.actor,
+        facts=report.facts,
+    )

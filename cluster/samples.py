@@ -28,6 +28,16 @@ class SampleCollector:
         self._power_w: dict[str, float] = {}
         self._asked_s = self._written_s = time.monotonic()
 
+    def add(self, node: Node) -> None:
+        """Collect from this node too, from now on."""
+        self._nodes[node.node_id] = node
+        self._next[node.node_id] = 0
+        self._rows[node.node_id] = []
+
+    def remove(self, node_id: str) -> None:
+        """The node is gone: what has come from it is kept."""
+        self._nodes.pop(node_id, None)
+
     def poll(self) -> None:
         now_s = time.monotonic()
         if not self._pending and now_s - self._asked_s >= ASK_INTERVAL_S:

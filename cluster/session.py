@@ -6,17 +6,18 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.health import Endpoint, Health, watched
+from cluster.fitness import ENERGY_SLOT
+from cluster.health import Health, watched
 from cluster.sweeper import swept
 from profiler.errors import CampaignInterruptedError, CannotRunError
+from profiler.reach import Endpoint
 
-ENERGY_SLOT = "energy_slot"
 KNOCK_TIMEOUT_S = 10.0
 EMBEDDED_OBJECT_STORE_BYTES = 100 * 1024 * 1024  # records and logs are small; the default takes 30 % of the memory
 
@@ -46,6 +47,13 @@ class RaySession:
     embedded: bool
     address: str | None
     health: Health
+    own_node_id: str
+    endpoints: Mapping[str, Endpoint]
+
+    def tether(self) -> Mapping[str, Endpoint]:
+        """What a process on a node must reach to be of use to this driver. An embedded Ray is all on this machine,
+        where processes are watched by themselves."""
+        return {} if self.embedded else dict(self.endpoints)
 
     def nodes(self) -> list[RayNode]:
         import ray
@@ -78,8 +86,9 @@ def open_ray(address: str | None) -> Iterator[RaySession]:
         try:
             _connect(address)
             _restore(handlers)
-            with watched(_endpoints()) as health:
-                yield RaySession(embedded=address is None, address=address, health=health)
+            endpoints, own = _endpoints(), ray.get_runtime_context().get_node_id()
+            with watched(endpoints) as health:
+                yield RaySession(address is None, address, health, own, endpoints)
         except (KeyboardInterrupt, CampaignInterruptedError):
             if health is None or health.lost is None:
                 raise
@@ -139,7 +148,9 @@ def _init_arguments(address: str | None) -> dict[str, Any]:
         }
     # The cluster's nodes get this very code; the user's own directory is never shipped.
     packages = Path(__file__).resolve().parent.parent
-    modules = [str(packages / name) for name in ("profiler", "actors", "cluster")]
+    modules = [
+        str(packages / name) for name in ("profiler", "actors", "cluster", "repos") if (packages / name).is_dir()
+    ]
     return {**common, "address": address, "runtime_env": {"py_modules": modules}}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,12 @@ def on_every_node(address: str, function: Callable[[], dict[str, Any]]) -> list[
     """What `function` answers on each node of the cluster (`cluster.everywhere`)."""
     answers: list[dict[str, Any]] = _module("cluster.everywhere").on_every_node(address, function)
     return answers
+
+
+def survey(address: str, require: Sequence[str]) -> list[dict[str, Any]]:
+    """What is known of each node of the cluster (`cluster.survey`)."""
+    rows: list[dict[str, Any]] = _module("cluster.survey").survey(address, require)
+    return rows
 
 
 def _module(name: str) -> ModuleType:

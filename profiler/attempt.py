@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from profiler import cpu_use, host
+from profiler import cpu_use, host, spool
 from profiler.assessment import IDLE_LOOK_NS, Execution, assess
 from profiler.background import BackgroundFiles, BackgroundJob
 from profiler.config import Cooling
@@ -32,7 +32,8 @@ from profiler.mps import MpsServer, mps_server
 from profiler.partner import Launch, Partner
 from profiler.planner import Background, PlannedRun
 from profiler.process.contained import start
-from profiler.record import NodeFacts, Steps
+from profiler.reach import Endpoint
+from profiler.record import INTERRUPTED, NodeFacts, Steps
 from profiler.store.layout import SessionFolder
 from profiler.store.write import archive_attempt
 from profiler.trainer import TrainerFiles, TrainerJob, trainer_command
@@ -91,6 +92,8 @@ class AttemptSpec:
         cooling: how the node rests afterwards: its `seconds`, or until its GPU is idle.
         isolation: what the run has to itself; under "gpu" other runs may be on the node's other GPUs.
         solo_power: what each partner took alone in earlier runs of this session, where both are known.
+        elsewhere: this node does not see the session folder; `session_root` is its own, and its files are sent.
+        tether: what must be reached from here, or the attempt ends (name -> host and port).
     """
 
     session_root: str
@@ -111,6 +114,8 @@ class AttemptSpec:
     cooling: Cooling
     isolation: Literal["node", "gpu"] = "node"
     solo_power: Mapping[Role, SoloPower] = field(default_factory=dict)
+    elsewhere: bool = False
+    tether: Mapping[str, Endpoint] = field(default_factory=dict)
 
     @property
     def folder(self) -> SessionFolder:
@@ -151,7 +156,9 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
             yield {"kind": "waiting", "problems": [problem.detail for problem in gate.problems]}
             gate = wait_until_clear(checks, spec.gate.max_wait_seconds)
         if not gate.clear:
-            yield {"kind": "gate_closed", "problems": [problem.detail for problem in gate.problems]}
+            problems = [problem.detail for problem in gate.problems]
+            whole_node = any(problem.device is None for problem in gate.problems)
+            yield {"kind": "gate_closed", "problems": problems, "whole_node": whole_node}
             return
         mark = yield from _idle_mark(spec, node, trace, steps)
         idle = _idle_power(node, trace)
@@ -177,7 +184,10 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
         partner = background.end(window_ns) if background is not None else None
         assessment = assess(spec, node, trace, sources, files, execution, partner, idle)
         row = {**assessment.row, **steps.finish().columns(node), "gate_wait_s": gate.waited_s}
-        yield {**vars(assessment), "kind": "result", "row": row}
+        result = {**vars(assessment), "kind": "result", "row": row}
+        if INTERRUPTED not in row["reasons"]:
+            spool.keep(spec.folder, result)
+        yield result
         _clean(spec, row["valid"])
 
         yield steps.enter("cooling", spec.cooling.max_seconds if mark else spec.cooling.seconds)
@@ -190,7 +200,11 @@ def gate_checks(spec: AttemptSpec, node: NodeFacts, sources: Sources) -> list[Ch
     checks: list[Check] = [
         lambda: check_boot(limits.boot_id, node.boot_id),
         lambda: check_disk(spec.folder.root, DISK_NEEDED_MIB),
-        lambda: check_sources(sources.boundary(node.gpu_uuid).readings, limits.expected_counters(node.gpu_uuid)),
+        lambda: check_sources(
+            sources.boundary(node.gpu_uuid).readings,
+            limits.expected_counters(node.gpu_uuid),
+            {name: uuid for uuid, name in limits.gpu_counters.items()},
+        ),
     ]
     device = next((gpu for gpu in sources.gpus if gpu.uuid == node.gpu_uuid), None)
     if device is not None:

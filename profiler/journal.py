@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from profiler import host
+from profiler import host, spool
 from profiler.config import load
 from profiler.errors import SessionError
 from profiler.planned import Plan, PlannedRun
 from profiler.reasons import REASONS
 from profiler.record import interrupted_row
 from profiler.store import ledger as ledger_events
+from profiler.store.arrival import complete_arrival, drop_arrivals, take_piece
 from profiler.store.layout import SessionFolder
 from profiler.store.ledger import Ledger, read_ledger
 from profiler.store.read import Session, open_session
@@ -37,6 +38,7 @@ from profiler.store.write import (
     refresh_summaries,
     write_campaign,
     write_experiment_json,
+    write_node,
     write_plan,
     write_processes,
     write_run,
@@ -45,7 +47,7 @@ from profiler.verdict import Finding, judge
 from profiler.workloads import Catalog
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PendingRun:
     """A run that still needs an execution, and the number that its next attempt has."""
 
@@ -63,6 +65,8 @@ class Journal:
         self._ledger = Ledger(folder.ledger)
         self._recorder = Recorder(folder, self._ledger)
         self._pending: list[PendingRun] = [PendingRun(run) for run in plan]
+        self._unsettled: dict[tuple[str, int], Mapping[str, Any]] = {}
+        self._retry_failed = False
 
     @classmethod
     def create(cls, folder: SessionFolder, plan: Plan, catalog: Catalog) -> Journal:
@@ -92,8 +96,10 @@ class Journal:
         if not allow_changed:
             _check_origin(folder, created, origin_digest(folder.campaign_yaml.read_bytes(), plan, catalog))
         clean_temporary(folder)
+        drop_arrivals(folder)
         journal = cls(folder, plan, created["plan_digest"])
         journal._settle_lost(session)
+        journal._retry_failed = retry_failed
         journal._pending = journal._remaining(session, retry_failed)
         refresh_summaries(folder)
         return journal, plan
@@ -105,13 +111,52 @@ class Journal:
         with _exclusive(folder):
             yield
 
+    @property
+    def root(self) -> Path:
+        return self._folder.root
+
+    def run_id(self, run: PlannedRun) -> str:
+        return self._folder.run_id(run.index)
+
     def pending(self) -> Sequence[PendingRun]:
         return self._pending
 
-    def started(self, run: PlannedRun, run_id: str, attempt: int, node_id: str, boot_id: str) -> None:
+    def awaits(self, run_id: str, attempt: int) -> bool:
+        """Whether a node may yet have the result of this attempt, which an earlier driver started."""
+        return (run_id, attempt) in self._unsettled
+
+    def take_kept(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """Record a result that was finished and never written, as if its attempt had just told it."""
+        row = result["row"]
+        event = self._unsettled.pop((row["run_id"], row["attempt"]), None)
+        run = next(run for run in self._plan if run.index == row["index"])
+        written = self.finished(run, row, result["processes"], retry_may_help=result["retry_may_help"])
+        if event is not None and not written["is_final"]:
+            self._archive(run, row["attempt"])
+        return written
+
+    def settle(self) -> Sequence[PendingRun]:
+        """Nobody has more to tell of attempts of earlier drivers: those that are still open were lost. The runs that
+        are left to do."""
+        for event in self._unsettled.values():
+            self._settle(event)
+        if self._unsettled:
+            self._unsettled = {}
+            self._pending = self._remaining(open_session(self._folder.root), self._retry_failed)
+            refresh_summaries(self._folder)
+        return self._pending
+
+    def piece(self, experiment_id: str, attempt: int, piece: Mapping[str, Any]) -> None:
+        """A part of a file that an attempt on another node wrote; the whole ones appear with its record."""
+        take_piece(self._folder, experiment_id, attempt, piece)
+
+    def started(
+        self, run: PlannedRun, run_id: str, attempt: int, node_id: str, boot_id: str, *, elsewhere: bool = False
+    ) -> None:
+        """`elsewhere`: its node does not see the session folder and keeps the result itself until it is told."""
         self._append(
             ledger_events.ATTEMPT_STARTED,
-            run_id=run_id, index=run.index, attempt=attempt, node_id=node_id, boot_id=boot_id,
+            run_id=run_id, index=run.index, attempt=attempt, node_id=node_id, boot_id=boot_id, elsewhere=elsewhere,
         )  # fmt: skip
 
     def finished(
@@ -120,6 +165,7 @@ class Journal:
         """Decide whether another attempt follows, and write the record. Returns the row as written."""
         final, decision = retry_decision(run, row, retry_may_help)
         row = {**row, "is_final": final, "retry_decision": decision, "plan_digest": self._digest}
+        complete_arrival(self._folder, run.experiment_id, row["attempt"])
         write_processes(self._folder, f"{row['run_id']}-{row['attempt']}", processes)
         return self._record(row)
 
@@ -148,6 +194,10 @@ class Journal:
         write_experiment_json(self._folder, row)
         write_run(self._folder, row)
 
+    def node(self, columns: Mapping[str, Any]) -> None:
+        """What was found out of a node, served or not."""
+        write_node(self._folder, columns)
+
     def discard_unless_started(self) -> None:
         """Remove the session if no attempt of it was ever started: what is refused leaves no empty folder."""
         events = {event["event"] for event in read_ledger(self._folder.ledger).events}
@@ -172,7 +222,6 @@ class Journal:
     def _settle_lost(self, session: Session) -> None:
         """Write the rows of attempts that were started and have no record."""
         written = {(row["run_id"], row["attempt"]) for row in session.attempts()}
-        runs = {run.index: run for run in self._plan}
         open_attempts: dict[tuple[str, int], dict[str, Any]] = {}
         for event in read_ledger(self._folder.ledger).events:
             key = (event.get("run_id", ""), event.get("attempt", 0))
@@ -180,14 +229,23 @@ class Journal:
                 open_attempts[key] = event
             elif event["event"] in (ledger_events.ATTEMPT_REFUSED, ledger_events.ATTEMPT_NOT_EXECUTED):
                 open_attempts.pop(key, None)
-        for (run_id, attempt), event in open_attempts.items():
-            if (run_id, attempt) in written:
-                continue
-            run = runs[event["index"]]
-            if self._may_have_run(event):
-                self._record_interrupted(run, event)
+        kept = {(one["row"]["run_id"], one["row"]["attempt"]): one for one in spool.kept(self._folder)}
+        for key, event in open_attempts.items():
+            if key in written:
+                spool.forget(self._folder, *key)
+            elif key in kept:
+                self.take_kept(kept[key])
+            elif event.get("elsewhere"):
+                self._unsettled[key] = event
             else:
-                self._forget(run, run_id, attempt)
+                self._settle(event)
+
+    def _settle(self, event: Mapping[str, Any]) -> None:
+        run = next(run for run in self._plan if run.index == event["index"])
+        if self._may_have_run(event):
+            self._record_interrupted(run, event)
+        else:
+            self._forget(run, event["run_id"], event["attempt"])
 
     def _may_have_run(self, event: Mapping[str, Any]) -> bool:
         """Whether the trainer of a started attempt was let go. Another machine's files are not seen from here, and
@@ -205,7 +263,7 @@ class Journal:
 
     def _record(self, row: dict[str, Any]) -> dict[str, Any]:
         written = self._recorder.record(row)
-        self._folder.released(row["run_id"], row["attempt"]).unlink(missing_ok=True)
+        spool.forget(self._folder, row["run_id"], row["attempt"])
         return written
 
     def _forget(self, run: PlannedRun, run_id: str, attempt: int) -> None:

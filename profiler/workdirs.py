@@ -17,9 +17,10 @@ KEPT = 40  # directories; an attempt has two: its work directory and its control
 def prune_work(results: Path, is_driven: Callable[[SessionFolder], bool], kept: int = KEPT) -> list[Path]:
     """Remove the oldest work directories under `results` beyond the newest `kept`; returns what was removed."""
     try:
-        found = sorted((results / ".work").iterdir(), key=_changed, reverse=True)
+        paths = [path for path in (results / ".work").iterdir() if path.suffix != ".result"]  # nobody has those yet
     except FileNotFoundError:
         return []
+    found = sorted(paths, key=_changed, reverse=True)
     removed = []
     for path in found[kept:]:
         session = results / path.name.partition("-")[0]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from profiler.cli import output
 from profiler.cli.main import CANNOT
+from profiler.cli.nodes import node_lines
+from profiler.errors import UsageError
 
 if TYPE_CHECKING:
     from profiler.diagnosis import Diagnosis
@@ -23,6 +25,10 @@ WORDS = {
 
 def execute(options: Namespace) -> int:
     """Prints what was found. 0 where campaigns can run (with or without energy figures), else 3."""
+    if options.address is not None:
+        return _cluster(options)
+    if options.require:
+        raise UsageError("--require names nodes of a cluster: give its --address too")
     if options.calibrate:
         return _calibrate(options)
     from profiler.diagnosis import diagnose
@@ -33,6 +39,21 @@ def execute(options: Namespace) -> int:
     else:
         output.print_result("\n".join(_lines(diagnosis)))
     return 0 if diagnosis.ok else CANNOT
+
+
+def _cluster(options: Namespace) -> int:
+    """The table of all nodes; 0 where at least one can serve."""
+    from profiler._own import survey
+
+    if options.calibrate:
+        raise UsageError("--calibrate measures this machine's GPUs: leave out --address, and run it on each node")
+    rows = survey(options.address, options.require)
+    ok = any(row["serves"] for row in rows)
+    if options.json:
+        output.print_json({"ok": ok, "nodes": rows})
+    else:
+        output.print_result("\n".join(node_lines(rows)))
+    return 0 if ok else CANNOT
 
 
 def _calibrate(options: Namespace) -> int:

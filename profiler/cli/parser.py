@@ -74,7 +74,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec(
         "doctor",
         "what can be measured here, what not, why, and the line that fixes it",
-        ("profiler doctor", "profiler doctor --json", "profiler doctor --calibrate"),
+        ("profiler doctor", "profiler doctor --json", "profiler doctor --calibrate", "profiler doctor --address auto"),
     ),
     CommandSpec(
         "measure",
@@ -353,6 +353,17 @@ def _address(parser: Target) -> None:
     parser.add_argument("--address", metavar="ADDR", help="a running Ray cluster (default: Ray inside this process)")
 
 
+def _require(parser: Target) -> None:
+    parser.add_argument(
+        "--require",
+        metavar="NAMES",
+        type=name_list,
+        default=(),
+        help="refuse (exit 3) unless these nodes of the cluster can serve: host names or addresses, comma-separated, "
+        "or all; without it a node that cannot is left out by name",
+    )
+
+
 def _every_node(parser: Parser) -> None:
     parser.add_argument("--address", metavar="ADDR", help="on every node of this Ray cluster (default: this machine)")
 
@@ -385,6 +396,7 @@ def _run(parser: Parser) -> None:
         "--results", metavar="DIR", default="results", help="where sessions are kept (default: results)"
     )
     _address(common)
+    _require(common)
     common.add_argument("--dry-run", action="store_true", help="show the plan and start nothing")
     _less_strict(common)
     _json(common, "the results")
@@ -425,6 +437,8 @@ def _list(parser: Parser) -> None:
 
 
 def _doctor(parser: Parser) -> None:
+    _every_node(parser)
+    _require(parser)
     parser.add_argument(
         "--results", metavar="DIR", default="results", help="folder whose disk is checked (default: results)"
     )
@@ -607,6 +621,7 @@ def _reprocess(parser: Parser) -> None:
 def _resume(parser: Parser) -> None:
     _session(parser)
     _address(parser)
+    _require(parser)
     parser.add_argument("--retry-failed", action="store_true", help="also try again the runs that ended as failed")
     parser.add_argument(
         "--allow-changed",

@@ -22,6 +22,7 @@ def execute(options: Namespace) -> int:
             allow_changed=options.allow_changed,
             governor_optional=options.governor_optional,
             allow_uncontained=options.allow_uncontained,
+            require=options.require,
         ),
         as_json=options.json,
     )

@@ -52,6 +52,7 @@ def execute(options: Namespace) -> int:
             observer=observer,
             governor_optional=options.governor_optional,
             allow_uncontained=options.allow_uncontained,
+            require=options.require,
         ),
         as_json=options.json,
     )

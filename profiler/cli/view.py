@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from profiler.cli import output
+from profiler.cli.nodes import preflight_lines
 from profiler.cli.progress import CurrentStep, Event, Progress, attempt_text, duration_text
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class PlainView:
                 return f"{row['experiment_id']} attempt {row['attempt']}: {attempt_text(row)}{self._counts(row, now_s)}"
             case "warning":
                 return f"warning: {event['message']}"
+            case "preflight":
+                return "\n".join(preflight_lines(event)) or None
         return None
 
     def _step_line(self, event: Event) -> str | None:
@@ -115,7 +118,10 @@ class LiveView:
     def _print_above(self, event: Event) -> None:
         from rich.text import Text
 
-        if event["event"] == "warning":
+        if event["event"] == "preflight":
+            for line in preflight_lines(event):
+                self._console.print(Text(line))
+        elif event["event"] == "warning":
             self._console.print(Text(f"warning: {event['message']}", style="yellow"))
         elif event["event"] == "attempt":
             row = event["row"]

@@ -16,7 +16,7 @@ This page is made from `profiler/store/schema.py` (`make docs`). Schema version
 {SCHEMA_VERSION}; each Parquet file carries the version and this data dictionary in its metadata
 (`profiler.schema_version`, `profiler.dictionary`).
 
-A session folder holds four datasets: `dataset/plan`, `dataset/runs`, `dataset/samples`, `dataset/processes`. Each opens
+A session folder holds the datasets `plan`, `runs`, `samples`, `processes` and `nodes`, each in `dataset/`. Each opens
 as one table in pyarrow, pandas, DuckDB and Polars:
 
 ```python

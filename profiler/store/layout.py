@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from profiler.errors import CannotRunError
 
-DATASETS = ("plan", "runs", "samples", "processes")
+DATASETS = ("plan", "runs", "samples", "processes", "nodes")
 
 
 def utc_now() -> datetime:
@@ -73,7 +73,7 @@ class SessionFolder:
         return self.root / "summary_safe.csv"
 
     def dataset(self, name: str) -> Path:
-        """Folder of the dataset plan, runs, samples or processes; ValueError for another name."""
+        """Folder of the dataset plan, runs, samples, processes or nodes; ValueError for another name."""
         if name not in DATASETS:
             raise ValueError(f"no dataset {name!r}; there are {', '.join(DATASETS)}")
         return self.root / "dataset" / name
@@ -127,6 +127,10 @@ class SessionFolder:
     def released(self, run_id: str, attempt: int) -> Path:
         """Exists from the moment the attempt's trainer may have run until the attempt has its record."""
         return self.root.parent / ".work" / f"{run_id}-{attempt}.released"
+
+    def result(self, run_id: str, attempt: int) -> Path:
+        """What a finished attempt came to, from its end until the driver has written its row."""
+        return self.root.parent / ".work" / f"{run_id}-{attempt}.result"
 
 
 def create_session(results: Path, clock: Callable[[], datetime] = utc_now) -> SessionFolder:

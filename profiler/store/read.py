@@ -20,7 +20,7 @@ from profiler.store.layout import SampleSpan, SessionFolder
 from profiler.store.ledger import LedgerText, read_ledger
 from profiler.store.row_cache import RowCache
 from profiler.store.rows import not_run, to_json
-from profiler.store.schema import EPOCHS, PLAN, PROCESSES, RUNS, SAMPLES, SCHEMA_VERSION, Table, arrow_schema
+from profiler.store.schema import EPOCHS, NODES, PLAN, PROCESSES, RUNS, SAMPLES, SCHEMA_VERSION, Table, arrow_schema
 from profiler.store.trace_csv import write_energy_folder
 
 if TYPE_CHECKING:
@@ -133,6 +133,10 @@ class Session:
     def sightings(self) -> list[dict[str, Any]]:
         """The rows of `processes`."""
         return self._read_rows(PROCESSES)
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """The rows of `nodes`, oldest first: what each driver of the session found out of each node."""
+        return sorted(self._read_rows(NODES), key=lambda row: (row["measured_at"], row["node_id"]))
 
     def processes(self) -> pd.DataFrame:
         """Who was on which GPU when, columns of `processes`."""
@@ -261,15 +265,26 @@ def read_tables(folder: Path, read: Callable[[Path], pa.Table | None]) -> list[p
 
 
 def steadily(folder: Path, read: Callable[[], Read]) -> Read:
-    """What `read` gives, which reads the files below `folder`. It is called again when a file went away meanwhile."""
-    for last in [False] * (_READ_TRIES - 1) + [True]:
+    """What `read` gives, which reads the files below `folder`. It is called again when compaction put another folder in
+    its place meanwhile: then a listed file is gone, or the listing was of a folder that was being emptied."""
+    error: FileNotFoundError | None = None
+    for _ in range(_READ_TRIES):
+        before = _inode(folder)
         try:
-            return read()
-        except FileNotFoundError as error:
-            # Compaction put one file in the place of several between our listing and our reading.
-            if last:
-                raise SessionError(f"{folder} keeps changing while it is read ({error}); try again") from error
-    raise AssertionError("the loop returns or raises")
+            found = read()
+        except FileNotFoundError as caught:
+            error = caught
+        else:
+            if _inode(folder) == before:
+                return found
+    raise SessionError(f"{folder} keeps changing while it is read ({error or 'exchanged'}); try again") from error
+
+
+def _inode(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def parquet_files(folder: Path) -> list[Path]:

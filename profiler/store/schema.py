@@ -69,6 +69,7 @@ class Table:
 
 
 NOT_STARTED = ("not_run", "not_started", "interrupted")
+NO_ANSWER = ("the node did not answer",)
 NO_COUNTER = ("permission_denied", "counter_not_advancing", "counter_vanished", "counter_reset", "wrap_ambiguous")
 NO_CPU = (*NOT_STARTED, "no_rapl_zones", *NO_COUNTER)
 NO_DRAM = (*NOT_STARTED, "no_dram_zone", *NO_COUNTER)
@@ -338,7 +339,7 @@ RUNS = Table(
             "gpu_memory_foreground_mib",
             FLOAT,
             "MiB",
-            "largest memory of the foreground's processes, looked at once a second",
+            "largest memory of the foreground's processes, looked at ten times a second",
             NOT_APART,
         ),
         Column("gpu_memory_background_mib", FLOAT, "MiB", "the same of the background", NOT_APART),
@@ -571,6 +572,32 @@ PROCESSES = Table(
     ),
 )
 
+NODES = Table(
+    "nodes",
+    "The nodes that a driver of the session found, when it did: one row each time, of those left out too.",
+    (
+        Column("node_id", TEXT, "", "as in runs and samples"),
+        Column("session_id", TEXT, "", "the session"),
+        Column("measured_at", UTC, "", "when it was asked, by the driver's clock"),
+        Column("host", TEXT, "", "host name"),
+        Column("address", TEXT, "", "address by which the cluster knows it"),
+        Column("driver", BOOL, "", "the driver ran here"),
+        Column("boot_id", TEXT, "", "kernel's boot id; null when the node did not answer", NO_ANSWER),
+        Column("serves", BOOL, "", "runs could be executed here; false: left out, for one of remarks"),
+        Column("clock_offset_s", FLOAT, "s", "its UTC minus the driver's", NO_ANSWER),
+        Column("clock_uncertainty_s", FLOAT, "s", "the offset is true to within this, either way", NO_ANSWER),
+        Column("cpus", INT, "CPUs", "offered to Ray"),
+        Column("gpus", TEXTS, "", "UUID and name of each GPU"),
+        Column("energy_sources", TEXTS, "", "counters that were alive"),
+        Column("containment", TEXT, "", "best tier that works there", (*NO_ANSWER, "none")),
+        Column("python_version", TEXT, "", "of its Ray workers", NO_ANSWER),
+        Column("ray_version", TEXT, "", "of its Ray", NO_ANSWER),
+        Column("profiler_version", TEXT, "", "the code as it was executed there", NO_ANSWER),
+        Column("disk_free_gib", FLOAT, "GiB", "free where attempts write", NO_ANSWER),
+        Column("remarks", TEXTS, "", "what was wrong with it, each with the line that mends it"),
+    ),
+)
+
 EPOCHS = Table(
     "epochs",
     "Energy of each epoch: `session.epochs(run_id)`. Not stored: it is made from the trainer's events and the trace"
@@ -604,7 +631,7 @@ EPOCHS = Table(
     ),
 )
 
-TABLES: tuple[Table, ...] = (RUNS, PLAN, SAMPLES, PROCESSES)
+TABLES: tuple[Table, ...] = (RUNS, PLAN, SAMPLES, PROCESSES, NODES)
 
 
 def dictionary(table: Table) -> dict[str, str]:

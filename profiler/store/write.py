@@ -16,13 +16,16 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from profiler.store import files, ledger
-from profiler.store.compact import HIDDEN_PREFIX, compact
+from profiler.store.compact import HIDDEN_PREFIX, compact, declared, is_merged
 from profiler.store.export import experiment_json, summary_csv
-from profiler.store.layout import SampleSpan, SessionFolder
+from profiler.store.layout import SampleSpan, SessionFolder, utc_now
 from profiler.store.parquet import parquet_bytes
-from profiler.store.read import final_rows, parquet_files, read_rows
+from profiler.store.read import final_rows, parquet_files, read_file, read_rows
 from profiler.store.rows import complete_run, to_arrow
-from profiler.store.schema import PLAN, PROCESSES, RUNS, SAMPLES, TABLES, Table
+from profiler.store.schema import NODES, PLAN, PROCESSES, RUNS, SAMPLES, TABLES, Table
+
+MERGE_RUNS_FROM = 1000
+"""So many files of `runs` are merged at a campaign's end: opening them is most of the work of every reader then."""
 
 
 class ToJson(Protocol):
@@ -69,6 +72,23 @@ def write_run(folder: SessionFolder, row: Mapping[str, Any]) -> dict[str, Any]:
     return whole
 
 
+def replace_runs(folder: SessionFolder, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Put each row in the place of the one of the same run_id and attempt, which has a file of its own or stands in a
+    merged one. Each file is replaced as a whole, so that a reader finds either of the two rows, never both."""
+    new = {_key(whole): whole for whole in map(complete_run, rows)}
+    for path in filter(is_merged, parquet_files(folder.dataset("runs"))):
+        data = read_file(path)
+        keys = list(zip(data["run_id"].to_pylist(), data["attempt"].to_pylist(), strict=True))
+        here = [new.pop(key) for key in keys if key in new]
+        if here:
+            gone = set(map(_key, here))
+            kept = data.filter(pa.array([key not in gone for key in keys]))
+            merged = pa.concat_tables([declared(RUNS, kept), declared(RUNS, to_arrow(RUNS, here))])
+            files.write_whole(path, parquet_bytes(RUNS, merged))
+    for row in new.values():
+        write_run(folder, row)
+
+
 def write_experiment_json(folder: SessionFolder, row: Mapping[str, Any]) -> None:
     """experiment.json of the attempt in its run's folder."""
     whole = complete_run(row)
@@ -108,6 +128,15 @@ def write_processes(folder: SessionFolder, name: str, rows: Sequence[Any]) -> Pa
     whole = [{**row, "extra": {k: v for k, v in row.items() if k not in known}} for row in batch]
     path = folder.dataset("processes") / f"{name}.parquet"
     _write_table(path, PROCESSES, whole)
+    return path
+
+
+def write_node(folder: SessionFolder, columns: Mapping[str, Any]) -> Path:
+    """What a driver found out of a node, now: one more row of `nodes`."""
+    now = utc_now()
+    row = {**columns, "session_id": folder.session_id, "measured_at": now}
+    path = folder.dataset("nodes") / f"{row['node_id'][:12]}-{int(now.timestamp() * 1e6)}.parquet"
+    _write_table(path, NODES, [row])
     return path
 
 
@@ -177,9 +206,10 @@ def clean_temporary(folder: SessionFolder) -> list[Path]:
 
 
 def finish(folder: SessionFolder) -> None:
-    """At a campaign's end: merge the small files of traces and sightings, and give a dataset without any row a file
-    with its columns, so that every tool can open all four."""
-    compact(folder)
+    """At a campaign's end: merge the small files of traces and sightings, and of runs where there are very many; give a
+    dataset without any row a file with its columns, so that every tool can open all four."""
+    many = len(parquet_files(folder.dataset("runs"))) >= MERGE_RUNS_FROM
+    compact(folder, ("samples", "processes", "nodes", *(["runs"] if many else [])))
     for table in TABLES:
         path = folder.dataset(table.name)
         if not parquet_files(path):
