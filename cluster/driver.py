@@ -30,7 +30,8 @@ from profiler.preflight import check_campaign
 from profiler.process.find import find_keepers
 from profiler.solo import SoloRuns
 from profiler.store.layout import SessionFolder, create_session
-from profiler.store.read import Session, open_session
+from profiler.store.read import Session, open_session, rows_in_pieces
+from profiler.store.schema import RUNS
 from profiler.workdirs import prune_work
 from profiler.workloads import Catalog, ModelSpec, load_catalog
 
@@ -130,7 +131,10 @@ def _drive(folder: SessionFolder, plan: Plan, catalog: Catalog, journal: Journal
         stack.callback(slots.close)
         collector = SampleCollector(folder, nodes)
         stack.callback(lambda: collector.close(ask=ray_session.health.lost is None))
-        solo = SoloRuns.of_rows(open_session(folder.root).rows())
+        stack.callback(journal.flush)
+        solo = SoloRuns(plan)
+        for row in rows_in_pieces(folder.dataset("runs"), RUNS):
+            solo.take(row)
         attempts = RayAttempts(folder, plan, catalog, solo, options.allow_uncontained, ray_session, home)
         members = Members(roster, slots, collector, journal, observe)
         members.open(reports)

@@ -206,8 +206,13 @@ class Journal:
 
     def finish(self) -> None:
         """The campaign has ended: many small sample files become few, and every dataset has its columns."""
+        self.flush()
         finish(self._folder)
         self._append(ledger_events.SESSION_FINISHED)
+
+    def flush(self) -> None:
+        """Bring up to date what may lag behind while attempts come in: the summaries."""
+        self._recorder.flush()
 
     def _lost_row(
         self, run: PlannedRun, run_id: str, attempt: int, finding: Finding, more: Sequence[Finding] = ()

@@ -12,25 +12,22 @@ from profiler.planned import Background, PlannedRun, TrainingKey, training_key
 
 
 class SoloRuns:
-    """Mean power above idle of valid solo runs, by model and complete values."""
+    """Mean power above idle of valid solo runs, by model and complete values. Only trainings that are part of one of the
+    `planned` pairs are remembered."""
 
-    def __init__(self) -> None:
+    def __init__(self, planned: Iterable[PlannedRun]) -> None:
+        pairs = [(run, run.background) for run in planned if run.background is not None]
+        partners: list[PlannedRun | Background] = [training for pair in pairs for training in pair]
+        self._wanted = {_key(one.repo, one.model, one.hyperparameters) for one in partners}
         self._seen: defaultdict[TrainingKey, list[SoloPower]] = defaultdict(list)
 
-    @classmethod
-    def of_rows(cls, rows: Iterable[Mapping[str, Any]]) -> SoloRuns:
-        found = cls()
-        for row in rows:
-            found.take(row)
-        return found
-
     def take(self, row: Mapping[str, Any]) -> None:
-        """Remember the run of this row of `runs`, if it was one and its figures are clean."""
+        """Remember the run of this row of `runs`, if it was one of those and its figures are clean."""
         if not row.get("safe") or row.get("background_repo") is not None:
             return
         power_w, idle_w = row.get("gpu_power_mean_w"), row.get("gpu_idle_power_w")
-        if power_w is not None and idle_w is not None:
-            key = _key(row["repo"], row["model"], row["requested_hyperparameters"])
+        key = _key(row["repo"], row["model"], row["requested_hyperparameters"])
+        if power_w is not None and idle_w is not None and key in self._wanted:
             self._seen[key].append(SoloPower(max(0.0, power_w - idle_w), row.get("gpu_sm_foreground_percent")))
 
     def of(self, run: PlannedRun) -> dict[Role, SoloPower]:

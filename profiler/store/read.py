@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from profiler.errors import SessionError
 from profiler.store.layout import SampleSpan, SessionFolder
 from profiler.store.ledger import LedgerText, read_ledger
-from profiler.store.row_cache import RowCache
+from profiler.store.row_cache import FILES_AT_ONCE, RowCache
 from profiler.store.rows import not_run, to_json
 from profiler.store.schema import EPOCHS, NODES, PLAN, PROCESSES, RUNS, SAMPLES, SCHEMA_VERSION, Table, arrow_schema
 from profiler.store.trace_csv import write_energy_folder
@@ -256,6 +256,14 @@ def _check_version(path: Path, metadata: Mapping[bytes, bytes]) -> None:
 def read_rows(folder: Path, table: Table, read: Callable[[Path], pa.Table] = read_file) -> list[dict[str, Any]]:
     """All rows of a dataset folder, typed. A missing folder has none; SessionError names a damaged file."""
     return steadily(folder, lambda: RowCache(read).rows(parquet_files(folder), table))
+
+
+def rows_in_pieces(folder: Path, table: Table) -> Iterator[dict[str, Any]]:
+    """As `read_rows`, with the rows of a few hundred files in memory at a time. Only for the session's one writer:
+    compaction must not come between."""
+    paths = parquet_files(folder)
+    for start in range(0, len(paths), FILES_AT_ONCE):
+        yield from RowCache(read_file).rows(paths[start : start + FILES_AT_ONCE], table)
 
 
 def read_tables(folder: Path, read: Callable[[Path], pa.Table | None]) -> list[pa.Table]:

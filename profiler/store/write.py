@@ -20,9 +20,10 @@ from profiler.store.compact import HIDDEN_PREFIX, compact, declared, is_merged
 from profiler.store.export import experiment_json, summary_csv
 from profiler.store.layout import SampleSpan, SessionFolder, utc_now
 from profiler.store.parquet import parquet_bytes
-from profiler.store.read import final_rows, parquet_files, read_file, read_rows
+from profiler.store.read import final_rows, parquet_files, read_file, read_rows, rows_in_pieces
 from profiler.store.rows import complete_run, to_arrow
 from profiler.store.schema import NODES, PLAN, PROCESSES, RUNS, SAMPLES, TABLES, Table
+from profiler.store.summaries import Summaries
 
 MERGE_RUNS_FROM = 1000
 """So many files of `runs` are merged at a campaign's end: opening them is most of the work of every reader then."""
@@ -157,23 +158,29 @@ def refresh_summaries(folder: SessionFolder, rows: Sequence[Mapping[str, Any]] |
 
 
 class Recorder:
-    """Records attempts in the order that survives a crash. Keeps the rows, so that a summary costs no re-reading."""
+    """Records attempts in the order that survives a crash. `flush` when the last one is recorded."""
 
     def __init__(self, folder: SessionFolder, diary: ledger.Ledger) -> None:
         self._folder = folder
         self._diary = diary
-        self._rows = {_key(row): row for row in read_rows(folder.dataset("runs"), RUNS)}
+        self._summaries = Summaries(folder)
+        for row in rows_in_pieces(folder.dataset("runs"), RUNS):
+            self._summaries.add(row)
 
     def record(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Put one ended attempt on disk; the row as it was stored. CannotRunError when the disk refuses."""
         write_experiment_json(self._folder, row)
         whole = write_run(self._folder, row)
-        self._rows[_key(whole)] = whole
+        self._summaries.add(whole)
         event = ledger.ATTEMPT_FINISHED if ledger.INTERRUPTED not in whole["reasons"] else ledger.INTERRUPTED
         names = ("run_id", "attempt", "node_id", "boot_id", "is_final", "verdict")
         self._diary.append({"event": event, **{name: whole[name] for name in names}})
-        refresh_summaries(self._folder, list(self._rows.values()))
+        self._summaries.refresh_if_due()
         return whole
+
+    def flush(self) -> None:
+        """Bring the summaries up to date, which may lag behind where there are many rows."""
+        self._summaries.refresh()
 
 
 def _key(row: Mapping[str, Any]) -> tuple[str, int]:
