@@ -1,0 +1,40 @@
+"""Measures on a net of three machines made of namespaces (root only), and prints one JSON document.
+
+python -m tests.cluster campaign [--runs 60] [--result FILE]
+python -m tests.cluster pairs [--runs 200] [--result FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tests.cluster.net import lacking, made_net
+from tests.cluster.programs import document, pairs_amid_noise, whole_campaign
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__)
+    parser.add_argument("name", choices=("campaign", "pairs"))
+    parser.add_argument("--runs", type=int)
+    parser.add_argument("--result", type=Path, help="write the document there too")
+    options = parser.parse_args()
+    why_not = lacking()
+    if why_not:
+        print(why_not, file=sys.stderr)
+        return 3
+    with made_net() as net:
+        if options.name == "campaign":
+            found = whole_campaign(net, options.runs or 60)
+        else:
+            found = pairs_amid_noise(net, options.runs or 200, 30, 4)
+    text = document(options.name, found)
+    print(text)
+    if options.result:
+        options.result.write_text(text + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
