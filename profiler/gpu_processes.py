@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from profiler.energy.nvml import NvmlDevice, NvmlReadError
+from profiler.energy.nvml import GpuProcess, NvmlDevice, NvmlReadError
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class GpuPresence:
 class GpuProcessLog:
     """Collects sightings. A process unseen for longer than `gap_ns` and seen again makes a new interval."""
 
-    def __init__(self, gap_ns: int = 3_000_000_000) -> None:
+    def __init__(self, gap_ns: int = 1_000_000_000) -> None:
         self._gap_ns = gap_ns
         self._open: dict[tuple[str, int], GpuPresence] = {}
         self._closed: list[GpuPresence] = []
@@ -46,18 +46,18 @@ class GpuProcessLog:
             except NvmlReadError:
                 continue
             for process in processes:
-                self._see(describe_process(device.uuid, process.pid, process.memory_mib, now_ns))
+                self._see(device.uuid, process, now_ns)
 
-    def _see(self, seen: GpuPresence) -> None:
-        key = (seen.gpu_uuid, seen.pid)
+    def _see(self, gpu_uuid: str, process: GpuProcess, now_ns: int) -> None:
+        key = (gpu_uuid, process.pid)
         known = self._open.get(key)
-        if known is not None and seen.first_seen_ns - known.last_seen_ns <= self._gap_ns:
-            sizes = [size for size in (known.memory_mib, seen.memory_mib) if size is not None]
-            self._open[key] = replace(known, last_seen_ns=seen.last_seen_ns, memory_mib=max(sizes) if sizes else None)
+        if known is not None and now_ns - known.last_seen_ns <= self._gap_ns:
+            sizes = [size for size in (known.memory_mib, process.memory_mib) if size is not None]
+            self._open[key] = replace(known, last_seen_ns=now_ns, memory_mib=max(sizes) if sizes else None)
             return
         if known is not None:
             self._closed.append(known)
-        self._open[key] = seen
+        self._open[key] = describe_process(gpu_uuid, process.pid, process.memory_mib, now_ns)
 
     def between(self, t0_ns: int, t1_ns: int) -> list[GpuPresence]:
         """Every presence that overlaps [t0_ns, t1_ns], oldest first."""

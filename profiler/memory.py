@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from profiler.models import ModelSpec
 from profiler.planned import TrainingKey, training_key
 
-# What is looked at once a second misses short peaks, and allocators keep a little more from one run to the next.
+# What is looked at ten times a second misses short peaks, and allocators keep a little more from one run to the next.
 MARGIN: Final = 0.05
 BEYOND_FAILURE: Final = 0.10  # how much more than at its failure a training that ran out of memory is taken to need
 NO_EFFECT: Final = frozenset(

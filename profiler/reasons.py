@@ -156,7 +156,7 @@ _ALL = (
         "unsafe",
         "foreign_gpu_process",
         "a process of somebody else was on the GPU during the run",
-        "PID, command, user, memory; from first to last sighting (one look a second)",
+        "PID, command, user, memory; from first to last sighting (ten looks a second)",
     ),
     _state(
         "unsafe",

@@ -30,11 +30,11 @@ from profiler.store.ledger import Ledger
 from profiler.store.read import Session, open_session
 from profiler.store.rows import complete_run, from_arrow, to_json
 from profiler.store.schema import SAMPLES
-from profiler.store.write import refresh_summaries, write_run
+from profiler.store.write import refresh_summaries, replace_runs
 from profiler.workloads import Catalog, UnknownWorkloadError, load_catalog
 
 REPROCESSED = "reprocessed"
-_SAMPLE_FIELDS = tuple(Sample.__slots__)
+_SAMPLE_FIELDS = Sample._fields
 _FROM_EVENTS = ("epochs_done", "ready_s", "data_source", "data_hash")
 
 
@@ -95,12 +95,14 @@ class _Again:
         self._planned = {row["run_id"]: json.loads(row["planned"]) for row in session.plan_rows()}
         self._sightings = session.sightings()
         self._notes: list[Note] = []
+        self._new_rows: list[dict[str, Any]] = []
 
     def judge(self) -> Reprocessed:
         rows = self._session.attempts()
         last = {row["run_id"]: row["attempt"] for row in rows}
         changes = [change for row in rows if (change := self._attempt(row, row["attempt"] == last[row["run_id"]]))]
         if changes:
+            replace_runs(self._session.folder, self._new_rows)
             refresh_summaries(self._session.folder)
         return Reprocessed(self._session.session_id, len(rows), tuple(changes), tuple(self._notes))
 
@@ -163,14 +165,14 @@ class _Again:
         return [entry for entry in self._sightings if (entry["run_id"], entry["attempt"]) == key]
 
     def _write(self, before: Mapping[str, Any], row: Mapping[str, Any], columns: Sequence[str], files_of: Path) -> None:
-        """The ledger first: whatever is replaced after it can be read there."""
+        """The ledger first: whatever is replaced after it can be read there. The rows come last, all at once."""
         event = {"event": REPROCESSED, "run_id": row["run_id"], "attempt": row["attempt"]}
         Ledger(self._session.folder.ledger).append(
             {**event, "before": {name: before[name] for name in columns}, "verdict": row["verdict"]}
         )
         if files_of.is_dir():
             files.write_whole(files_of / "experiment.json", experiment_json(row))
-        write_run(self._session.folder, row)
+        self._new_rows.append(dict(row))
 
 
 def _pruned(row: Mapping[str, Any], events: TrainerEvents) -> bool:

@@ -19,10 +19,12 @@ from profiler.store.files import sync_folder, whole_file
 from profiler.store.layout import SessionFolder
 from profiler.store.parquet import parquet_writer
 from profiler.store.read import parquet_files, read_file
-from profiler.store.schema import TABLES, Table
+from profiler.store.schema import TABLES, Table, arrow_schema
 
 ROWS_AT_ONCE = 1 << 16
+FILES_AT_ONCE = 1000
 HIDDEN_PREFIX = ".compact-"
+_MERGED_SIGN = "+"
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -53,10 +55,24 @@ def compact(
     """Merge the files of each dataset (of samples: of each node) into one; how many files there are less.
 
     Rows of `runs` stay one file an attempt unless asked for: those files are what a resumed session leaves untouched.
+    Columns are those declared now; what an older version did not write is null.
     """
     tables = {table.name: table for table in TABLES}
     parts = [(tables[name], part) for name in datasets for part in _parts(folder, name)]
     return sum(_compact_folder(folder, table, part, exchange) for table, part in parts)
+
+
+def is_merged(path: Path) -> bool:
+    """Whether the file was made by `compact`."""
+    return _MERGED_SIGN in path.stem
+
+
+def declared(table: Table, data: pa.Table) -> pa.Table:
+    """`data` with exactly the columns that are declared now: one that it lacks is null."""
+    schema = arrow_schema(table).remove_metadata()
+    if data.schema.equals(schema):
+        return data
+    return pa.concat_tables([schema.empty_table(), data], promote_options="default").select(schema.names)
 
 
 def _parts(folder: SessionFolder, name: str) -> list[Path]:
@@ -72,10 +88,10 @@ def _compact_folder(folder: SessionFolder, table: Table, part: Path, exchange: C
     shutil.rmtree(new, ignore_errors=True)
     try:
         with (
-            whole_file(new / f"{paths[0].stem}+{len(paths) - 1}.parquet") as file,
+            whole_file(new / f"{paths[0].stem}{_MERGED_SIGN}{len(paths) - 1}.parquet") as file,
             parquet_writer(table, file) as writer,
         ):
-            for data in _batches(paths):
+            for data in _batches(table, paths):
                 writer.write_table(data)
         exchanged = exchange(new, part)
     finally:
@@ -83,13 +99,17 @@ def _compact_folder(folder: SessionFolder, table: Table, part: Path, exchange: C
     return len(paths) - 1 if exchanged else 0
 
 
-def _batches(paths: Sequence[Path]) -> Iterator[pa.Table]:
-    """The files' rows in order, in pieces that are worth a row group."""
+def _batches(table: Table, paths: Sequence[Path]) -> Iterator[pa.Table]:
+    """The files' rows in order, in pieces that are worth a row group. One-row files are put together early: as tables
+    of their own, with a buffer for each column, they would need a hundred times the memory."""
     waiting: list[pa.Table] = []
+    rows = 0
     for path in paths:
-        waiting.append(read_file(path))
-        if sum(data.num_rows for data in waiting) >= ROWS_AT_ONCE:
-            yield pa.concat_tables(waiting)
-            waiting = []
+        data = declared(table, read_file(path))
+        waiting.append(data)
+        rows += data.num_rows
+        if rows >= ROWS_AT_ONCE or len(waiting) >= FILES_AT_ONCE:
+            yield pa.concat_tables(waiting).combine_chunks()
+            waiting, rows = [], 0
     if waiting:
-        yield pa.concat_tables(waiting)
+        yield pa.concat_tables(waiting).combine_chunks()

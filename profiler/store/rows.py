@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -154,19 +154,20 @@ def _decode_all(column: Column, data: pa.Table) -> list[Any]:
     index = data.schema.get_field_index(column.name)
     if index < 0:
         return [None] * data.num_rows
-    return [_decode(column, value) for value in data.column(index).to_pylist()]
+    values: list[Any] = data.column(index).to_pylist()
+    decode = _decoder(column)
+    return values if decode is None else [None if value is None else decode(value) for value in values]
 
 
-def _decode(column: Column, value: Any) -> Any:
-    if value is None:
-        return None
+def _decoder(column: Column) -> Callable[[Any], Any] | None:
+    """What makes a typed value of one that Arrow gives; None where that one is typed already."""
     if column.json_values and pa.types.is_list(column.type):
-        return [json.loads(text) for text in value]
+        return lambda texts: [json.loads(text) for text in texts]
     if column.json_values:
-        return {name: json.loads(text) for name, text in value}
+        return lambda pairs: {name: json.loads(text) for name, text in pairs}
     if pa.types.is_map(column.type):
-        return {name: _plain(item) for name, item in value}
-    return _plain(value)
+        return lambda pairs: {name: _plain(item) for name, item in pairs}
+    return _plain if pa.types.is_timestamp(column.type) else None
 
 
 def _plain(value: Any) -> Any:

@@ -6,15 +6,16 @@ import errno
 from pathlib import Path
 
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 
 from profiler.errors import CannotRunError
 from profiler.store import compact as compaction
-from profiler.store.compact import compact, exchange_folders
+from profiler.store.compact import compact, exchange_folders, is_merged
 from profiler.store.layout import SessionFolder
-from profiler.store.read import Session, parquet_files, read_rows
+from profiler.store.read import Session, parquet_files, read_rows, steadily
 from profiler.store.schema import SAMPLES
-from profiler.store.write import finish, write_processes, write_run, write_samples
+from profiler.store.write import finish, replace_runs, write_processes, write_run, write_samples
 from tests.store.build import T0_NS, attempt_row, largest_file, sample, session_folder
 
 
@@ -94,6 +95,57 @@ def test_a_full_disk_leaves_the_parts(tmp_path: Path) -> None:
         compact(folder)
     assert {path: path.read_bytes() for path in folder.root.rglob("*.parquet")} == files
     assert not list(folder.root.glob(".*"))
+
+
+def test_a_campaign_of_very_many_runs_ends_with_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = traced(tmp_path)
+    finish(folder)
+    assert len(parquet_files(folder.dataset("runs"))) == 2
+    before = Session(folder.root).attempts()
+    monkeypatch.setattr("profiler.store.write.MERGE_RUNS_FROM", 2)
+    finish(folder)
+    (merged,) = parquet_files(folder.dataset("runs"))
+    assert is_merged(merged)
+    assert pq.read_schema(merged).metadata[b"profiler.table"] == b"runs"
+    assert Session(folder.root).attempts() == before
+
+
+def test_a_row_among_merged_ones_is_replaced_in_its_place(tmp_path: Path) -> None:
+    folder = traced(tmp_path)
+    compact(folder, ["runs"])
+    write_run(folder, attempt_row(folder, 3))
+    old = Session(folder.root).attempts()
+    replace_runs(folder, [attempt_row(folder, index, seed=99) for index in (1, 3)])
+    rows = Session(folder.root).attempts()
+    assert [row["seed"] for row in rows] == [99, None, 99]
+    assert rows[1] == old[1]
+    assert len(parquet_files(folder.dataset("runs"))) == 2
+
+
+def test_rows_of_an_older_version_are_merged_with_nulls(tmp_path: Path) -> None:
+    folder = traced(tmp_path)
+    path = folder.run_file(folder.run_id(1), 1)
+    pq.write_table(pq.read_table(path).drop_columns(["gpu_power_mean_w"]), path)
+    before = Session(folder.root).attempts()
+    compact(folder, ["runs"])
+    assert Session(folder.root).attempts() == before
+    assert before[0]["null_reasons"]["gpu_power_mean_w"] == "older_schema"
+
+
+def test_a_listing_of_a_folder_that_is_emptied_is_read_again(tmp_path: Path) -> None:
+    """Compaction can exchange the folder after it was opened and empty it before it was listed."""
+    folder = traced(tmp_path)
+    looks = []
+
+    def listed() -> list[Path]:
+        looks.append(1)
+        if len(looks) > 1:
+            return parquet_files(folder.dataset("runs"))
+        compact(folder, ["runs"])
+        return []
+
+    assert len(steadily(folder.dataset("runs"), listed)) == 1
+    assert len(looks) == 2
 
 
 def test_finish_gives_every_dataset_a_file(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ for index in range(start, 400):
     recorder.record(attempt_row(folder, index))
     write_samples(folder, "node-a", [sample(T0_NS + index * 100 + i, i) for i in range(50)])
     if index % 5 == 0:
-        compact(folder)
+        compact(folder, ["samples", "runs"])
     print(index, flush=True)
 """
 
