@@ -124,6 +124,8 @@ def _drive(folder: SessionFolder, plan: Plan, catalog: Catalog, journal: Journal
         roster, reports = _roster(ray_session, plan.campaign, models, home, options)
         nodes = list(roster.serving.values())
         for row in fetch_kept(nodes, home, journal):
+            told = f"{row['experiment_id']} attempt {row['attempt']} was finished and kept by its node: recorded now"
+            observe({"event": "warning", "message": told})
             observe({"event": "attempt", "row": row})
         pending = journal.settle()
         check_places(pending, nodes)
