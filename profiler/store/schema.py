@@ -578,7 +578,7 @@ NODES = Table(
     (
         Column("node_id", TEXT, "", "as in runs and samples"),
         Column("session_id", TEXT, "", "the session"),
-        Column("measured_at", UTC, "", "when it was asked, by the driver's clock"),
+        Column("measured_at", UTC, "UTC", "when it was asked, by the driver's clock"),
         Column("host", TEXT, "", "host name"),
         Column("address", TEXT, "", "address by which the cluster knows it"),
         Column("driver", BOOL, "", "the driver ran here"),
