@@ -100,11 +100,8 @@ def expected_places(node: Node, resources: Mapping[str, float]) -> list[Place]:
 
 def _offered(node: Node, wanted: Mapping[str, float]) -> dict[str, float]:
     """Those of the `wanted` resources that the node has enough of for each of its slots."""
-    if not wanted:
-        return {}
-    total = next((known["Resources"] for known in ray.nodes() if known["NodeID"] == node.node_id), {})
     count = max(1, node.gpus)
-    return {name: amount for name, amount in wanted.items() if total.get(name, 0.0) >= amount * count}
+    return {name: amount for name, amount in wanted.items() if node.resources.get(name, 0.0) >= amount * count}
 
 
 @dataclass

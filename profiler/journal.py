@@ -182,7 +182,7 @@ class Journal:
             self._archive(run, attempt)
         return row
 
-    def cooled(self, row: dict[str, Any] | None, cooling: dict[str, Any]) -> None:
+    def cooled(self, row: dict[str, Any] | None, cooling: Mapping[str, Any]) -> None:
         """Complete a record with its cooling, which ends after the record was written."""
         if row is None:
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Clock = Callable[[], float]
 REFRESH_HZ = 4
+STEPS_SHOWN = 24
+DEVICES_SHOWN = 12
 
 
 def open_view(stream: IO[str] | None = None, clock: Clock = time.monotonic) -> PlainView | LiveView:
@@ -45,6 +47,8 @@ class PlainView:
         line = self._line(event, now_s)
         if line:
             self._say(line)
+        if event["event"] == "cooled":
+            self._steps.pop(event["run_id"], None)
 
     def __enter__(self) -> Self:
         return self
@@ -154,11 +158,20 @@ class LiveView:
         parts: list[Any] = [head]
         steps = progress.steps(now_s)
         if steps:
-            parts.append(_steps_table(steps, now_s))
+            parts.append(_steps_table(steps[:STEPS_SHOWN], now_s))
+        if len(steps) > STEPS_SHOWN:
+            parts.append(Text(f"and {len(steps) - STEPS_SHOWN} more"))
         known = {device: watts for device, watts in progress.watts.items() if watts is not None}
         if known:
-            parts.append(Text("power  " + "  ".join(f"{device} {watts:.1f} W" for device, watts in known.items())))
+            parts.append(Text(_power_text(known)))
         return parts
+
+
+def _power_text(watts: Mapping[str, float]) -> str:
+    """The power of each device, or of all together where they are many."""
+    if len(watts) > DEVICES_SHOWN:
+        return f"power  {sum(watts.values()):,.0f} W, {len(watts)} devices together"
+    return "power  " + "  ".join(f"{device} {power_w:.1f} W" for device, power_w in watts.items())
 
 
 def _steps_table(steps: Sequence[CurrentStep], now_s: float) -> Table:
