@@ -38,7 +38,16 @@ runs = "read_parquet('results/*/dataset/runs/*.parquet', union_by_name=true)"
 duckdb.sql(f"select model, avg(gpu_energy_j) from {{runs}} where is_final and safe group by model")
 samples = "read_parquet('results/*/dataset/samples/*/*.parquet', hive_partitioning=true)"
 duckdb.sql(f"select count(*) from {{samples}} where node = 'a1'")
+
+import polars
+runs = polars.scan_parquet("results/*/dataset/runs/*.parquet", extra_columns="ignore", missing_columns="insert")
+samples = polars.scan_parquet("results/*/dataset/samples", hive_partitioning=True)
 ```
+
+While a campaign runs, `runs` has a file for each attempt and the trace one for every few seconds. At its end the files
+of the trace become one for each node, and those of `runs` one in all where there are 1,000 or more; smaller campaigns
+keep theirs. Rows stay what they are. The new folder takes the old one's place in one step, so nobody finds a row twice
+or not at all; another program that lists files in that moment can find one of them gone, and has to look again.
 
 Files of an older version lack columns that were added since: they are null here, with the reason `older_schema`.
 

@@ -1,9 +1,11 @@
-"""How long `profiler report` takes on a large synthetic session, and what it needs.
+"""How long `profiler show`, `coverage` and `report` take on a large synthetic session, and what they need.
 
-`python -m tests.benchmarks.report_scale` writes both as one JSON document.
+`python -m tests.benchmarks.report_scale` writes it as one JSON document; `--keep DIR` leaves the session in DIR, or
+takes the one that is there.
 
-Runs and samples are written with the store's own writers: one Parquet file a run, as a campaign leaves them, and one
-trace file for the node, as compaction at a campaign's end leaves it.
+Runs and samples are written with the store's own writers: one Parquet file a run, as a campaign leaves them while it
+runs, and one trace file for the node. The report is timed in this state, then the campaign's end merges the files of
+the runs, and all three commands are timed. Bytes a sample are compared with other forms of the same trace.
 """
 
 from __future__ import annotations
@@ -22,13 +24,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from profiler.store import write
+from profiler.store.compact import compact
 from profiler.store.files import whole_file
 from profiler.store.layout import SessionFolder, create_session
 from profiler.store.parquet import parquet_bytes, parquet_writer
+from profiler.store.read import parquet_files
 from profiler.store.rows import complete_run, to_arrow
 from profiler.store.schema import RUNS, SAMPLES, arrow_schema
+from profiler.store.trace_csv import write_energy_files
 from tests.report.sessions import BOOT, GPU, HZ, MONO_NS, STARTED, Run, planned, run_row, write_events
 
 DEVICES = (
@@ -46,6 +53,9 @@ MODELS = (
     ("VulBERTa", "mlp"),
 )
 PAUSE_S = 10.0
+BATCH_ROWS = 4 * HZ * len(DEVICES)
+"""What a campaign writes at once: four seconds."""
+CPU_COLUMNS = ("cpu_package_energy_j", "dram_energy_j", "cpu_energy_total_j")
 RUNS_AT_ONCE = 20
 
 
@@ -142,8 +152,8 @@ def _samples(number: int, run: Run, draw: np.random.Generator) -> pa.Table:
 
 
 def timed(*arguments: str) -> dict[str, float]:
-    """Wall and CPU seconds, and the largest resident set in MiB, of `profiler ARGUMENTS`."""
-    begun_s = time.monotonic()
+    """Wall and CPU seconds and the largest resident set in MiB of `profiler ARGUMENTS`; the load average before it."""
+    load, begun_s = os.getloadavg()[0], time.monotonic()
     process = subprocess.Popen([sys.executable, "-m", "profiler", *arguments], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.monotonic() - begun_s
@@ -154,33 +164,85 @@ def timed(*arguments: str) -> dict[str, float]:
         "seconds": round(seconds, 2),
         "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
         "max_rss_mib": round(usage.ru_maxrss / 1024, 1),
+        "load_average": round(load, 1),
     }
 
 
+def commands(root: Path, page: Path) -> dict[str, tuple[str, ...]]:
+    return {
+        "show": ("show", str(root)),
+        "coverage": ("coverage", str(root)),
+        "report": ("report", str(root), "-o", str(page)),
+    }
+
+
+def bytes_a_sample(run: Run) -> dict[str, float]:
+    """The trace of one run on disk in several forms, in bytes for each of its samples. The CSV files of the older tool
+    hold five columns of the GPU's samples only, so theirs are bytes for each of these."""
+    data = _samples(1, run, np.random.default_rng(9))
+    gpu = data.filter(pc.equal(data["device"], GPU))
+    frame = data.to_pandas()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        batches = [data.slice(start, BATCH_ROWS) for start in range(0, data.num_rows, BATCH_ROWS)]
+        frame.to_parquet(folder / "pandas.parquet")
+        frame.to_parquet(folder / "plain.parquet", compression=None, use_dictionary=False)
+        csv = write_energy_files(folder / "energy", {**dict.fromkeys(CPU_COLUMNS), "gpu_uuid": GPU}, gpu)
+        return {
+            "merged": round(len(parquet_bytes(SAMPLES, data)) / data.num_rows, 2),
+            "in batches, before the merge": round(
+                sum(len(parquet_bytes(SAMPLES, batch)) for batch in batches) / data.num_rows, 2
+            ),
+            "pandas to_parquet": round((folder / "pandas.parquet").stat().st_size / data.num_rows, 2),
+            "Parquet without compression and dictionaries": round(
+                (folder / "plain.parquet").stat().st_size / data.num_rows, 2
+            ),
+            "three CSV files of the older tool": round(sum(path.stat().st_size for path in csv) / gpu.num_rows, 2),
+        }
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--samples", type=int, default=100_000_000)
     parser.add_argument("--keep", type=Path, help="make the session in this folder and leave it there")
     options = parser.parse_args()
     seconds = options.samples / options.runs / len(DEVICES) / HZ
+    runs = make_runs(options.runs, seconds)
     with tempfile.TemporaryDirectory() as temporary:
-        runs = make_runs(options.runs, seconds)
-        folder = make_session(options.keep or Path(temporary), runs)
-        trace, rows = write_trace(folder, runs)
+        folder = session_in(options.keep or Path(temporary), runs)
+        trace = next(folder.samples_of("node-a").glob("*.parquet"))
+        rows = pq.read_metadata(trace).num_rows
         page = folder.root / "report.html"
-        used = timed("report", str(folder.root), "-o", str(page))
+        asked = commands(folder.root, page)
+        before = timed(*asked["report"]) if len(parquet_files(folder.dataset("runs"))) > 1 else None
+        begun_s = time.process_time()
+        compact(folder, ["runs"])
+        merge_s = time.process_time() - begun_s
         figures = {
-            "what": "profiler report on a synthetic session",
+            "what": "profiler show, coverage and report on a synthetic session",
             "machine": {"cpus": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()},
             "runs": options.runs,
             "samples": rows,
             "trace_bytes": trace.stat().st_size,
             "trace_bytes_per_sample": round(trace.stat().st_size / rows, 2),
-            "report": used,
+            "report, a file for each run": before,
+            "merge_cpu_seconds": round(merge_s, 1),
+            **{name: timed(*arguments) for name, arguments in asked.items()},
             "report_bytes": page.stat().st_size,
+            "bytes_a_sample": bytes_a_sample(runs[0]),
         }
     print(json.dumps(figures, indent=2))
+
+
+def session_in(results: Path, runs: Sequence[Run]) -> SessionFolder:
+    """The session that `results` holds already, else a new one."""
+    there = sorted(results.glob("run_*"))
+    if there:
+        return SessionFolder(there[0])
+    folder = make_session(results, runs)
+    write_trace(folder, runs)
+    return folder
 
 
 if __name__ == "__main__":
