@@ -13,7 +13,7 @@ from tests.process.harness import Place
 
 __all__ = ["place"]
 
-ROUNDS = 12
+ROUNDS = 8
 
 
 @pytest.mark.fault

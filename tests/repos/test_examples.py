@@ -170,7 +170,7 @@ def test_two_threads_agree_to_the_bit(tmp_path: Path, small_mnist: Path) -> None
     assert first.metrics == second.metrics
 
 
-@pytest.mark.train
+@pytest.mark.models
 @packaged
 def test_an_epoch_on_4000_real_digits_learns_without_any_environment(tmp_path: Path) -> None:
     training = train("examples", tmp_path, "--epochs", "1", PROFILER_EVENTS="")
