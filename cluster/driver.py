@@ -138,7 +138,7 @@ def _drive(folder: SessionFolder, plan: Plan, catalog: Catalog, journal: Journal
         for row in rows_in_pieces(folder.dataset("runs"), RUNS):
             solo.take(row)
         attempts = RayAttempts(folder, plan, catalog, solo, options.allow_uncontained, ray_session, home)
-        members = Members(roster, slots, collector, journal, observe)
+        members = Members(roster, slots, collector, journal, observe, lambda node: fetch_kept([node], home, journal))
         members.open(reports)
         schedule: Schedule[PendingRun] = Schedule(plan.campaign.isolation)
         schedule.fill(entries_of(plan, pending))

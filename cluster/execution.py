@@ -160,7 +160,7 @@ class Execution:
             self._orphans |= {key: end_s for key, one in self._active.items() if one.slots[0].node.node_id == node_id}
         for key, end_s in list(self._orphans.items()):
             if key not in self._active:
-                del self._orphans[key]
+                self._orphans.pop(key, None)
             elif time.monotonic() >= end_s:
                 self._attempts.give_up(key)
                 self._lost(self._active[key], key, Finding("interrupted", "its node left the cluster"))

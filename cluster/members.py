@@ -22,16 +22,24 @@ class Register(Protocol):
 
 
 class Members:
-    """The nodes that serve a campaign, and everything that has to know of them."""
+    """The nodes that serve a campaign, and everything that has to know of them. `came_back`: called with a node that
+    joins, which may have been here before and keep what nobody waits for any more."""
 
     def __init__(
-        self, roster: Roster, slots: Slots, collector: SampleCollector, register: Register, observe: Observer
+        self,
+        roster: Roster,
+        slots: Slots,
+        collector: SampleCollector,
+        register: Register,
+        observe: Observer,
+        came_back: Callable[[Node], object],
     ) -> None:
         self._roster = roster
         self._slots = slots
         self._collector = collector
         self._register = register
         self._observe = observe
+        self._came_back = came_back
 
     def open(self, reports: list[NodeReport]) -> None:
         """Show, write down and use what is there at the start."""
@@ -58,6 +66,7 @@ class Members:
         node: Node | None = self._roster.serving.get(report.node_id)
         if node is not None:
             self._warn(f"{node.hostname} ({node.address}) has joined the cluster and is used")
+            self._came_back(node)
             self._collector.add(node)
             self._slots.ask(node)
 

@@ -96,7 +96,7 @@ class Struck:
         self.driver_on = net.machines[2] if strike == "driver's node" else net.head
         runs = [
             quick(epochs=1, epoch_seconds=0.5 if n < 6 else (14.0 if long else 5.0), seed=n, behaviour="nasty",
-                  marker=f"{n:012d}") for n in range(RUNS)
+                  marker=f"strike-{n}") for n in range(RUNS)
         ]  # fmt: skip
         self.driver = start(net, *campaign(net, runs), on=self.driver_on)
 

@@ -85,7 +85,7 @@ class Machine:
         return said.decode()
 
     def processes(self) -> dict[int, str]:
-        """PID here and command line of everything that lives in this machine, but its first process."""
+        """PID here and command line of everything that lives in this machine, but what makes it one."""
         try:
             network = Path(f"/proc/{self.init}/ns/net").stat().st_ino
         except OSError:
@@ -97,7 +97,7 @@ class Machine:
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
-            if here and pid != self.init and not command.startswith("sleep 1000000"):
+            if here and pid not in (self.init, self.holder.pid) and not command.startswith("sleep 1000000"):
                 found[pid] = command.strip()
         return found
 
