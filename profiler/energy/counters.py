@@ -75,7 +75,8 @@ class CounterInfo:
         return int(self.max_units_per_s * (elapsed_ns / 1e9 + max(0.01, 2 * self.period_s)))
 
     def joules(self, units: int) -> float:
-        return float(Fraction(self.joules_per_unit) * units)
+        """Exactly rounded: the quotient of two whole numbers."""
+        return units * self.joules_per_unit.numerator / self.joules_per_unit.denominator
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ A tick that was not read before the next one was due is missed; a late loop skip
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 SECOND_NS = 1_000_000_000
@@ -17,13 +17,20 @@ class Grid:
 
     start_ns: int
     rate_hz: Fraction
+    # Asked for at every tick; a fraction gives its parts by two calls.
+    _ticks: int = field(init=False, repr=False)
+    _in_ns: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_ticks", self.rate_hz.numerator)
+        object.__setattr__(self, "_in_ns", SECOND_NS * self.rate_hz.denominator)
 
     def due_ns(self, tick: int) -> int:
-        return self.start_ns + tick * SECOND_NS * self.rate_hz.denominator // self.rate_hz.numerator
+        return self.start_ns + tick * self._in_ns // self._ticks
 
     def tick_at(self, t_ns: int) -> int:
         """The last tick that was due at `t_ns` or before."""
-        tick = (t_ns - self.start_ns) * self.rate_hz.numerator // (SECOND_NS * self.rate_hz.denominator)
+        tick = (t_ns - self.start_ns) * self._ticks // self._in_ns
         return tick + 1 if self.due_ns(tick + 1) <= t_ns else tick
 
     @property

@@ -19,6 +19,7 @@ MIN_SPAN_S: Final = 1.0
 # How far the two halves of the time may lie apart before the power counts as still falling (or rising).
 MAX_DRIFT_W: Final = 2.0
 MAX_DRIFT_SHARE: Final = 0.03
+MIN_NODE_SPAN_NS: Final = 750_000_000
 # A machine that rests runs its own services all the same.
 MAX_NODE_BUSY_PERCENT: Final = 10.0
 AVERAGE_LAG_NS: Final = 1_000_000_000
@@ -93,10 +94,13 @@ def cpu_idle_power(samples: Sequence[Sample], t0_ns: int, t1_ns: int) -> IdlePow
 
 
 def node_idle(samples: Sequence[Sample], t0_ns: int, t1_ns: int) -> bool:
-    """Whether the node's CPUs rested in [t0_ns, t1_ns]: on average at most 10 % busy, by the trace's node rows."""
+    """Whether the node's CPUs rested in [t0_ns, t1_ns]: on average at most 10 % busy, by the trace's node rows. Each
+    utilisation is of the time since the one before, so what counts is not how many there are but the time between."""
     busy = [
-        row.util_percent
+        (row.t_mono_ns, row.util_percent)
         for row in samples
         if row.source == NODE and t0_ns <= row.t_mono_ns <= t1_ns and row.util_percent is not None
     ]
-    return len(busy) >= MIN_SAMPLES and mean(busy) <= MAX_NODE_BUSY_PERCENT
+    if not busy or busy[-1][0] - busy[0][0] < MIN_NODE_SPAN_NS:
+        return False
+    return mean(percent for _, percent in busy) <= MAX_NODE_BUSY_PERCENT

@@ -1,10 +1,7 @@
 """One NVIDIA GPU: its energy counter, power, cheap indicators and processes, through an open nvidia-ml-py.
 
-Power comes from the first of these that the driver supports; which one is part of every reading (`power_kind`):
-    1. field POWER_INSTANT                     instant
-    2. field POWER_AVERAGE                     average (over 1 s)
-    3. nvmlDeviceGetPowerUsage                 average; instant on GA100 and older, where NVML documents it so
-It adds up nothing (counters, account), keeps no rhythm (sampler) and sets nothing on the device.
+Which calls give them is nvml_ways'. It adds up nothing (counters, account), keeps no rhythm (sampler) and sets nothing
+on the device.
 """
 
 from __future__ import annotations
@@ -12,8 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
+from profiler.energy import nvml_calls, nvml_ways
 from profiler.energy.counters import Clock, CounterInfo, EnergyCounter, Reading, Unavailable
 from profiler.energy.nvml_values import (
     FIXES,
@@ -27,32 +25,12 @@ from profiler.energy.nvml_values import (
     ProcessUtilization,
     reason_of,
 )
+from profiler.energy.nvml_ways import MIB
 
 T = TypeVar("T")
 
-MIB: Final = 1 << 20
 COUNTER_PERIOD_S: Final = 0.1  # measured on an H100; older boards are not slower
 DEFAULT_MAX_POWER_W: Final = 2000.0
-GA100: Final = (8, 0)  # up to this compute capability nvmlDeviceGetPowerUsage is not averaged
-
-
-class _FirstSupported(Generic[T]):
-    """Several ways to one value, best first. A way that the driver refuses for good is not asked again."""
-
-    def __init__(self, error: type[Any], ways: Sequence[tuple[str, Callable[[], T]]]) -> None:
-        self._error = error
-        self._ways = list(ways)
-
-    def __call__(self) -> tuple[T, str]:
-        while True:
-            kind, way = self._ways[0]
-            try:
-                return way(), kind
-            except self._error as error:
-                if error.value not in FOREVER or len(self._ways) == 1:
-                    raise
-            if self._ways[0][1] is way:  # two threads may meet here; one of them moves on
-                self._ways = self._ways[1:]
 
 
 class NvmlEnergyCounter:
@@ -103,23 +81,15 @@ class NvmlDevice:
         self.mig_enabled = self._try(lambda: bool(nvml.nvmlDeviceGetMigMode(handle)[0]), False)
         self.power_limit_w: float | None = self._try(self._read_power_limit_w, None)
         self.memory_total_mib: float | None = self._try(lambda: nvml.nvmlDeviceGetMemoryInfo(handle).total / MIB, None)
-        self._power = _FirstSupported(self.error, self._power_ways())
-        self._temperature = self._first(
-            lambda: nvml.nvmlDeviceGetTemperatureV(handle, nvml.NVML_TEMPERATURE_GPU),
-            lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
-        )
-        self._memory = self._first(
-            lambda: nvml.nvmlDeviceGetMemoryInfo(handle, nvml.nvmlMemory_v2).used,
-            lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used,
-        )
-        self._throttle = self._first(
-            lambda: nvml.nvmlDeviceGetCurrentClocksEventReasons(handle),
-            lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle),
-        )
-        self._energy = self._first(
-            lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle),
-            lambda: int(self._field(nvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION)),
-        )
+        self._power = nvml_ways.power(nvml, handle)
+        self._temperature = nvml_ways.temperature_c(nvml, handle)
+        self._utilization = nvml_ways.utilization(nvml, handle)
+        self._memory = nvml_ways.memory_mib(nvml, handle)
+        self._clock = nvml_ways.clock_mhz(nvml, handle)
+        self._throttle = nvml_ways.throttle_reasons(nvml, handle)
+        self._energy = nvml_ways.energy_mj(nvml, handle)
+        self._power_buffer = nvml_calls.power_buffer(nvml, handle)
+        self._process_samples = nvml_calls.process_utilization(nvml, handle)
 
     def read(self, clock_ns: Clock = time.monotonic_ns) -> GpuReading:
         """Power and the cheap indicators, about 50 us on an H100. Never raises; see `GpuReading` for what fails."""
@@ -135,19 +105,16 @@ class NvmlDevice:
         utilization = self._get("util_percent", self._utilization, nulls)
         if utilization is None:
             nulls["memory_util_percent"] = nulls["util_percent"]
-        memory = self._get("memory_mib", self._memory, nulls)
-        temperature = self._get("temp_c", self._temperature, nulls)
-        throttle = self._get("throttle_reasons", self._throttle, nulls)
         return GpuReading(
             t_ns=t_ns,
             power_w=power[0] if power else None,
             power_kind=power[1] if power else None,
-            temp_c=float(temperature[0]) if temperature else None,
-            util_percent=float(utilization[0]) if utilization else None,
-            memory_util_percent=float(utilization[1]) if utilization else None,
-            memory_mib=memory[0] / MIB if memory else None,
+            temp_c=self._get("temp_c", self._temperature, nulls),
+            util_percent=float(utilization.gpu) if utilization else None,
+            memory_util_percent=float(utilization.memory) if utilization else None,
+            memory_mib=self._get("memory_mib", self._memory, nulls),
             clock_mhz=self._get("clock_mhz", self._clock, nulls),
-            throttle_reasons=int(throttle[0]) if throttle else None,
+            throttle_reasons=self._get("throttle_reasons", self._throttle, nulls),
             null_reasons=nulls,
         )
 
@@ -155,7 +122,7 @@ class NvmlDevice:
         """The board's energy counter; where there is none, each of its readings is null with the reason."""
         limit_w = self.power_limit_w
         max_power_w = 2 * limit_w if limit_w else DEFAULT_MAX_POWER_W  # transients pass the limit for milliseconds
-        return NvmlEnergyCounter(self, lambda: int(self._energy()[0]), max_power_w)
+        return NvmlEnergyCounter(self, self._energy, max_power_w)
 
     def energy_problem(self) -> Unavailable | None:
         """Why this GPU has no usable energy counter, or None. Reads it once (3 ms)."""
@@ -182,61 +149,31 @@ class NvmlDevice:
 
         Samples of an impossible value are left out. Raises NvmlReadError, e.g. where it is not supported.
         """
-        samples = self._new_samples(lambda: self._nvml.nvmlDeviceGetProcessUtilization(self._handle, after_us))
+        samples = self._new_samples(lambda: self._process_samples(after_us))
         offset_ns = _wall_minus_monotonic_ns()
-        good = [s for s in samples if s.timeStamp > after_us and s.smUtil <= 100 and s.memUtil <= 100]
+        good = sorted(
+            (stamp_us, pid, sm, memory)
+            for pid, stamp_us, sm, memory in samples
+            if stamp_us > after_us and sm <= 100 and memory <= 100
+        )
         return tuple(
-            ProcessUtilization(s.pid, s.timeStamp * 1000 - offset_ns, s.timeStamp, s.smUtil, s.memUtil)
-            for s in sorted(good, key=lambda sample: (sample.timeStamp, sample.pid))
+            ProcessUtilization(pid, stamp_us * 1000 - offset_ns, stamp_us, sm, memory)
+            for stamp_us, pid, sm, memory in good
         )
 
     def power_samples(self, after_us: int = 0) -> tuple[PowerSample, ...]:
         """The driver's power buffer after `after_us` (the last `stamp_us` seen), oldest first: on an H100 2.4 s of
         samples 20 ms apart, for about 1 ms a call. Raises NvmlReadError, e.g. where it is not supported."""
-        kind = self._nvml.NVML_TOTAL_POWER_SAMPLES
-        answer = self._new_samples(lambda: self._nvml.nvmlDeviceGetSamples(self._handle, kind, after_us))
-        if not answer:
-            return ()
-        value_type, samples = answer
+        samples = self._new_samples(lambda: self._power_buffer(after_us))
         offset_ns = _wall_minus_monotonic_ns()
-        good = sorted((s for s in samples if s.timeStamp > after_us), key=lambda sample: sample.timeStamp)
         return tuple(
-            PowerSample(s.timeStamp * 1000 - offset_ns, s.timeStamp, self._number(value_type, s.sampleValue) / 1000)
-            for s in good
+            PowerSample(stamp_us * 1000 - offset_ns, stamp_us, power_mw / 1000)
+            for stamp_us, power_mw in sorted(samples)
+            if stamp_us > after_us
         )
-
-    def _first(self, *ways: Callable[[], Any]) -> _FirstSupported[Any]:
-        return _FirstSupported(self.error, [("", way) for way in ways])
-
-    def _power_ways(self) -> list[tuple[str, Callable[[], float]]]:
-        nvml, handle = self._nvml, self._handle
-        capability = self._try(lambda: tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle)), (99, 0))
-        return [
-            ("instant", lambda: self._field(nvml.NVML_FI_DEV_POWER_INSTANT) / 1000),
-            ("average", lambda: self._field(nvml.NVML_FI_DEV_POWER_AVERAGE) / 1000),
-            ("instant" if capability <= GA100 else "average", lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000),
-        ]
-
-    def _utilization(self) -> tuple[int, int]:
-        rates = self._nvml.nvmlDeviceGetUtilizationRates(self._handle)
-        return rates.gpu, rates.memory
-
-    def _clock(self) -> float:
-        return float(self._nvml.nvmlDeviceGetClockInfo(self._handle, self._nvml.NVML_CLOCK_SM))
 
     def _read_power_limit_w(self) -> float:
         return float(self._nvml.nvmlDeviceGetPowerManagementLimitConstraints(self._handle)[1]) / 1000
-
-    def _field(self, field_id: int) -> float:
-        """One field value; raises NVMLError with the field's own return code."""
-        field = self._nvml.nvmlDeviceGetFieldValues(self._handle, [field_id])[0]
-        if field.nvmlReturn:
-            raise self.error(field.nvmlReturn)
-        return self._number(field.valueType, field.value)
-
-    def _number(self, value_type: int, value: Any) -> float:
-        """The member of NVML's value union that `value_type` names."""
-        return float(getattr(value, ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")[value_type]))
 
     def _get(self, name: str, read: Callable[[], T], nulls: dict[str, str]) -> T | None:
         try:
@@ -251,7 +188,7 @@ class NvmlDevice:
         except self.error:
             return otherwise
 
-    def _new_samples(self, read: Callable[[], Any]) -> Any:
+    def _new_samples(self, read: Callable[[], Sequence[T]]) -> Sequence[T]:
         try:
             return read()
         except self.error as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 _REASONS: Final = {
     1: "nvml_closed",
@@ -47,8 +47,7 @@ class NvmlReadError(Exception):
         super().__init__(reason)
 
 
-@dataclass(frozen=True, slots=True)
-class GpuReading:
+class GpuReading(NamedTuple):
     """One look at a GPU at CLOCK_MONOTONIC `t_ns` (when the power was read). W, degrees C, percent, MiB, MHz.
 
     `memory_mib` is what processes and contexts use, without the driver's own reservation (with it, where the driver is
@@ -90,8 +89,7 @@ class ProcessUtilization:
     memory_percent: int
 
 
-@dataclass(frozen=True, slots=True)
-class PowerSample:
+class PowerSample(NamedTuple):
     """One entry of the driver's power buffer: W at CLOCK_MONOTONIC `t_ns`, converted from the wall-clock `stamp_us`."""
 
     t_ns: int

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from profiler.energy import integral
 from profiler.energy.counters import Clock
@@ -37,6 +37,14 @@ def device_of(uuid: str) -> str:
     return f"{uuid} buffer"
 
 
+class BufferShown(NamedTuple):
+    """What was new in the buffer, or why it could not be fetched."""
+
+    t_ns: int
+    samples: Sequence[PowerSample]
+    null_reason: str | None
+
+
 class BufferProbe:
     """One GPU's buffer, fetched on every `every`-th look; on the others it has no row. A row holds, at the time of a
     sample, the joules of all samples since the first one; there is one for every tenth sample, and for the newest."""
@@ -49,25 +57,30 @@ class BufferProbe:
         self._every = every
         self._countdown = turn % every
         self._supported = True
+        self._newest_us = 0
         self._last: PowerSample | None = None
         self._energy_j = 0.0
 
-    def look(self, tick: int, clock_ns: Clock) -> Look | None:
+    def read(self, clock_ns: Clock) -> BufferShown | None:
         self._countdown -= 1
         if self._countdown >= 0 or not self._supported:
             return None
         self._countdown = self._every - 1
         try:
-            samples = self._gpu.power_samples(self._last.stamp_us if self._last else 0)
+            samples = self._gpu.power_samples(self._newest_us)
         except NvmlReadError as error:
             self._supported = error.reason not in FOREVER_REASONS
-            return Look(clock_ns(), {"null_reason": error.reason})
-        return self._take(samples)
+            return BufferShown(clock_ns(), (), error.reason)
+        if samples:
+            self._newest_us = samples[-1].stamp_us
+        return BufferShown(clock_ns(), samples, None)
 
-    def _take(self, samples: Sequence[PowerSample]) -> Look | None:
-        if not samples:
+    def look(self, shown: BufferShown) -> Look | None:
+        if shown.null_reason is not None:
+            return Look(shown.t_ns, {"null_reason": shown.null_reason})
+        if not shown.samples:
             return None
-        joined = [*([self._last] if self._last else []), *samples]
+        joined = [*([self._last] if self._last else []), *shown.samples]
         self._last = joined[-1]
         steps_ns = [b.t_ns - a.t_ns for a, b in pairwise(joined)]
         if steps_ns and (max(steps_ns) > MAX_STEP_NS or min(steps_ns) < 0):

@@ -1,21 +1,35 @@
-"""What the sampler looks at on each tick: the node, one energy counter, one GPU. Each look gives one row.
+"""What the sampler reads on each tick: the node, one energy counter, one GPU; and what a reading says, for its row.
 
-A probe keeps what it needs between ticks (descriptors, the unwrapped counter). It knows no grid and no thread.
+The two are apart because a thread that wakes ten times a second finds its caches cold: what is done then costs several
+times as much as the same later, for many readings at a time. A probe keeps what it needs in between (descriptors, the
+unwrapped counter). It knows no grid and no thread.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 from profiler.energy.counters import Clock, EnergyCounter, Reading, Unwrapper
 from profiler.energy.sample import NODE, join_reasons
 
 if TYPE_CHECKING:
-    from profiler.energy.nvml import NvmlDevice
+    from profiler.energy.nvml import GpuReading, NvmlDevice
+
+
+Shown = TypeVar("Shown")
+
+UTILISATION_PERIOD_S: Final = 0.5
+MEMORY_PERIOD_S: Final = 1.0
+COUNTER_PERIOD_S: Final = 1.0
+# Of a core, for the energy counter of one GPU. Its readings in the trace show resets and a counter that stands still;
+# the energy of a run is between two readings at its ends.
+COUNTER_SHARE: Final = 0.002
+MAX_COUNTER_STRETCH: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +41,16 @@ class Identity:
     scope: str
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """One look at a device: when, and the columns it fills. `earlier`: what it shows of the time before."""
+class Look(NamedTuple):
+    """What was seen of a device: when, and the columns it fills. `earlier`: what it shows of the time before."""
 
     t_ns: int
     columns: dict[str, Any]
     earlier: tuple[Look, ...] = ()
 
 
-class Probe(Protocol):
-    """`on_grid`: each tick that passes unread is a row. `look` gives None where a tick is none of its own."""
+class Probe(Protocol[Shown]):
+    """`on_grid`: each tick that passes unread is a row."""
 
     @property
     def identity(self) -> Identity: ...
@@ -45,30 +58,60 @@ class Probe(Protocol):
     @property
     def on_grid(self) -> bool: ...
 
-    def look(self, tick: int, clock_ns: Clock) -> Look | None: ...
+    def read(self, clock_ns: Clock) -> Shown | None:
+        """What the device shows now, and no work beyond it; None where the tick is none of its own."""
+
+    def look(self, shown: Shown) -> Look | None:
+        """What a reading says; None where it says nothing new. Called once for each reading, in order."""
 
     def close(self) -> None: ...
 
 
+class NodeShown(NamedTuple):
+    """The heads of /proc/stat and /proc/meminfo at `t_ns`; None where they were not read, b"" where they cannot be."""
+
+    t_ns: int
+    stat: bytes | None
+    meminfo: bytes | None
+
+
 class NodeProbe:
-    """CPU utilisation since the look before, and memory in use, from /proc. It exists on every machine, so the grid is
-    in the trace even where no energy can be measured."""
+    """CPU utilisation since the reading before (twice a second) and memory in use (once a second), from /proc: for
+    either of them the kernel takes longer than for a whole look at a GPU. There is a row on every tick and every
+    machine, so the grid is in the trace even where no energy can be measured."""
 
     identity: Final = Identity(NODE, NODE, NODE)
     on_grid: Final = True
 
-    def __init__(self, proc: Path = Path("/proc")) -> None:
+    def __init__(self, rate_hz: float, proc: Path = Path("/proc")) -> None:
         self._stat = _open(proc / "stat")
         self._meminfo = _open(proc / "meminfo")
+        self._utilisation_every = max(1, round(rate_hz * UTILISATION_PERIOD_S))
+        self._memory_every = max(1, round(rate_hz * MEMORY_PERIOD_S))
         self._before: tuple[int, int] | None = None
-        self._looks = 0
+        self._reads = 0
 
-    def look(self, tick: int, clock_ns: Clock) -> Look:
-        columns: dict[str, Any] = {"util_percent": self._utilisation(), "memory_mib": self._memory_mib()}
-        why = {"util_percent": "no_earlier_look" if self._looks == 0 else "not_in_proc", "memory_mib": "not_in_proc"}
-        self._looks += 1
-        missing = {name: why[name] for name, value in columns.items() if value is None}
-        return Look(clock_ns(), columns | {"null_reason": join_reasons(missing)})
+    def read(self, clock_ns: Clock) -> NodeShown:
+        number, self._reads = self._reads, self._reads + 1
+        stat = None if number % self._utilisation_every else _head(self._stat)
+        meminfo = None if number % self._memory_every else _head(self._meminfo)
+        return NodeShown(clock_ns(), stat, meminfo)
+
+    def look(self, shown: NodeShown) -> Look:
+        columns: dict[str, Any] = {}
+        missing: dict[str, str] = {}
+        if shown.stat is not None:
+            first = self._before is None
+            columns["util_percent"] = self._utilisation(shown.stat)
+            if columns["util_percent"] is None:
+                missing["util_percent"] = "no_earlier_look" if first and self._before is not None else "not_in_proc"
+        if shown.meminfo is not None:
+            columns["memory_mib"] = _memory_mib(shown.meminfo)
+            if columns["memory_mib"] is None:
+                missing["memory_mib"] = "not_in_proc"
+        if missing:
+            columns["null_reason"] = join_reasons(missing)
+        return Look(shown.t_ns, columns)
 
     def close(self) -> None:
         for descriptor in (self._stat, self._meminfo):
@@ -76,9 +119,9 @@ class NodeProbe:
                 os.close(descriptor)
         self._stat = self._meminfo = None
 
-    def _utilisation(self) -> float | None:
+    def _utilisation(self, stat: bytes) -> float | None:
         """Percent of all CPUs that were busy, None on the first look and where the kernel does not tell."""
-        fields = _read(self._stat).partition(b"\n")[0].split()[1:9]
+        fields = stat.partition(b"\n")[0].split()[1:9]
         if len(fields) < 5 or not all(field.isdigit() for field in fields):
             return None
         ticks = [int(field) for field in fields]
@@ -88,13 +131,14 @@ class NodeProbe:
             return None
         return max(0.0, 100.0 * (1 - (idle - before[1]) / (total - before[0])))
 
-    def _memory_mib(self) -> float | None:
-        found = dict(line.split(b":", 1) for line in _read(self._meminfo).splitlines() if b":" in line)
-        try:
-            total, free = (int(found[key].split()[0]) for key in (b"MemTotal", b"MemAvailable"))
-        except (KeyError, ValueError, IndexError):
-            return None
-        return (total - free) / 1024
+
+def _memory_mib(meminfo: bytes) -> float | None:
+    found = dict(line.split(b":", 1) for line in meminfo.splitlines() if b":" in line)
+    try:
+        total, free = (int(found[key].split()[0]) for key in (b"MemTotal", b"MemAvailable"))
+    except (KeyError, ValueError, IndexError):
+        return None
+    return (total - free) / 1024
 
 
 def _open(path: Path) -> int | None:
@@ -104,7 +148,7 @@ def _open(path: Path) -> int | None:
         return None
 
 
-def _read(descriptor: int | None) -> bytes:
+def _head(descriptor: int | None) -> bytes:
     """The first bytes: the sum over all CPUs and the memory totals stand at the top of their files."""
     if descriptor is None:
         return b""
@@ -125,9 +169,11 @@ class CounterProbe:
         self._counter = counter
         self._ledger = Ledger(counter)
 
-    def look(self, tick: int, clock_ns: Clock) -> Look:
-        reading = self._counter.read(clock_ns)
-        return Look(reading.t_ns, self._ledger.columns(reading))
+    def read(self, clock_ns: Clock) -> Reading:
+        return self._counter.read(clock_ns)
+
+    def look(self, shown: Reading) -> Look:
+        return Look(shown.t_ns, self._ledger.columns(shown))
 
     def close(self) -> None:
         """Nothing to do: the counter belongs to the sources."""
@@ -155,51 +201,64 @@ class Ledger:
         return columns
 
 
+class GpuShown(NamedTuple):
+    """One look at a GPU, and its energy counter where it was its turn."""
+
+    reading: GpuReading
+    counted: Reading | None
+
+
 class GpuProbe:
-    """One GPU: power and the cheap indicators on every tick, the energy counter (3 ms a call) on every
-    `counter_every`-th. The row's time is that of the power; the counter is read right after it. `turn` spreads the
-    counters of several GPUs over the ticks; the first look reads it in any case."""
+    """One GPU: power and the cheap indicators on every tick, the energy counter on every `counter_every`-th, and less
+    often, up to a fifth of that, where its calls take more than `COUNTER_SHARE` of a core (on an H100 3 to 9 ms each).
+    The row's time is that of the power; the counter is read right after it. `turn` spreads the counters of several GPUs
+    over the ticks; the first look reads it in any case."""
 
     on_grid: Final = True
 
     def __init__(self, gpu: NvmlDevice, counter: EnergyCounter | None, counter_every: int, turn: int = 0) -> None:
         self.identity = Identity("nvml", gpu.uuid, "gpu")
-        self._read: Callable[[Clock], Any] = gpu.read
+        self._read: Callable[[Clock], GpuReading] = gpu.read
         self._counter = counter
         self._ledger = Ledger(counter) if counter is not None else None
         self._counter_every = counter_every
         self._turn = turn % counter_every
         self._countdown = 0
+        self._counted = 0
+        self._counting_ns = 0
 
-    def look(self, tick: int, clock_ns: Clock) -> Look:
+    def read(self, clock_ns: Clock) -> GpuShown:
         reading = self._read(clock_ns)
-        columns: dict[str, Any] = {
-            "power_w": reading.power_w,
-            "power_kind": reading.power_kind,
-            "temp_c": reading.temp_c,
-            "util_percent": reading.util_percent,
-            "memory_util_percent": reading.memory_util_percent,
-            "memory_mib": reading.memory_mib,
-            "clock_mhz": reading.clock_mhz,
-            "throttle_reasons": reading.throttle_reasons,
-        }
-        missing = dict(reading.null_reasons)
-        counted = self._count(clock_ns)
-        if counted.get("null_reason"):
-            missing["energy_j"] = counted["null_reason"]
-        columns |= {name: counted[name] for name in ("energy_j", "counter_units") if name in counted}
-        return Look(reading.t_ns, columns | {"null_reason": join_reasons(missing)})
-
-    def _count(self, clock_ns: Clock) -> dict[str, Any]:
-        """The counter's columns when it is its turn. Counted in looks, not ticks: a missed tick must not skip it."""
-        if self._counter is None or self._ledger is None:
-            return {}
+        # Counted in looks, not ticks: a missed tick must not skip it.
         self._countdown -= 1
-        if self._countdown > 0:
-            return {}
-        self._countdown = self._counter_every - self._turn
+        if self._countdown > 0 or self._counter is None:
+            return GpuShown(reading, None)
+        before_ns = time.thread_time_ns()
+        counted = self._counter.read(clock_ns)
+        self._counted += 1
+        self._counting_ns += time.thread_time_ns() - before_ns
+        self._countdown = self._looks_until_next() - self._turn
         self._turn = 0
-        return self._ledger.columns(self._counter.read(clock_ns))
+        return GpuShown(reading, counted)
+
+    def _looks_until_next(self) -> int:
+        """`counter_every`, times what a reading costs on average by what it may cost."""
+        affordable_ns = COUNTER_SHARE * COUNTER_PERIOD_S * 1e9
+        dearer = self._counting_ns / self._counted / affordable_ns
+        return round(self._counter_every * min(max(1.0, dearer), MAX_COUNTER_STRETCH))
+
+    def look(self, shown: GpuShown) -> Look:
+        columns = shown.reading._asdict()
+        t_ns, missing = columns.pop("t_ns"), columns.pop("null_reasons")
+        if shown.counted is not None and self._ledger is not None:
+            counted = self._ledger.columns(shown.counted)
+            # Not the power between its readings: the row has the sensor's.
+            columns |= {name: counted[name] for name in ("energy_j", "counter_units") if name in counted}
+            if counted["null_reason"]:
+                missing = {**missing, "energy_j": counted["null_reason"]}
+        if missing:
+            columns["null_reason"] = join_reasons(missing)
+        return Look(t_ns, columns)
 
     def close(self) -> None:
         """Nothing to do: the GPU belongs to the sources."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 TICK_MISSED: Final = "tick_missed"
 NODE: Final = "node"
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """A row of `samples`.
+class Sample(NamedTuple):
+    """A row of `samples`. A named tuple: a sampler makes 150 a second, and a frozen dataclass takes five times as long.
 
     t_mono_ns: CLOCK_MONOTONIC when the device was read (for a missed tick: when it was due).
     t_utc_ns: the same moment in UTC, by the anchor taken when the sampler started (a stepped clock moves no row).

@@ -59,3 +59,52 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
         "median": round(statistics.median(values), 1),
         "max": round(max(values), 1),
     }
+
+
+@dataclass(frozen=True)
+class TreeUse:
+    """What a process and everything below it has used so far: CPU seconds, and how often a thread gave up its CPU to
+    wait (each of these is followed by a wake-up). `processes`: how many there are."""
+
+    cpu_s: float
+    wake_ups: int
+    processes: int
+
+
+def tree_use(root: int) -> TreeUse:
+    """Of the process `root` and its living descendants. A process that ended meanwhile is left out."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (parent := _parent(entry)) is not None:
+            children.setdefault(parent, []).append(int(entry.name))
+    pids, waiting = [], [root]
+    while waiting:
+        pids.append(waiting.pop())
+        waiting += children.get(pids[-1], [])
+    used = [_task_use(task) for pid in pids for task in _tasks(pid)]
+    return TreeUse(sum(cpu_ns for cpu_ns, _ in used) / 1e9, sum(waits for _, waits in used), len(pids))
+
+
+def _parent(process: Path) -> int | None:
+    try:
+        return int((process / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+    except OSError:
+        return None
+
+
+def _tasks(pid: int) -> list[Path]:
+    try:
+        return list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return []
+
+
+def _task_use(task: Path) -> tuple[int, int]:
+    """CPU time in ns, and voluntary context switches."""
+    try:
+        cpu_ns = int((task / "schedstat").read_text().split()[0])
+        status = (task / "status").read_text(errors="replace")
+    except OSError:
+        return 0, 0
+    (waits,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("voluntary_ctxt_switches"))
+    return cpu_ns, waits

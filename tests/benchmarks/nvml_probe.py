@@ -250,7 +250,7 @@ def probe(nvml: Nvml, device: NvmlDevice, loads: list[str], seconds: float, watc
         "power_limit_w": device.power_limit_w,
         "counter": {**asdict(info), "joules_per_unit": str(info.joules_per_unit)},
         "counter_problem": asdict(problem) if problem else None,
-        "first_reading": asdict(device.read()),
+        "first_reading": device.read()._asdict(),
         "cost_us": costs(device),
         "counter_moves": moves(lambda: device.energy_counter().read().units, watch_s),
         "loads": {name: under_load(device, name, seconds, average_w) for name in loads},

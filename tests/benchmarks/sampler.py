@@ -78,9 +78,9 @@ def measure(sources: Sources, seconds: float, rate_hz: float) -> dict[str, Any]:
 
 
 class Timed:
-    """A probe that takes what each of its looks costs."""
+    """A probe that takes what each of its readings costs."""
 
-    def __init__(self, probe: Probe) -> None:
+    def __init__(self, probe: Probe[Any]) -> None:
         self._probe = probe
         self.cost = Cost()
 
@@ -92,15 +92,18 @@ class Timed:
     def on_grid(self) -> bool:
         return self._probe.on_grid
 
-    def look(self, tick: int, clock_ns: Any) -> Look | None:
-        return self.cost.of(lambda: self._probe.look(tick, clock_ns))
+    def read(self, clock_ns: Any) -> Any:
+        return self.cost.of(lambda: self._probe.read(clock_ns))
+
+    def look(self, shown: Any) -> Look | None:
+        return self._probe.look(shown)
 
     def close(self) -> None:
         self._probe.close()
 
 
 def by_probe(sources: Sources, seconds: float, rate_hz: float) -> dict[str, Any]:
-    """What the looks of each probe cost; what is not in them is the grid, the rows and the wake-ups."""
+    """What the readings of each probe cost; not in them are the grid, the rows and the wake-ups."""
     sampler = Sampler(sources, rate_hz)
     timed = []
     for lane in sampler._lanes:
@@ -111,7 +114,7 @@ def by_probe(sources: Sources, seconds: float, rate_hz: float) -> dict[str, Any]
     return {
         f"{probe.identity.scope} {probe.identity.device}": {
             "percent_of_a_core": round(sum(probe.cost.cpu_us) / 1e4 / seconds, 4),
-            "looks": len(probe.cost.cpu_us),
+            "readings": len(probe.cost.cpu_us),
             **probe.cost.told(),
         }
         for probe in timed

@@ -14,6 +14,7 @@ from profiler.energy.account import EnergyAccount
 from profiler.energy.gpu_account import power_points
 from profiler.energy.meter import Meter
 from profiler.energy.power_buffer import GAP, BufferProbe, Piece, device_of, pieces, refine
+from profiler.energy.probes import Look
 from profiler.energy.sample import Sample
 from tests.energy.test_account import bench
 from tests.fakes.nvml import NOT_SUPPORTED, FakeNvml
@@ -73,23 +74,29 @@ def test_the_trace_has_five_rows_a_second_and_none_where_there_is_no_buffer() ->
     assert refused.null_reason == "nvml_not_supported"
 
 
+def seen(probe: BufferProbe, clock: VirtualTime) -> Look | None:
+    shown = probe.read(clock.monotonic_ns)
+    assert shown is not None
+    return probe.look(shown)
+
+
 def test_lost_samples_break_the_chain() -> None:
     clock = VirtualTime()
     gpu = VirtualGpu(Profile((300.0,), (1.0,)), clock, buffer_s=0.02)
     probe = BufferProbe(gpu, 1)  # type: ignore[arg-type]
-    probe.look(0, clock.monotonic_ns)
+    seen(probe, clock)
     clock.pass_s(5.0)  # the buffer holds 2.4 s
-    look = probe.look(1, clock.monotonic_ns)
+    look = seen(probe, clock)
     assert look is not None and look.columns == {"null_reason": GAP}
     clock.pass_s(1.0)
-    again = probe.look(2, clock.monotonic_ns)
+    again = seen(probe, clock)
     assert again is not None and again.columns["energy_j"] == pytest.approx(300 * (1.0 + 2.36))
 
 
 def test_a_buffer_that_is_not_denser_than_the_ticks_is_not_used() -> None:
     clock = VirtualTime()
     probe = BufferProbe(VirtualGpu(Profile((300.0,), (1.0,)), clock, buffer_s=0.1), 1)  # type: ignore[arg-type]
-    look = probe.look(0, clock.monotonic_ns)
+    look = seen(probe, clock)
     assert look is not None and look.columns == {"null_reason": power_buffer.BELOW_DENSITY}
 
 

@@ -7,18 +7,20 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from profiler.energy import sampler as sampler_module
+from profiler.energy.counters import Reading
 from profiler.energy.grid import Grid, rate
 from profiler.energy.probes import Identity, Look
 from profiler.energy.retention import CHUNK_ROWS, Retention
 from profiler.energy.sample import TICK_MISSED, Sample, join_reasons, reason_for
 from profiler.energy.sampler import Sampler, SystemTime
 from profiler.energy.sources import Sources
-from tests.fakes.virtual import PACKAGE, SECOND, VirtualCounter, VirtualGpu, VirtualTime, constant
+from tests.fakes.virtual import BOARD, PACKAGE, SECOND, VirtualCounter, VirtualGpu, VirtualTime, constant
 
 MS = 1_000_000
 
@@ -29,8 +31,12 @@ class NodeStandIn:
     identity = Identity("node", "node", "node")
     on_grid = True
 
-    def look(self, tick: int, clock_ns: Any) -> Look:
-        return Look(clock_ns(), {"util_percent": 50.0})
+    def read(self, clock_ns: Any) -> int:
+        t_ns: int = clock_ns()
+        return t_ns
+
+    def look(self, shown: int) -> Look:
+        return Look(shown, {"util_percent": 50.0})
 
     def close(self) -> None:
         """Nothing is open."""
@@ -117,6 +123,30 @@ def test_the_gpu_counter_is_asked_about_once_a_second() -> None:
     assert all(row.null_reason is None for row in rows)
 
 
+def busy_for(seconds: float) -> None:
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
+
+
+@pytest.mark.parametrize(("cost_s", "ticks"), [(0.0, [0, 10, 20, 30]), (0.006, [0, 30]), (0.1, [0])])
+def test_a_counter_whose_calls_cost_much_is_asked_less_often(cost_s: float, ticks: list[int]) -> None:
+    """At most 0.2 % of a core: 6 ms every 3 s, and every 5 s whatever it costs."""
+    clock = VirtualTime()
+
+    def costly(reading: Reading) -> Reading:
+        busy_for(cost_s)
+        return reading
+
+    counter = VirtualCounter(constant(300.0), replace(BOARD, device="GPU-0"), clock, faults=costly)
+    gpu = VirtualGpu(constant(300.0), clock, counter=counter)
+    sampler = virtual(Sources(gpus=(gpu,), gpu_counters={gpu.uuid: counter}), clock)  # type: ignore[arg-type]
+    sampler.drive(clock.now_ns + 4 * SECOND - 1)
+    asked = [row.tick for row in sampler.rows(0)[0] if row.counter_units is not None]
+    assert len(asked) == len(ticks)
+    assert all(abs(tick - expected) <= 1 for tick, expected in zip(asked, ticks, strict=True))
+
+
 def test_a_stepped_wall_clock_moves_no_row() -> None:
     clock = VirtualTime()
     sampler = virtual(Sources(), clock)
@@ -128,15 +158,24 @@ def test_a_stepped_wall_clock_moves_no_row() -> None:
     assert utc[-1] - utc[0] == 2 * SECOND
 
 
-def test_a_device_that_raises_costs_its_own_row_only() -> None:
-    class Broken(NodeStandIn):
-        identity = Identity("nvml", "broken", "gpu")
+class RaisesOnReading(NodeStandIn):
+    identity = Identity("nvml", "broken", "gpu")
 
-        def look(self, tick: int, clock_ns: Any) -> Look:
-            raise RuntimeError("boom")
+    def read(self, clock_ns: Any) -> int:
+        raise RuntimeError("boom")
 
+
+class ShowsNonsense(RaisesOnReading):
+    read = NodeStandIn.read
+
+    def look(self, shown: int) -> Look:
+        raise RuntimeError("boom")
+
+
+@pytest.mark.parametrize("broken", [RaisesOnReading, ShowsNonsense])
+def test_a_device_that_raises_costs_its_own_row_only(broken: type[NodeStandIn]) -> None:
     clock = VirtualTime()
-    sampler = Sampler(Sources(), 10.0, time=clock, node_probe=Broken())
+    sampler = Sampler(Sources(), 10.0, time=clock, node_probe=broken())
     sampler.drive(clock.now_ns + SECOND // 5)
     assert [row.null_reason for row in sampler.rows(0)[0]] == ["sampler_error_RuntimeError"] * 3
 
@@ -216,8 +255,11 @@ def test_the_grid_exists_without_any_energy_source() -> None:
     rows = node_rows(sampler)
     assert 48 <= len(rows) <= 54
     assert [r.tick for r in rows] == list(range(len(rows)))
-    assert rows[-1].memory_mib and rows[-1].memory_mib > 0
-    assert all(r.util_percent is None or 0 <= r.util_percent <= 100 for r in rows)
+    told = {r.tick: r.memory_mib for r in rows if r.memory_mib is not None}
+    assert list(told) == [0, 50] and all(mib > 0 for mib in told.values()), "once a second"
+    busy = {r.tick: r.util_percent for r in rows if r.util_percent is not None}
+    assert list(busy) == [25, 50] and all(0 <= percent <= 100 for percent in busy.values()), "twice a second"
+    assert [r.null_reason for r in rows] == ["util_percent=no_earlier_look", *[None] * (len(rows) - 1)]
 
 
 def test_a_gpu_that_hangs_delays_neither_the_cpu_nor_the_other_gpus() -> None:
