@@ -98,6 +98,8 @@ class Partner:
         ended_early = not self._task.alive()
         cpu = None if window_ns is None else self._cpu_share()
         on_gpu, gpu = (None, None) if window_ns is None else self._gpu_share(*window_ns)
+        if on_gpu is not None:
+            cpu = None  # it may wait for its GPU without any CPU, also where a short window shows nothing of that
         self._watch.end_lease()
         self._task.wait(END_TIMEOUT_S)
         starts = tuple(self._watch.starts())

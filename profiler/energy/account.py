@@ -46,7 +46,7 @@ def account(
     for scope, column in (("cpu_package", "cpu_package_energy_j"), ("dram", "dram_energy_j")):
         _write_cpu(sheet, window, sources, scope, column, coverage)
     _write_cpu_total(sheet)
-    _write_gpu(sheet, window, sources, [gpu_uuid] if isinstance(gpu_uuid, str) else list(gpu_uuid or ()), coverage)
+    _write_gpu(sheet, window, sources, [gpu_uuid] if isinstance(gpu_uuid, str) else list(gpu_uuid or ()))
     _note_clocks(sheet, start, end)
     if not any(column in sheet.values for column in ENERGIES):
         sheet.note("no_energy_source", "; ".join(f"{column}: {sheet.nulls[column]}" for column in ENERGIES))
@@ -107,10 +107,10 @@ def _write_cpu_total(sheet: Sheet) -> None:
         sheet.unsure("cpu_energy_total_j", {part: sheet.uncertainty_j[part] for part in parts})
 
 
-def _write_gpu(sheet: Sheet, window: Window, sources: Sources, uuids: Sequence[str], coverage: Coverage) -> None:
+def _write_gpu(sheet: Sheet, window: Window, sources: Sources, uuids: Sequence[str]) -> None:
     traced = {row.device for row in window.samples if row.scope == "gpu"}
     if uuids and all(uuid in traced or uuid in sources.gpu_counters for uuid in uuids):
-        write_gpus(sheet, window, sources.gpu_counters, uuids, coverage)
+        write_gpus(sheet, window, sources.gpu_counters, uuids)
         _cite_passports(sheet, window, [sources.passports[uuid] for uuid in uuids if uuid in sources.passports])
         return
     reason = _unavailable(sources.unavailable, "gpu") or _ABSENT["gpu"]

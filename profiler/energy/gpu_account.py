@@ -10,7 +10,6 @@ from typing import Final
 from profiler.energy import counters, edges, integral, power_buffer
 from profiler.energy.counted import ledger, note_if_short, source_text
 from profiler.energy.counters import CounterInfo, EnergyCounter
-from profiler.energy.coverage import Coverage
 from profiler.energy.edges import Power
 from profiler.energy.figures import GPU_FIGURES, Sheet, Window
 from profiler.energy.integral import Integral, Point
@@ -32,10 +31,9 @@ def write_gpus(
     window: Window,
     counters_by_uuid: Mapping[str, EnergyCounter],
     uuids: Sequence[str],
-    coverage: Coverage,
 ) -> None:
     """Fills the GPU columns for the GPUs `uuids` (at least one)."""
-    sheets = [_one_gpu(window, counters_by_uuid.get(uuid), uuid, coverage) for uuid in uuids]
+    sheets = [_one_gpu(window, counters_by_uuid.get(uuid), uuid) for uuid in uuids]
     for column in GPU_FIGURES:
         reason = next((one.nulls[column] for one in sheets if column in one.nulls), None)
         combine = _COMBINE.get(column, sum)
@@ -79,7 +77,7 @@ class _Trace:
     kind: str
 
 
-def _one_gpu(window: Window, counter: EnergyCounter | None, uuid: str, coverage: Coverage) -> Sheet:
+def _one_gpu(window: Window, counter: EnergyCounter | None, uuid: str) -> Sheet:
     sheet = Sheet()
     rows = [row for row in window.samples if row.scope == "gpu" and row.device == uuid]
     trace = _Trace(rows, *power_points(rows))
@@ -87,7 +85,7 @@ def _one_gpu(window: Window, counter: EnergyCounter | None, uuid: str, coverage:
     whole = integral.integrate(trace.points, window.t0_ns, window.t1_ns)
     integrated = power_buffer.refine(whole, trace.points, known, window.t0_ns, window.t1_ns)
     _write_power(sheet, window, trace, integrated, power_buffer.covered_s(known, window.t0_ns, window.t1_ns))
-    _write_energy(sheet, window, counter, trace, integrated, coverage)
+    _write_energy(sheet, window, counter, trace, integrated)
     _write_indicators(sheet, window, rows)
     return sheet
 
@@ -133,11 +131,10 @@ def _write_energy(
     counter: EnergyCounter | None,
     trace: _Trace,
     integrated: Integral,
-    coverage: Coverage,
 ) -> None:
     result = ledger(counter, window) if counter is not None else None
     if counter is None or result is None or result.null_reason == NOT_SUPPORTED:
-        _energy_from_power(sheet, integrated, coverage)
+        _energy_from_power(sheet, integrated)
         return
     if result.joules is None:
         sheet.put("gpu_energy_j", None, result.null_reason)
@@ -170,15 +167,15 @@ def _at_the_edges(
     return (energy_j if energy_j > 0 else None), parts_j, f"{how}, +- {half_width_j:.2f} J"
 
 
-def _energy_from_power(sheet: Sheet, integrated: Integral, coverage: Coverage) -> None:
+def _energy_from_power(sheet: Sheet, integrated: Integral) -> None:
     """A board without an energy counter: the integral is the figure, and says so."""
     sheet.put("gpu_energy_j", integrated.energy_j, sheet.nulls.get("gpu_energy_integral_j"))
     if integrated.energy_j is not None:
         sheet.sources["gpu_energy_j"] = "no energy counter on this board; " + sheet.sources["gpu_energy_integral_j"]
         sheet.unsure("gpu_energy_j", {"integral": sheet.uncertainty_j["gpu_energy_integral_j"]})
     elif integrated.null_reason == integral.HOLE:
-        hole = f"{coverage.longest_hole_s:.1f} s without a power reading, and the board has no energy counter"
-        sheet.note("sampler_gap", hole, start_ns=coverage.hole_ns[0], end_ns=coverage.hole_ns[1])
+        hole = f"{integrated.largest_hole_s:.1f} s without a power reading, and the board has no energy counter"
+        sheet.note("sampler_gap", hole, start_ns=integrated.hole_ns[0], end_ns=integrated.hole_ns[1])
 
 
 def _compare_paths(sheet: Sheet, window: Window, info: CounterInfo, counter_j: float, trace: _Trace) -> None:

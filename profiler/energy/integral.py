@@ -34,12 +34,13 @@ class Point:
 @dataclass(frozen=True, slots=True)
 class Integral:
     """`energy_j` of the window, or None with `null_reason`. `samples` lie inside the window; `largest_hole_s` is the
-    longest time between two neighbours."""
+    longest time between two neighbours, and `hole_ns` its start and end (CLOCK_MONOTONIC)."""
 
     energy_j: float | None
     null_reason: str | None
     samples: int
     largest_hole_s: float
+    hole_ns: tuple[int, int] = (0, 0)
 
 
 def integrate(points: Sequence[Point], t0_ns: int, t1_ns: int) -> Integral:
@@ -48,11 +49,13 @@ def integrate(points: Sequence[Point], t0_ns: int, t1_ns: int) -> Integral:
     curve = _cut(points, t0_ns, t1_ns)
     if curve is None:
         return Integral(None, NO_SAMPLES if not points else NOT_COVERED, inside, 0.0)
-    hole_s = max((b.t_ns - a.t_ns for a, b in pairwise(_around(points, t0_ns, t1_ns))), default=0) / 1e9
+    pairs = ((a.t_ns, b.t_ns) for a, b in pairwise(_around(points, t0_ns, t1_ns)))
+    hole_ns = max(pairs, key=lambda pair: pair[1] - pair[0], default=(t0_ns, t0_ns))
+    hole_s = (hole_ns[1] - hole_ns[0]) / 1e9
     if hole_s > max(MAX_HOLE_S, MAX_HOLE_SHARE * (t1_ns - t0_ns) / 1e9):
-        return Integral(None, HOLE, inside, hole_s)
+        return Integral(None, HOLE, inside, hole_s, hole_ns)
     energy_j = sum((a.power_w + b.power_w) / 2 * (b.t_ns - a.t_ns) for a, b in pairwise(curve)) / 1e9
-    return Integral(energy_j, None, inside, hole_s)
+    return Integral(energy_j, None, inside, hole_s, hole_ns)
 
 
 def unsure_j(points: Sequence[Point], t0_ns: int, t1_ns: int) -> dict[str, float]:

@@ -1,11 +1,12 @@
-"""Puts the quick trainers of a campaign on a virtual GPU: whoever runs with a known `--marker` is shown there, with the
-activity and the power that belong to the marker. A thread that looks at /proc; it starts no process."""
+"""Puts the trainers of a campaign on a virtual GPU: a quick trainer with a known `--marker`, or what another function
+of command lines names, is shown there with the activity and the power that belong to it. A thread that looks at /proc;
+it starts no process."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,11 +25,29 @@ class Part:
     memory_mib: float = 700.0
 
 
-class GpuPlayer:
-    """Plays `parts` (by marker) on `gpu` of `nvml` as long as their trainers live."""
+def quick_marker(words: Sequence[str]) -> str | None:
+    """The marker of a quick trainer by its command line; None for anything else."""
+    if not any(word.endswith("/quick/train.py") for word in words[:4]) or "--marker" not in words:
+        return None
+    return words[words.index("--marker") + 1]
 
-    def __init__(self, nvml: FakeNvml, parts: Mapping[str, Part], idle_w: float = 70.0, gpu: int = 0) -> None:
+
+class GpuPlayer:
+    """Plays `parts` (by what `marker_of` makes of a command line) on `gpu` of `nvml` as long as the processes live. It
+    looks every `look_s` seconds."""
+
+    def __init__(
+        self,
+        nvml: FakeNvml,
+        parts: Mapping[str, Part],
+        idle_w: float = 70.0,
+        gpu: int = 0,
+        *,
+        marker_of: Callable[[Sequence[str]], str | None] = quick_marker,
+        look_s: float = LOOK_S,
+    ) -> None:
         self._nvml, self._parts, self._idle_w, self._gpu = nvml, parts, idle_w, gpu
+        self._marker_of, self._look_s = marker_of, look_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._play, daemon=True)
         self._on: dict[int, str] = {}
@@ -45,7 +64,7 @@ class GpuPlayer:
         self._thread.join()
 
     def _play(self) -> None:
-        while not self._stop.wait(LOOK_S):
+        while not self._stop.wait(self._look_s):
             alive = dict(self._trainers())
             if alive == self._on:
                 continue
@@ -70,8 +89,7 @@ class GpuPlayer:
                 words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
             except OSError:
                 continue
-            if any(word.endswith("/quick/train.py") for word in words[:4]) and "--marker" in words:
-                marker = words[words.index("--marker") + 1]
-                if marker in self._parts:
-                    found.append((int(entry.name), marker))
+            marker = self._marker_of(words)
+            if marker in self._parts:
+                found.append((int(entry.name), marker))
         return found

@@ -156,6 +156,7 @@ def test_a_success_without_metric_is_none(tmp_path: Path) -> None:
 def test_a_recorded_failure_stays_one(tmp_path: Path) -> None:
     _, (row,), audit = imported(tmp_path, OldRun(success=False, message="CUDA out of memory", retries=2))
     assert row["verdict"] == "failed"
+    assert {"imported_failure", "imported"} <= set(row["reasons"])
     assert row["error_message"] == "CUDA out of memory"
     assert row["attempt"] == 3
     assert {"recorded_failure", "failure_contradicted", "failed_attempts_lost"} <= set(findings(audit))

@@ -100,7 +100,11 @@ def main():
 
 
 def train(given, behaviour):
-    tell(event="config", hyperparameters=given)
+    if behaviour == "no_data":
+        tell(event="error", kind="data_missing", message="no such folder: digits")
+        sys.exit(1)
+    if behaviour != "silent":
+        tell(event="config", hyperparameters=given)
     metrics = {} if behaviour == "no_metric" else {"accuracy": 1.5 if behaviour == "out_of_range" else 0.75}
     for epoch in range(1, given["epochs"] + 1):
         spend = work if behaviour in ("work", "slow_start") else time.sleep
