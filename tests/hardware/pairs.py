@@ -61,6 +61,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--solo", action="store_true", help="each distinct training alone first, for slowdowns")
     parser.add_argument("--repeat", action="store_true", help="repeat one training instead of running pairs")
     parser.add_argument("--repeat-model", default="examples/mnist_cnn", help="REPO/MODEL (examples/mnist_cnn)")
+    parser.add_argument(
+        "--repeat-values", type=json.loads, default={}, help="hyperparameters, as in '{\"batch_size\": 9}'"
+    )
     parser.add_argument("--fixed-seconds", type=float, default=60.0, help="the fixed wait to compare with (60)")
     return parser.parse_args()
 
@@ -171,13 +174,18 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def repeats(options: argparse.Namespace, deadline: float) -> dict[str, Any]:
     repo, model = options.repeat_model.split("/", 1)
-    item = {"repo": repo, "model": model, "mode": "default", "hyperparameters": {"epochs": 2, "seed": 1}}
+    item = {
+        "repo": repo,
+        "model": model,
+        "mode": "default",
+        "hyperparameters": {"seed": 1, **options.repeat_values, "epochs": 2},
+    }
     base = {"name": "repeats", "seed": 1, "max_retries": 0, "size": options.size}
     (probe,), _ = campaign({**base, "cooling": {"seconds": 0}, "experiments": [item]}, deadline)
     epoch_s = (probe["duration_s"] - probe["ready_s"]) / 2
     epochs = max(1, round((REPEAT_SECONDS - probe["ready_s"]) / epoch_s))
-    item = {**item, "hyperparameters": {"epochs": epochs, "seed": 1}, "runs_per_config": REPEATS}
-    found: dict[str, Any] = {"model": options.repeat_model, "epochs": epochs, "summary": {}}
+    item = {**item, "hyperparameters": {**item["hyperparameters"], "epochs": epochs}, "runs_per_config": REPEATS}
+    found: dict[str, Any] = {"model": options.repeat_model, "values": item["hyperparameters"], "summary": {}}
     for name, cooling in (("idle", {"until": "idle"}), ("fixed", {"seconds": options.fixed_seconds})):
         rows, _ = campaign({**base, "cooling": cooling, "experiments": [item]}, deadline)
         energies = [row["gpu_energy_j"] for row in rows if row["valid"]]
