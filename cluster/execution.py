@@ -6,6 +6,7 @@ It measures nothing, and meets Ray only in its arguments.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -24,6 +25,7 @@ Key = Any
 
 WAIT_S = 0.25
 LAST_WORDS_S = 5.0
+NODES_LOST = 3  # so many of a run's attempts may go with their nodes before it counts against the run
 TELL_WAITING_S = 5.0
 
 
@@ -46,9 +48,11 @@ class Rooms(Protocol):
 
 
 class Members(Protocol):
-    """Who has left the cluster (ids of nodes) since the last call; see `cluster.members.Members`."""
+    """Who has left the cluster (ids of nodes) since the last call, and whether one is there (None: not known yet); see
+    `cluster.members.Members`."""
 
-    def poll(self, *, at_once: bool = False) -> Sequence[str]: ...
+    def poll(self) -> Sequence[str]: ...
+    def answers(self, node_id: str) -> bool | None: ...
 
 
 class Collector(Protocol):
@@ -121,6 +125,8 @@ class Execution:
         self._slots: dict[str, Slot] = {}
         self._active: dict[Key, _Active] = {}
         self._orphans: dict[Key, float] = {}
+        self._doubtful: dict[Key, Finding] = {}
+        self._lost_with_nodes: Counter[str] = Counter()
         self._quarantined: dict[str, str] = {}
         self._asked_since_s = time.monotonic()
         self._told_of: list[str] = []
@@ -151,19 +157,32 @@ class Execution:
         self._slots |= {slot.name: slot for slot in slots}
         self._schedule.add(slot.place for slot in slots)
 
-    def _look_at_nodes(self, *, at_once: bool = False) -> None:
+    def _look_at_nodes(self) -> None:
         """Start nothing more on nodes that have left. Their attempts end by their own messages, or at last by ours: one
         that had not begun there when the node went would wait for ever."""
-        for node_id in self._members.poll(at_once=at_once):
+        for node_id in self._members.poll():
             self._schedule.remove_node(node_id)
             end_s = time.monotonic() + LAST_WORDS_S
-            self._orphans |= {key: end_s for key, one in self._active.items() if one.slots[0].node.node_id == node_id}
-        for key, end_s in list(self._orphans.items()):
-            if key not in self._active:
-                self._orphans.pop(key, None)
-            elif time.monotonic() >= end_s:
+            self._orphans |= {key: end_s for key, one in self._active.items() if one.assignment.node == node_id}
+        for key in [key for key, end_s in self._orphans.items() if time.monotonic() >= end_s]:
+            del self._orphans[key]
+            if key in self._active and key not in self._doubtful:
                 self._attempts.give_up(key)
-                self._lost(self._active[key], key, Finding("interrupted", "its node left the cluster"))
+                self._doubtful[key] = Finding("interrupted", "")
+        self._settle_doubts()
+
+    def _settle_doubts(self) -> None:
+        """An attempt that ended without a word keeps its places until it is known whether its node is still there:
+        else its run would be started on the dead node again, until Ray has noticed."""
+        for key, finding in list(self._doubtful.items()):
+            active = self._active[key]
+            there = self._members.answers(active.assignment.node)
+            if there is not None:
+                del self._doubtful[key]
+                if not there:
+                    self._schedule.remove_node(active.assignment.node)
+                gone = Finding("interrupted", f"its node {active.where} left the cluster")
+                self._lost(active, key, finding if there else gone, node_gone=not there)
 
     def _admit(self) -> None:
         """Take in slots that have become ours; tell for whom the campaign waits."""
@@ -222,7 +241,7 @@ class Execution:
             case "ended":
                 self._ended(active, key)
             case "lost":
-                self._lost(active, key, Finding(message["reason"], message["detail"]))
+                self._doubtful[key] = Finding(message["reason"], message["detail"])
 
     def _quarantine(self, active: _Active, key: Key, problems: Sequence[str], *, whole_node: bool) -> None:
         """Do without this GPU or node for the rest of the campaign; its run goes elsewhere, with the same number."""
@@ -253,15 +272,18 @@ class Execution:
         if not active.row["is_final"]:
             self._again(active, active.attempt + 1)
 
-    def _lost(self, active: _Active, key: Key, finding: Finding) -> None:
-        """The attempt's process ended without a record; lost while cooling, the record stands."""
+    def _lost(self, active: _Active, key: Key, finding: Finding, *, node_gone: bool) -> None:
+        """The attempt's process ended without a record; lost while cooling, the record stands. What a run lost with its
+        nodes is not its own failure and takes none of its retries, unless nodes go wherever it is."""
         if active.row is not None:
             self._ended(active, key)
             return
-        self._orphans.pop(key, None)
-        self._look_at_nodes(at_once=True)  # if its node is gone with it, nothing must be started there again
         self._drop(active, key)
-        row = self._journal.lost(active.run, active.run_id, active.attempt, finding)
+        self._lost_with_nodes[active.run_id] += node_gone
+        spared = node_gone and self._lost_with_nodes[active.run_id] <= NODES_LOST
+        node = active.slots[0].node
+        where = {"node_id": node.node_id, "boot_id": node.boot_id, "host": node.hostname}
+        row = self._journal.lost(active.run, active.run_id, active.attempt, finding, where, again=spared)
         self._observe({"event": "attempt", "row": row})
         if not row["is_final"]:
             self._again(active, active.attempt + 1)

@@ -49,9 +49,13 @@ class Members:
             if (node := self._roster.serving.get(report.node_id)) is not None:
                 self._slots.ask(node)
 
-    def poll(self, *, at_once: bool = False) -> list[str]:
+    def answers(self, node_id: str) -> bool | None:
+        """Whether a node is still there; None: not known yet."""
+        return self._roster.answers(node_id)
+
+    def poll(self) -> list[str]:
         """Take in who has joined; the ids of the nodes that have left since the last call."""
-        joined, left = self._roster.look(at_once=at_once)
+        joined, left = self._roster.look()
         for report in joined:
             self._join(report)
         for node in left:

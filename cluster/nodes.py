@@ -18,9 +18,11 @@ from cluster.fitness import ENERGY_SLOT, Needs, NodeReport, judge, required
 from cluster.session import RayNode, RaySession
 from profiler.errors import CannotRunError
 from profiler.models import ModelSpec
+from profiler.reach import Endpoint, answers
 
 START_TIMEOUT_S = 60.0
 LOOK_INTERVAL_S = 2.0
+KNOCK_S, KNOCK_INTERVAL_S = 0.3, 1.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Node:
     resources: Mapping[str, float]
     actor: Any
     facts: Mapping[str, Any]
+    raylet: Endpoint
 
     @property
     def boot_id(self) -> str:
@@ -79,6 +82,7 @@ class Roster:
         self._home = home
         self._uses_gpu = uses_gpu
         self._asked: dict[str, _Asked] = {}
+        self._knocked_s: dict[str, float] = {}
         self._looked_s = time.monotonic()
         self.serving: dict[str, Node] = {}
         self.reports: dict[str, NodeReport] = {}
@@ -108,11 +112,11 @@ class Roster:
             lines = [f"{report.hostname} ({report.address}): {report.why_not()}" for report in self.reports.values()]
             raise CannotRunError("no node can serve:\n  " + "\n  ".join(lines or ["the cluster has no alive node"]))
 
-    def look(self, *, at_once: bool = False) -> tuple[list[NodeReport], list[Node]]:
+    def look(self) -> tuple[list[NodeReport], list[Node]]:
         """Reports of nodes that have joined since the last look, and nodes that have left. Does not wait for any; looks
-        every two seconds unless `at_once`."""
+        every two seconds."""
         now_s = time.monotonic()
-        if now_s - self._looked_s < LOOK_INTERVAL_S and not at_once:
+        if now_s - self._looked_s < LOOK_INTERVAL_S:
             return [], []
         self._looked_s = now_s
         alive = {node.node_id: node for node in self._session.nodes()}
@@ -123,6 +127,18 @@ class Roster:
             if node.node_id not in self._asked and node.node_id not in self.reports:
                 self._ask(node)
         return [self._take(asked) for asked in self._answered(now_s)], left
+
+    def answers(self, node_id: str) -> bool | None:
+        """Whether a node's raylet is still there: False once Ray has given the node up, None while it does not answer
+        and Ray has not."""
+        node = self.serving.get(node_id)
+        if node is None:
+            return False
+        now_s = time.monotonic()
+        if now_s - self._knocked_s.get(node_id, 0.0) < KNOCK_INTERVAL_S:
+            return None
+        self._knocked_s[node_id] = now_s
+        return answers(node.raylet, KNOCK_S) or None
 
     def close(self) -> None:
         """End the actors. Ray does that with this driver too, unless its gcs is what is gone."""
@@ -217,4 +233,5 @@ def _node(report: NodeReport, asked: _Asked) -> Node:
         resources=asked.node.resources,
         actor=asked.actor,
         facts=report.facts,
+        raylet=(asked.node.address, asked.node.raylet_port),
     )

@@ -30,6 +30,7 @@ class RayNode:
     address: str
     hostname: str
     resources: dict[str, float]
+    raylet_port: int
 
     @property
     def gpus(self) -> int:
@@ -59,7 +60,13 @@ class RaySession:
         import ray
 
         return [
-            RayNode(node["NodeID"], node["NodeManagerAddress"], node["NodeManagerHostname"], dict(node["Resources"]))
+            RayNode(
+                node["NodeID"],
+                node["NodeManagerAddress"],
+                node["NodeManagerHostname"],
+                dict(node["Resources"]),
+                node["NodeManagerPort"],
+            )
             for node in ray.nodes()
             if node["Alive"]
         ]

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from profiler import host, spool
@@ -160,10 +161,16 @@ class Journal:
         )  # fmt: skip
 
     def finished(
-        self, run: PlannedRun, row: dict[str, Any], processes: Sequence[dict[str, Any]], *, retry_may_help: bool
+        self,
+        run: PlannedRun,
+        row: dict[str, Any],
+        processes: Sequence[dict[str, Any]],
+        *,
+        retry_may_help: bool,
+        again: bool = False,
     ) -> dict[str, Any]:
-        """Decide whether another attempt follows, and write the record. Returns the row as written."""
-        final, decision = retry_decision(run, row, retry_may_help)
+        """Decide whether another attempt follows (`again`: it does), and write the record. The row as written."""
+        final, decision = (False, "repeated: its node was lost") if again else retry_decision(run, row, retry_may_help)
         row = {**row, "is_final": final, "retry_decision": decision, "plan_digest": self._digest}
         complete_arrival(self._folder, run.experiment_id, row["attempt"])
         write_processes(self._folder, f"{row['run_id']}-{row['attempt']}", processes)
@@ -173,11 +180,21 @@ class Journal:
         """The gate did not open: the attempt was never executed, and its number is free again."""
         self._append(ledger_events.ATTEMPT_REFUSED, run_id=run_id, attempt=attempt, problems=problems)
 
-    def lost(self, run: PlannedRun, run_id: str, attempt: int, finding: Finding) -> dict[str, Any]:
-        """Record an attempt whose process ended without a record; it counts as one."""
+    def lost(
+        self,
+        run: PlannedRun,
+        run_id: str,
+        attempt: int,
+        finding: Finding,
+        where: Mapping[str, Any] = MappingProxyType({}),
+        *,
+        again: bool = False,
+    ) -> dict[str, Any]:
+        """Record an attempt whose process ended without a record; it counts as one. `where`: columns that say on which
+        node; `again`: it is repeated however many retries are left."""
         self._archive(run, attempt - 1)
-        row = self._lost_row(run, run_id, attempt, finding)
-        row = self.finished(run, row, [], retry_may_help=finding.retry_may_help)
+        row = {**self._lost_row(run, run_id, attempt, finding), **where}
+        row = self.finished(run, row, [], retry_may_help=finding.retry_may_help, again=again)
         if not row["is_final"]:
             self._archive(run, attempt)
         return row

@@ -23,6 +23,15 @@ class Patience:
     knock_s: float = 2.0
 
 
+def answers(endpoint: Endpoint, knock_s: float) -> bool:
+    """Whether somebody opens the door now."""
+    try:
+        socket.create_connection(endpoint, knock_s).close()
+    except OSError:
+        return False
+    return True
+
+
 class Reach:
     """What is known of `endpoints` (name -> host and port)."""
 

@@ -27,7 +27,10 @@ Ending = Callable[[PendingRun], str]
 class Steady:
     """Members of whom nobody leaves, and a collector without a trace."""
 
-    def poll(self, *, at_once: bool = False) -> list[str]:
+    def answers(self, node_id: str) -> bool | None:
+        return True
+
+    def poll(self) -> list[str]:
         return []
 
     def power_w(self) -> dict[str, float]:
@@ -98,7 +101,7 @@ class VirtualCluster:
         facts = {"boot_id": name, "session_root": root}
         node = Node(
             node_id=name, address=name, hostname=name, cpus=8, gpus=len(models), has_energy_slot=True, actor=None,
-            resources={}, facts=facts,
+            resources={}, facts=facts, raylet=("127.0.0.1", 0),
         )  # fmt: skip
         gpus = [(f"GPU-{name}-{number}", model) for number, model in enumerate(models)] or [None]
         group: Any = SimpleNamespace(id=name.encode())
