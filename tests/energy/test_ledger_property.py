@@ -1,19 +1,22 @@
 """The ledger on generated histories whose truth is known: error 0 units, or null with the right reason.
 
-PROFILER_LEDGER_EXAMPLES sets how many (1,000 by default, 100,000 for a long night).
+PROFILER_LEDGER_EXAMPLES sets how many (1,000 by default), PROFILER_LEDGER_SEED which: `python -m
+tests.energy.ledger_histories` runs 100,000 in parts.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from itertools import pairwise
 from random import Random
+from typing import TypeVar
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, given, seed, settings
 from hypothesis import strategies as st
 
 from profiler.energy import counters
@@ -25,8 +28,20 @@ EXAMPLES = int(os.environ.get("PROFILER_LEDGER_EXAMPLES", "1000"))
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
 
-many = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
-some = settings(max_examples=max(1, EXAMPLES // 4), deadline=None, suppress_health_check=list(HealthCheck))
+SEED = os.environ.get("PROFILER_LEDGER_SEED")
+Test = TypeVar("Test", bound=Callable[..., None])
+
+
+def examples(count: int) -> Callable[[Test], Test]:
+    """Runs a test on so many histories; with a seed on the same ones each time, and without remembering any."""
+    plain = {"max_examples": max(1, count), "deadline": None, "suppress_health_check": list(HealthCheck)}
+    if SEED is None:
+        return settings(**plain)
+    return lambda test: seed(int(SEED))(settings(**plain, database=None)(test))
+
+
+many = examples(EXAMPLES)
+some = examples(EXAMPLES // 4)
 
 
 @dataclass(frozen=True)
