@@ -14,6 +14,7 @@ from typing import Any
 
 from cluster.fitness import ENERGY_SLOT
 from cluster.health import Health, watched
+from cluster.loopback import stay_on_loopback
 from cluster.sweeper import swept
 from profiler.errors import CampaignInterruptedError, CannotRunError
 from profiler.reach import Endpoint
@@ -126,6 +127,7 @@ def _connect(address: str | None) -> None:
 
     try:
         _knock(address)
+        stay_on_loopback(address)
         ray.init(**_init_arguments(address))
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
         raise CannotRunError(_refusal(address, error)) from error
