@@ -186,3 +186,32 @@ def test_a_session_with_a_started_attempt_is_kept(folder: SessionFolder, catalog
     start(folder, journal)
     journal.discard_unless_started()
     assert open_session(folder.root).planned()
+
+
+CHECKOUT = """
+checkout:
+  files: [main.py]
+  command: ["{python}", main.py, "{hyperparameters}"]
+  flags: {epochs: --epochs}
+  metrics: {accuracy: {pattern: 'accuracy=([0-9.]+)'}}
+  completion_pattern: done
+"""
+
+
+def test_what_a_manifest_says_of_a_checkout_is_part_of_what_must_not_change(
+    folder: SessionFolder, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "repos" / "quick" / "workload.yaml"
+    shutil.copytree(REPOS / "quick", manifest.parent)
+    (tmp_path / "clone").mkdir()
+    (tmp_path / "clone" / "main.py").touch()
+    plain = manifest.read_text()
+    manifest.write_text(plain + CHECKOUT)
+    catalog = load_catalog([tmp_path / "repos"])
+    item = {"repo": "quick", "model": "quick", "mode": "default", "checkout": str(tmp_path / "clone")}
+    campaign = load({"name": "test", "seed": 1, "mode": "default", "experiments": [item]}, catalog=catalog)
+    Journal.create(folder, make_plan(campaign, catalog), catalog)
+    reopened(folder, load_catalog([tmp_path / "repos"]))
+    manifest.write_text(plain + CHECKOUT.replace("--epochs", "--total-epochs"))
+    with pytest.raises(SessionError, match="manifest has changed"):
+        reopened(folder, load_catalog([tmp_path / "repos"]))
