@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import struct
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import pytest
 import profiler
 from profiler.reprocess import reprocess
 from tests.campaigns import REPOS, config, environment, quick, run, run_json
+from tests.fakes.clocks import Clocks, compiler
 from tests.fakes.nvml import FakeNvml
 
 pytestmark = pytest.mark.slow
@@ -27,23 +27,6 @@ CLEAN, THROTTLED, MEMORY, SQUATTED, BUSY, SLEPT, LAST = range(1, 8)
 TICK_NS = 100_000_000
 HW_THERMAL_SLOWDOWN = 0x40
 PLANTED_MIB = 1500.0
-
-
-class Clocks:
-    """The moved clocks of the processes that were started with `env`."""
-
-    def __init__(self, folder: Path) -> None:
-        library = folder / "clocks.so"
-        source = Path(__file__).parent / "fakes" / "clocks" / "clocks.c"
-        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
-        self._offsets = folder / "clocks"
-        self.move(0, 0)
-        self.env = {"LD_PRELOAD": str(library), "FAKE_CLOCKS": str(self._offsets)}
-
-    def move(self, realtime_s: float, boottime_s: float) -> None:
-        data = struct.pack("qq", int(realtime_s * 1e9), int(boottime_s * 1e9))
-        with self._offsets.open("r+b" if self._offsets.exists() else "wb") as file:
-            file.write(data)
 
 
 @contextmanager
@@ -61,7 +44,7 @@ def hogs(number: int) -> Iterator[list[int]]:
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory, fake_nvml_library: Path) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("planted")
-    if shutil.which("cc") is None:
+    if compiler() is None:
         pytest.skip("no C compiler for the moved clocks")
     gpu, clocks = FakeNvml(folder / "nvml.state", fake_nvml_library), Clocks(folder)
     runs = [quick(epochs=1, epoch_seconds=3.0, seed=number) for number in range(1, LAST + 1)]
