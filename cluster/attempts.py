@@ -124,7 +124,7 @@ class RayAttempts:
             thresholds=dict(campaign.thresholds),
             cooling=_cooling(run, slot),
             isolation=campaign.isolation,
-            solo_power=self.solo.of(run),
+            solo_power=self.solo.of(run, slot.gpu[1] if slot.gpu else None),
         )
 
 

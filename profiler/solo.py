@@ -12,14 +12,14 @@ from profiler.planned import Background, PlannedRun, TrainingKey, training_key
 
 
 class SoloRuns:
-    """Mean power above idle of valid solo runs, by model and complete values. Only trainings that are part of one of the
-    `planned` pairs are remembered."""
+    """Mean power above idle of valid solo runs, by model, complete values and kind of GPU. Only trainings that are part
+    of one of the `planned` pairs are remembered."""
 
     def __init__(self, planned: Iterable[PlannedRun]) -> None:
         pairs = [(run, run.background) for run in planned if run.background is not None]
         partners: list[PlannedRun | Background] = [training for pair in pairs for training in pair]
         self._wanted = {_key(one.repo, one.model, one.hyperparameters) for one in partners}
-        self._seen: defaultdict[TrainingKey, list[SoloPower]] = defaultdict(list)
+        self._seen: defaultdict[tuple[TrainingKey, str | None], list[SoloPower]] = defaultdict(list)
 
     def take(self, row: Mapping[str, Any]) -> None:
         """Remember the run of this row of `runs`, if it was one of those and its figures are clean."""
@@ -28,18 +28,20 @@ class SoloRuns:
         power_w, idle_w = row.get("gpu_power_mean_w"), row.get("gpu_idle_power_w")
         key = _key(row["repo"], row["model"], row["requested_hyperparameters"])
         if power_w is not None and idle_w is not None and key in self._wanted:
-            self._seen[key].append(SoloPower(max(0.0, power_w - idle_w), row.get("gpu_sm_foreground_percent")))
+            self._seen[key, row.get("gpu_name")].append(
+                SoloPower(max(0.0, power_w - idle_w), row.get("gpu_sm_foreground_percent"))
+            )
 
-    def of(self, run: PlannedRun) -> dict[Role, SoloPower]:
-        """What both partners of a pair took alone; empty unless both are known."""
+    def of(self, run: PlannedRun, gpu_name: str | None) -> dict[Role, SoloPower]:
+        """What both partners of a pair took alone on a GPU of that model; empty unless both are known."""
         if run.background is None:
             return {}
-        found = {"foreground": self._mean(run), "background": self._mean(run.background)}
+        found = {"foreground": self._mean(run, gpu_name), "background": self._mean(run.background, gpu_name)}
         known: dict[Role, SoloPower] = {role: power for role, power in found.items() if power is not None}  # type: ignore[misc]
         return known if len(known) == 2 else {}
 
-    def _mean(self, training: PlannedRun | Background) -> SoloPower | None:
-        seen = self._seen.get(_key(training.repo, training.model, training.hyperparameters))
+    def _mean(self, training: PlannedRun | Background, gpu_name: str | None) -> SoloPower | None:
+        seen = self._seen.get((_key(training.repo, training.model, training.hyperparameters), gpu_name))
         if not seen:
             return None
         shares = [power.sm_percent for power in seen if power.sm_percent is not None]

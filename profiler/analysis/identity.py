@@ -35,6 +35,18 @@ def gpu_of(row: Row) -> str | None:
     return None if name is None else str(name)
 
 
+def by_gpu(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Runs by the product name of their GPU, so that figures of different devices are never mixed. Where all have the
+    same one there is one entry, called ""."""
+    everyone = list(rows)
+    sets: dict[str, list[Row]] = {}
+    for row in everyone:
+        sets.setdefault(gpu_of(row) or "no GPU", []).append(row)
+    if len(sets) > 1:
+        return dict(sorted(sets.items()))
+    return {"": everyone} if everyone else {}
+
+
 def values_of(row: Row) -> str:
     """The complete values of the run and of its background, as text that is equal where they are."""
     own: Any = row.get("hyperparameters") or row.get("requested_hyperparameters") or {}

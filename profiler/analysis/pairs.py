@@ -11,9 +11,11 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Any, Final
+
+from profiler.analysis.identity import by_gpu
 
 RESAMPLES: Final = 1000
 LEVEL: Final = 0.95
@@ -40,7 +42,8 @@ class PairCost:
 
     Slowdowns are times (1: none). `energy_saved_j` and `time_saved_s` are what the two trainings, the background's
     epochs as many as it finished, would take more one after the other; negative: together costs more.
-    `energy_saved_share` is the first of these as a share of what they would take."""
+    `energy_saved_share` is the first of these as a share of what they would take. `gpu`: the GPU model of all these
+    runs, where the session has several, else ""."""
 
     foreground: Training
     background: Training
@@ -50,6 +53,7 @@ class PairCost:
     energy_saved_j: Estimate
     energy_saved_share: Estimate
     time_saved_s: Estimate
+    gpu: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,16 @@ class _Kinds:
 
 
 def pair_costs(rows: Iterable[Row], energy: str = "gpu_energy_j") -> list[PairCost]:
-    """Every pair among the safe ones of `rows` (of `runs`), in order. `energy`: the column that counts."""
+    """Every pair among the safe ones of `rows` (of `runs`), each GPU model apart. `energy`: the column that counts."""
     safe = [row for row in rows if row.get("safe")]
+    return [cost for gpu, here in by_gpu(safe).items() for cost in _costs(here, energy, gpu)]
+
+
+def _costs(rows: Iterable[Row], energy: str, gpu: str) -> list[PairCost]:
+    """Every pair among runs on GPUs of one kind."""
     solos: defaultdict[Training, list[Row]] = defaultdict(list)
     pairs: defaultdict[tuple[Training, Training], list[Row]] = defaultdict(list)
-    for row in safe:
+    for row in rows:
         front = _training(row["repo"], row["model"], row["requested_hyperparameters"])
         if row.get("background_repo") is None:
             solos[front].append(row)
@@ -77,7 +86,7 @@ def pair_costs(rows: Iterable[Row], energy: str = "gpu_energy_j") -> list[PairCo
             values = row["background_hyperparameters"]
             pairs[front, _training(row["background_repo"], row["background_model"], values)].append(row)
     return [
-        _cost(front, back, _Kinds(both, solos.get(front, []), solos.get(back, [])), energy)
+        replace(_cost(front, back, _Kinds(both, solos.get(front, []), solos.get(back, [])), energy), gpu=gpu)
         for (front, back), both in pairs.items()
     ]
 

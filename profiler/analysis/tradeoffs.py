@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from profiler.analysis.identity import by_gpu
 from profiler.analysis.outcomes import METRIC, TOTAL, nulls_text, value
 from profiler.analysis.results import Effect, OutcomeEffects, Tradeoff
 from profiler.analysis.selection import Row, Rows, SoloOrParallel, by_model, mode_of, select
@@ -33,7 +34,8 @@ class Point:
 @dataclass(frozen=True)
 class Front:
     """The runs of one model in one mode, by energy. `direction`: whether a high or a low metric is the better one.
-    `left_out`: runs without one of both figures, and why. `reason`: why there is no front, else None."""
+    `left_out`: runs without one of both figures, and why. `reason`: why there is no front, else None. `gpu`: the GPU
+    model they ran on, where the runs of this model have been on several, else ""."""
 
     repo: str
     model: str
@@ -44,6 +46,7 @@ class Front:
     points: tuple[Point, ...] = ()
     left_out: str = ""
     reason: str | None = None
+    gpu: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Ready for `json.dumps`."""
@@ -53,14 +56,14 @@ class Front:
 def pareto_front(
     rows: Rows, catalog: Catalog | None = None, *, energy: str = TOTAL, safe_only: bool = True
 ) -> tuple[Front, ...]:
-    """A front for each model and mode (solo, parallel) that has usable runs. `energy`: a column in joules, or
-    total_energy_j. The catalog says which direction of the metric is better."""
+    """A front for each model, mode (solo, parallel) and GPU model that has usable runs. `energy`: a column in joules,
+    or total_energy_j. The catalog says which direction of the metric is better."""
     fronts = []
     for (repo, model), group in by_model(select(rows, safe_only=safe_only).rows).items():
         for mode in ("solo", "parallel"):
-            here = [row for row in group if mode_of(row) == mode]
-            if here:
-                fronts.append(_front(repo, model, mode, here, facts_of(catalog, repo, model), energy))
+            facts = facts_of(catalog, repo, model)
+            for gpu, here in by_gpu(row for row in group if mode_of(row) == mode).items():
+                fronts.append(replace(_front(repo, model, mode, here, facts, energy), gpu=gpu))
     return tuple(fronts)
 
 

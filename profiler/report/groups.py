@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from profiler.analysis.identity import by_gpu
 from profiler.report.numbers import Spread, difference_percent, spread
 
 Row = Mapping[str, Any]
@@ -94,11 +95,13 @@ class Compared:
 
 @dataclass(frozen=True)
 class Group:
-    """The runs of one model in one mode."""
+    """The runs of one model in one mode. `gpu`: the GPU model they ran on, where those of this model and mode have been
+    on several, else "": figures of different devices are never mixed."""
 
     repo: str
     model: str
     mode: str
+    gpu: str
     states: Mapping[str, int]
     figures: tuple[Compared, ...]
     reasons: Mapping[str, tuple[tuple[str, int], ...]]
@@ -106,7 +109,7 @@ class Group:
 
     @property
     def name(self) -> str:
-        return f"{self.repo} / {self.model}"
+        return f"{self.repo} / {self.model}" + (f" on {self.gpu}" if self.gpu else "")
 
     @property
     def planned(self) -> int:
@@ -117,9 +120,21 @@ class Group:
 
 
 def groups_of(rows: Sequence[Row]) -> tuple[Group, ...]:
-    """One group for each repository, model and mode, by name."""
+    """One group for each repository, model, mode and GPU model, by name."""
     kinds = gather(rows, lambda row: (row["repo"], row["model"], row["mode"]))
-    return tuple(_group(kind, members) for kind, members in sorted(kinds.items()))
+    return tuple(
+        _group(kind, gpu, members)
+        for kind, everyone in sorted(kinds.items())
+        for gpu, members in _by_gpu(everyone).items()
+    )
+
+
+def _by_gpu(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """As `by_gpu`; runs that have not been anywhere stand by themselves only where there are several kinds of GPU."""
+    if len({row["gpu_name"] for row in rows if row["verdict"] is not None}) < 2:
+        return {"": list(rows)}
+    idle = [row for row in rows if row["verdict"] is None]
+    return {**by_gpu(row for row in rows if row["verdict"] is not None), **({"no GPU yet": idle} if idle else {})}
 
 
 def gather(rows: Iterable[Row], key: Callable[[Row], tuple[str, ...]]) -> dict[tuple[str, ...], list[Row]]:
@@ -130,7 +145,7 @@ def gather(rows: Iterable[Row], key: Callable[[Row], tuple[str, ...]]) -> dict[t
     return found
 
 
-def _group(kind: tuple[str, ...], rows: Sequence[Row]) -> Group:
+def _group(kind: tuple[str, ...], gpu: str, rows: Sequence[Row]) -> Group:
     valid = [row for row in rows if row["is_final"] and row["valid"]]
     safe = [row for row in valid if row["safe"]]
     figures = [_compared(label, unit, valid, safe, column) for column, label, unit in COMPARED]
@@ -139,7 +154,7 @@ def _group(kind: tuple[str, ...], rows: Sequence[Row]) -> Group:
         figures.append(_compared(metrics.pop(), "", valid, safe, "primary_metric_value"))
     reasons = {column: null_reasons(valid, column) for column, _ in ENERGIES}
     repo, model, mode = kind
-    return Group(repo, model, mode, count_states(rows), tuple(figures), reasons)
+    return Group(repo, model, mode, gpu, count_states(rows), tuple(figures), reasons)
 
 
 def _compared(label: str, unit: str, valid: Sequence[Row], safe: Sequence[Row], column: str) -> Compared:

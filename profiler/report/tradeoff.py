@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from profiler.analysis.identity import by_gpu
 from profiler.analysis.outcomes import METRIC, TOTAL, value
 from profiler.analysis.selection import by_model, mode_of, select
 from profiler.analysis.tradeoffs import ENERGY_CHOICE, pareto_front
@@ -53,18 +54,18 @@ class Tradeoff:
 
 
 def tradeoffs(rows: Sequence[Row], catalog: Catalog | None) -> tuple[tuple[Tradeoff, ...], tuple[str, ...]]:
-    """A trade-off for each model, alone and with a background apart (GPU figures cover the whole device); and the names
-    of those where no run has both figures. `catalog` says which way a metric is better."""
+    """A trade-off for each model, alone and with a background apart (GPU figures cover the whole device), and each GPU
+    model apart; and the names of those where no run has both figures. `catalog` says which way a metric is better."""
     found, without = [], []
     for (repo, model), group in by_model(select(rows, safe_only=False).rows).items():
         for mode, company in (("solo", "alone"), ("parallel", "with a background")):
-            here = [row for row in group if mode_of(row) == mode]
-            name = f"{repo} / {model}, {company}"
-            energy = next((column for column in ENERGY_CHOICE if any(_known(row, column) for row in here)), None)
-            if energy:
-                found.append(_tradeoff(name, here, energy, catalog))
-            elif here:
-                without.append(name)
+            for gpu, here in by_gpu(row for row in group if mode_of(row) == mode).items():
+                name = f"{repo} / {model}, {company}" + (f", on {gpu}" if gpu else "")
+                energy = next((column for column in ENERGY_CHOICE if any(_known(row, column) for row in here)), None)
+                if energy:
+                    found.append(_tradeoff(name, here, energy, catalog))
+                else:
+                    without.append(name)
     return tuple(found), tuple(without)
 
 
