@@ -14,7 +14,7 @@ from typing import Any
 import profiler
 from profiler.store.read import Session
 from tests.campaigns import config
-from tests.cluster.net import Machine, Net
+from tests.cluster.net import OWN, Machine, Net
 from tests.process.harness import wait_until
 
 COUNTER_S = 0.25  # the virtual counters move every 100 ms, at both edges
@@ -59,15 +59,21 @@ def start(net: Net, *words: object, on: Machine | None = None) -> Driver:
         return Driver(machine, machine.popen(*command, stdout=file, stderr=file), said)
 
 
-def session_of(net: Net) -> Path:
-    return max((net.folder / "results").glob("run_*"))
+def home_of(net: Net, machine: Machine) -> tuple[Path, Path]:
+    """Where a driver on `machine` keeps its campaigns: as seen from here, and from there. Only that machine sees it."""
+    return (net.folder, net.folder) if machine is net.head else (machine.folder, OWN)
 
 
-def campaign(net: Net, experiments: Sequence[Mapping[str, Any]], **top: Any) -> list[object]:
+def session_of(net: Net, on: Machine | None = None) -> Path:
+    return max((home_of(net, on or net.head)[0] / "results").glob("run_*"))
+
+
+def campaign(net: Net, experiments: Sequence[Mapping[str, Any]], on: Machine | None = None, **top: Any) -> list[object]:
     """The words that run it on every GPU at once."""
     top = {"isolation": "gpu", "cooling": {"seconds": 0}, **top}
-    path = config(net.folder, [dict(item) for item in experiments], **top)
-    return ["run", path, "--results", net.folder / "results"]
+    here, there = home_of(net, on or net.head)
+    path = config(here, [dict(item) for item in experiments], **top)
+    return ["run", there / path.name, "--results", there / "results"]
 
 
 def check_records(net: Net, session: Session, planned: int) -> dict[str, Any]:
@@ -112,15 +118,15 @@ def check_files(session: Session) -> None:
     assert not list(session.root.glob("*/.arriving-*"))
 
 
-def kept_on_nodes(net: Net) -> dict[str, list[str]]:
+def kept_on_nodes(net: Net, driver: Machine | None = None) -> dict[str, list[str]]:
     """Results that machines still keep for a driver in their spools."""
     found = {}
-    for machine in net.machines[1:]:
+    for machine in [machine for machine in net.machines if machine is not (driver or net.head)]:
         said = machine.run("find", "/var/tmp", "-name", "*.result")
         if said.strip():
             found[machine.name] = said.split()
     return found
 
 
-def opened(net: Net) -> Session:
-    return profiler.open(session_of(net))
+def opened(net: Net, on: Machine | None = None) -> Session:
+    return profiler.open(session_of(net, on))

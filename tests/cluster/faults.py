@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.campaigns import quick
-from tests.cluster.campaigns import Driver, campaign, kept_on_nodes, opened, session_of, start
+from tests.cluster.campaigns import Driver, campaign, home_of, kept_on_nodes, opened, session_of, start
 from tests.cluster.net import Machine, Net
 from tests.faults.records import check_every_file_opens, check_unchanged, finished_files
 
 LIMIT_S = 10.0
-RUNS = 14
+RUNS, MORE_RUNS = 18, 36  # more where a node is to come back while some are left
 SHORT_CUT_S, LONG_CUT_S = 4.0, 45.0
 STRIKES = ("raylet", "node", "driver", "driver's node", "head", "short cut", "long cut")
 
@@ -93,19 +93,20 @@ class Struck:
         self.victim = net.machines[1]
         self.began_s = time.monotonic()
         long = strike in ("long cut", "head")
+        self.planned = MORE_RUNS if strike in ("raylet", "node") else RUNS
         self.driver_on = net.machines[2] if strike == "driver's node" else net.head
         runs = [
             quick(epochs=1, epoch_seconds=0.5 if n < 6 else (14.0 if long else 5.0), seed=n, behaviour="nasty",
-                  marker=f"strike-{n}") for n in range(RUNS)
+                  marker=f"strike-{n}") for n in range(self.planned)
         ]  # fmt: skip
-        self.driver = start(net, *campaign(net, runs), on=self.driver_on)
+        self.driver = start(net, *campaign(net, runs, self.driver_on), on=self.driver_on)
 
     def run(self) -> Outcome:
         self.driver.await_text("[6/", 240)
         self._await_runs()
         time.sleep(self.chance.uniform(0.2, 1.5))
-        before = finished_files(session_of(self.net))
-        done = sum(row["is_final"] for row in opened(self.net).rows() if row["is_final"])
+        before = finished_files(session_of(self.net, self.driver_on))
+        done = sum(row["is_final"] for row in opened(self.net, self.driver_on).rows() if row["is_final"])
         struck, clean_s, orphans = self._strike()
         resumed, rejoined = self._to_the_end()
         return self._outcome(before, done, struck, clean_s, orphans, resumed, rejoined)
@@ -153,15 +154,15 @@ class Struck:
 
     def _to_the_end(self) -> tuple[bool, bool | None]:
         """Bring back what was struck; whether it took a resume, and whether a node that came back was used again."""
-        session = session_of(self.net)
+        session = session_of(self.net, self.driver_on)
         if self.strike in ("raylet", "node", "long cut"):
             self._await_dead(self.victim)
             self.victim.kill_all()  # what is left of its Ray, as `ray stop` would
-            seen = len(opened(self.net).nodes())
+            seen = len(opened(self.net, self.driver_on).nodes())
             self.victim.start_ray(head=self.net.head.address)
             code = self.driver.process.wait(300)
-            nodes = opened(self.net).nodes()
-            used = {row["node_id"] for row in opened(self.net).rows()}
+            nodes = opened(self.net, self.driver_on).nodes()
+            used = {row["node_id"] for row in opened(self.net, self.driver_on).rows()}
             assert code == 0, self.driver.text()
             return False, any(node["node_id"] in used for node in nodes[seen:]) if len(nodes) > seen else None
         if self.strike == "short cut":
@@ -173,7 +174,8 @@ class Struck:
             self.net.start_ray()
         if self.strike == "driver's node":
             self.driver_on.start_ray(head=self.net.head.address)
-        self.driver = start(self.net, "resume", session, on=self.net.head)
+        there = home_of(self.net, self.driver_on)[1] / "results" / session.name
+        self.driver = start(self.net, "resume", there, on=self.driver_on)
         assert self.driver.process.wait(300) == 0, self.driver.text()
         return True, None
 
@@ -187,7 +189,7 @@ class Struck:
         self, before: Any, done: int, struck: int, clean_s: float | None, orphans: int, resumed: bool,
         rejoined: bool | None,
     ) -> Outcome:  # fmt: skip
-        session = opened(self.net)
+        session = opened(self.net, self.driver_on)
         attempts = session.attempts()
         finals = [row for row in attempts if row["is_final"]]
         check_every_file_opens(session.root)
@@ -201,7 +203,7 @@ class Struck:
             any(later["run_id"] == row["run_id"] and later["attempt"] > row["attempt"] for later in attempts)
             for row in attempts if row["valid"]
         )  # fmt: skip
-        assert not kept_on_nodes(self.net), kept_on_nodes(self.net)
+        assert not kept_on_nodes(self.net, self.driver_on), kept_on_nodes(self.net, self.driver_on)
         return Outcome(
             strike=self.strike,
             struck_runs=struck,
@@ -210,7 +212,7 @@ class Struck:
             finished_before=done,
             lost=lost,
             doubled=twice + again,
-            planned=RUNS,
+            planned=self.planned,
             final=len(finals),
             attempts=len(attempts),
             interrupted=sum("interrupted" in row["reasons"] for row in attempts),

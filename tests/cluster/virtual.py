@@ -33,7 +33,10 @@ class Steady:
     def poll(self) -> list[str]:
         return []
 
-    def power_w(self) -> dict[str, float]:
+    def power_w(self) -> dict[tuple[str, str], float]:
+        return {}
+
+    def lateness_s(self) -> dict[str, float]:
         return {}
 
 
