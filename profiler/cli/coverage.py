@@ -87,9 +87,12 @@ def _write(
     """The file, or None where nothing can be filled."""
     from profiler.analysis.hole_config import hole_config
     from profiler.store.files import write_whole
+    from profiler.store.layout import SessionFolder
 
     if not any(one.missing_runs and one.problem is None for one in groups):
         return None
+    if not any(SessionFolder(root).campaign_yaml.exists() for root in past.sessions):
+        output.say("warning: no session here has a config (imports have none): governor, gate and limits are defaults")
     write_whole(target.resolve(), hole_config(groups, past.sessions, catalog, wanted_values).encode())
     return target
 

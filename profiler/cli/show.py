@@ -126,9 +126,13 @@ def _short(value: Any) -> str:
 
 
 def _totals(opened: Session | Sessions, rows: Sequence[Row], *, safe_only: bool) -> str:
+    from profiler.store.read import Session
+
     name = getattr(opened, "session_id", None) or str(opened.root)
     if safe_only:
         return f"{name}: {len(rows)} safe runs"
     valid = sum(row.get("valid") is True for row in rows)
     safe = sum(row.get("safe") is True for row in rows)
-    return f"{name}: {len(rows)} runs, {valid} valid, {safe} safe"
+    source = opened.imported_from() if isinstance(opened, Session) else None
+    imported = f"; imported from {source}, see {opened.root / 'audit.md'}" if source else ""
+    return f"{name}: {len(rows)} runs, {valid} valid, {safe} safe{imported}"

@@ -34,11 +34,13 @@ MOST_CONFIG_CHARACTERS = 20_000
 @dataclass(frozen=True)
 class Document:
     """A whole report. `traced` runs have a trace to show; `traces` are those shown, at most MAX_TRACES but for those
-    that were asked for. `config` is campaign.yaml, None where it cannot be read."""
+    that were asked for. `config` is campaign.yaml, None where it cannot be read; `imported_from` the folder of old
+    results that the session was made from, if it was."""
 
     session_id: str
     folder: str
     config: str | None
+    imported_from: str | None
     started_at: datetime | None
     ended_at: datetime | None
     planned: int
@@ -79,6 +81,7 @@ def make_document(session: Session, wanted: Sequence[str] = (), tell: Tell = lam
         session_id=session.session_id,
         folder=str(session.root),
         config=_config(session),
+        imported_from=session.imported_from(),
         started_at=min((row["started_at"] for row in attempts if row["started_at"]), default=None),
         ended_at=max((row["ended_at"] for row in attempts if row["ended_at"]), default=None),
         planned=len(rows),

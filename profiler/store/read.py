@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from profiler.errors import SessionError
 from profiler.store.layout import SampleSpan, SessionFolder
-from profiler.store.ledger import LedgerText, read_ledger
+from profiler.store.ledger import IMPORTED, LedgerText, read_ledger
 from profiler.store.row_cache import FILES_AT_ONCE, RowCache
 from profiler.store.rows import not_run, to_json
 from profiler.store.schema import EPOCHS, NODES, PLAN, PROCESSES, RUNS, SAMPLES, SCHEMA_VERSION, Table, arrow_schema
@@ -114,6 +114,10 @@ class Session:
 
     def ledger(self) -> LedgerText:
         return read_ledger(self.folder.ledger)
+
+    def imported_from(self) -> str | None:
+        """The folder of old results that the session was made from; None for one that was run here."""
+        return next((event["source"] for event in self.ledger().events if event["event"] == IMPORTED), None)
 
     def runs(self, safe: bool = False, flat: bool = False) -> pd.DataFrame:
         """One row a planned run. `safe`: only runs that are valid and uncontaminated. `flat`: also a column hp_<name>

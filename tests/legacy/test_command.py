@@ -59,6 +59,19 @@ def test_exit_codes(tmp_path: Path) -> None:
     assert "DIR" in missing.err
 
 
+def test_an_imported_session_is_shown_reported_and_covered_and_says_what_it_is(tmp_path: Path) -> None:
+    source = tmp_path / "old"
+    OldRun().write(source)
+    session = profiler("import", source, "--results", tmp_path / "results", "--json").json()["path"]
+    assert f"imported from {source}" in profiler("show", session).out
+    page = tmp_path / "page.html"
+    assert profiler("report", session, "-o", page).code == 0
+    assert f"Imported from the old results in <code>{source}</code>" in page.read_text()
+    covered = profiler("coverage", session, "-o", tmp_path / "holes.yaml")
+    assert (covered.code, (tmp_path / "holes.yaml").exists()) == (0, True)
+    assert "no session here has a config" in covered.err
+
+
 def test_results_that_cannot_be_written(tmp_path: Path) -> None:
     source = tmp_path / "old"
     OldRun().write(source)
