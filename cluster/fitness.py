@@ -16,6 +16,7 @@ SCOPES = {"cpu": "cpu_package", "dram": "dram", "gpu": "gpu"}
 CLOCK_LIMIT_S = 0.1  # below it, times of different nodes still tell which of two runs was first
 DISK_LOW_GIB = 1.0
 ALL = "all"
+MEND_DRIVER = "mend its driver: nvidia-smi there says what it lacks"
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ def _resources(report: NodeReport, needs: Needs) -> Iterator[Remark]:
     if report.gpus > seen:
         yield _refused(
             f"offers {report.gpus} GPUs to Ray, and NVML shows {seen}",
-            f"start its Ray with --num-gpus={seen}, or mend its driver: nvidia-smi there says what it lacks",
+            f"start its Ray with --num-gpus={seen}, or {MEND_DRIVER}",
         )
     if needs.mps and report.gpus and not report.facts["mps"]:
         yield _refused(
@@ -180,9 +181,9 @@ def _resources(report: NodeReport, needs: Needs) -> Iterator[Remark]:
     if needs.mps:
         yield _refused("sharing: mps needs a GPU, and it has none", "say sharing: time_slice")
     elif needs.gpu:
-        seen_text = f"; NVML shows {seen}: start its Ray with --num-gpus={seen}" if seen else ""
-        fix = "leave it out of the cluster, or mend its driver: nvidia-smi there says what it lacks"
-        yield _refused(f"has no GPU, and the campaign trains on those of the other nodes{seen_text}", fix)
+        seen_text = f" (NVML shows {seen})" if seen else ""
+        fix = f"start its Ray with --num-gpus={seen}" if seen else MEND_DRIVER
+        yield _refused(f"offers no GPU, while others do, and trainings here use one{seen_text}", fix)
 
 
 def _containment(facts: Mapping[str, Any], needs: Needs) -> Iterator[Remark]:

@@ -16,6 +16,6 @@ def survey(address: str, require: Sequence[str] = ()) -> list[dict[str, Any]]:
 
     Raises CannotRunError when no cluster is there, or a node that `require` names cannot serve."""
     with open_ray(address) as session:
-        roster = Roster(session, RATE_HZ, needs_of(), None)
+        roster = Roster(session, RATE_HZ, needs_of(), None, uses_gpu=True)
         reports = roster.open(require)
         return [report.row() for report in reports]

@@ -47,7 +47,8 @@ def _cluster(options: Namespace) -> int:
 
     if options.calibrate:
         raise UsageError("--calibrate measures this machine's GPUs: leave out --address, and run it on each node")
-    rows = survey(options.address, options.require)
+    with output.stdout_kept_clean():
+        rows = survey(options.address, options.require)
     ok = any(row["serves"] for row in rows)
     if options.json:
         output.print_json({"ok": ok, "nodes": rows})

@@ -28,7 +28,8 @@ def _ask(address: str | None) -> list[dict[str, Any]]:
         return [end_leftovers()]
     from profiler._own import on_every_node
 
-    return on_every_node(address, end_leftovers)
+    with output.stdout_kept_clean():
+        return on_every_node(address, end_leftovers)
 
 
 def _print(answer: dict[str, Any], where: str) -> None:

@@ -37,7 +37,8 @@ def _ask(address: str | None) -> list[dict[str, Any]]:
         return [held_runs()]
     from profiler._own import on_every_node
 
-    return on_every_node(address, held_runs)
+    with output.stdout_kept_clean():
+        return on_every_node(address, held_runs)
 
 
 def _only(session: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:

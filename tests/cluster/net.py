@@ -114,11 +114,18 @@ class Machine:
                 except ProcessLookupError:
                     pass
 
-    def start_ray(self, *options: object, head: str | None = None, env: Mapping[str, str] | None = None) -> str:
-        """`ray start` as a user would; `head`: the address of the cluster to join. Returns what it says."""
+    def start_ray(
+        self,
+        *options: object,
+        head: str | None = None,
+        env: Mapping[str, str] | None = None,
+        under: Sequence[str] = (),
+    ) -> str:
+        """`ray start` as a user would; `head`: the address of the cluster to join; `under`: words before it that take
+        something from it. Returns what it says."""
         where = ["--address", f"{head}:{PORT}"] if head else ["--head", f"--port={PORT}", "--include-dashboard=false"]
         words = [
-            sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", *where,
+            *under, sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", *where,
             f"--node-ip-address={self.address}", "--num-cpus=4", "--disable-usage-stats",
             f"--object-store-memory={80 << 20}", '--resources={"energy_slot": 1}',
             f"--temp-dir={OWN / 'ray'}", *options,

@@ -68,10 +68,10 @@ def test_a_node_without_gpu_is_left_out_where_the_others_train_on_theirs() -> No
     bare = report(gpus=[], scopes=["cpu_package"], gpu_counters={})
     assert judge(bare, NEEDS) == []
     refuses, text, fix = one(bare, replace(NEEDS, gpu=True))
-    assert refuses and "no GPU" in text and "nvidia-smi" in fix
+    assert refuses and "offers no GPU" in text and "nvidia-smi" in fix
     hidden = replace(report(), gpus=0)
     refuses, text, fix = one(hidden, replace(NEEDS, gpu=True))
-    assert refuses and "--num-gpus=1" in text
+    assert refuses and "NVML shows 1" in text and "--num-gpus=1" in fix
     assert one(replace(report(), gpus=2))[2].startswith("start its Ray with --num-gpus=1")
 
 
