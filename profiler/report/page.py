@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from profiler._version import __version__
 from profiler.analysis.coverage import GroupCoverage, ParameterCoverage
@@ -54,6 +54,7 @@ LIST_LENGTH = 500
 MOST_INTERVALS = 48
 OPEN_LENGTH = 60
 MOST_CHARACTERS = 1000
+UNBROKEN = 40
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -71,6 +72,7 @@ def render(document: Document) -> Iterator[str]:
         "with_unit": with_unit,
         "signed_percent": signed_percent,
         "pairs": _pairs,
+        "name": _name,
         "bounded": _bounded,
         "interval": _interval,
         "moment": _moment,
@@ -102,9 +104,19 @@ def render(document: Document) -> Iterator[str]:
     return environment.get_template("report.html").generate(doc=document)
 
 
-def _pairs(values: Mapping[str, Any]) -> str:
-    """`name=value name=value`."""
-    return " ".join(f"{name}={_value(value)}" for name, value in values.items())
+def _pairs(values: Mapping[str, Any]) -> Markup:
+    """`name=value name=value`. No line ends within a pair: half a number is another number."""
+    texts = [f"{name}={_value(value)}" for name, value in values.items()]
+    return Markup(" ").join(_whole(text) if len(text) <= UNBROKEN else escape(text) for text in texts)
+
+
+def _name(text: str) -> Markup:
+    """A name of a run, whose lines end behind its underscores where it is too long for one."""
+    return Markup("_<wbr>").join(text.split("_"))
+
+
+def _whole(text: str) -> Markup:
+    return Markup('<span class="whole">{}</span>').format(text)
 
 
 def _value(value: Any) -> str:

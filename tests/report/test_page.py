@@ -17,7 +17,7 @@ from tests.report import sessions
 from tests.report.sessions import Run
 
 EVIL = "<script>alert(1)</script>\"'&<img src=x onerror=alert(2)>"
-VOID = {"meta", "link", "br", "img", "input", "hr"}
+VOID = {"meta", "link", "br", "img", "input", "hr", "wbr"}
 
 
 class Page(HTMLParser):
