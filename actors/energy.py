@@ -19,13 +19,13 @@ from actors.tether import tie
 from profiler import host, spool
 from profiler._version import __version__
 from profiler.cooling import IdleMark
+from profiler.driver_lock import is_driven
 from profiler.energy.nvml import NvmlReadError
 from profiler.energy.sample import Sample
 from profiler.energy.sampler import Sampler
 from profiler.energy.sources import Sources, discover
 from profiler.gpu_activity import ActivityLog, ActivityWindow
 from profiler.gpu_processes import GpuPresence, GpuProcessLog
-from profiler.journal import is_driven
 from profiler.mps import CONTROL as MPS_CONTROL
 from profiler.process.tiers import probe
 from profiler.reach import Endpoint

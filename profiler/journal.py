@@ -6,15 +6,12 @@ so that a resumed session knows those that never came back.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import json
 import os
 import shutil
 import socket
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -57,7 +54,7 @@ class PendingRun:
 
 
 class Journal:
-    """Writes one session. Only the holder of `Journal.lock` may use it."""
+    """Writes one session. Only the holder of its `driver_lock` may use it."""
 
     def __init__(self, folder: SessionFolder, plan: Plan, digest: str) -> None:
         self._folder = folder
@@ -104,13 +101,6 @@ class Journal:
         journal._pending = journal._remaining(session, retry_failed)
         refresh_summaries(folder)
         return journal, plan
-
-    @staticmethod
-    @contextmanager
-    def lock(folder: SessionFolder) -> Iterator[None]:
-        """Be the session's only driver. Raises SessionError naming the process that is."""
-        with _exclusive(folder):
-            yield
 
     @property
     def root(self) -> Path:
@@ -359,38 +349,3 @@ def _check_origin(folder: SessionFolder, created: Mapping[str, Any], origin: str
             f"{folder.root}: its config or a workload manifest has changed since it was started, so its runs would "
             "not be comparable; start a new session, or execute what is missing all the same with --allow-changed"
         )
-
-
-def is_driven(folder: SessionFolder) -> bool:
-    """Whether a driver holds the session's lock now."""
-    try:
-        with _exclusive(folder):
-            return False
-    except SessionError:
-        return True
-
-
-@contextmanager
-def _exclusive(folder: SessionFolder) -> Iterator[None]:
-    """A lock file held by flock: the kernel lets go of it when its holder dies, however that happens."""
-    path = folder.root / ".lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SessionError(f"{folder.root}: already driven by {_holder(path)}") from None
-        os.ftruncate(descriptor, 0)
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "boot_id": host.boot_id()}
-        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _holder(path: Path) -> str:
-    try:
-        holder = json.loads(path.read_text())
-        return f"process {holder['pid']} on {holder['host']}"
-    except (ValueError, KeyError, OSError):
-        return "another process"

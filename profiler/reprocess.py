@@ -17,10 +17,10 @@ import yaml
 from profiler._version import __version__
 from profiler.checkouts import with_checkout
 from profiler.documents import parse_yaml
+from profiler.driver_lock import driver_lock
 from profiler.energy.sample import Sample
 from profiler.errors import SessionError
 from profiler.events import TrainerEvents, read_events
-from profiler.journal import Journal
 from profiler.metrics import collect
 from profiler.reasons import THRESHOLDS
 from profiler.rejudge import Said, Stored, judged_again
@@ -80,7 +80,7 @@ def reprocess(
 
     Raises SessionError where there is no session or a driver holds it, CannotRunError where nothing can be written."""
     session = open_session(root)
-    with Journal.lock(session.folder):
+    with driver_lock(session.folder):
         return _Again(session, changed_limits or {}, load_catalog() if catalog is None else catalog).judge()
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import profiler
+from profiler.driver_lock import driver_lock
 from profiler.reprocess import reprocess
 from tests.campaigns import REPOS, config, environment, quick, run, run_json
 from tests.fakes.clocks import Clocks, compiler
@@ -191,10 +192,9 @@ def test_pruned_logs_keep_what_is_stored(planted: dict[str, Any]) -> None:
 
 
 def test_a_driven_session_and_a_wrong_limit_are_refused(planted: dict[str, Any]) -> None:
-    from profiler.journal import Journal
     from profiler.store.layout import SessionFolder
 
-    with Journal.lock(SessionFolder(planted["session"])):
+    with driver_lock(SessionFolder(planted["session"])):
         refused = run("reprocess", planted["session"])
     assert (refused.returncode, "already driven" in refused.stderr) == (2, True)
     wrong = run("reprocess", planted["session"], "--set", "thresholds.throtled=1")

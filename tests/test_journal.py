@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from profiler.config import load
+from profiler.driver_lock import driver_lock
 from profiler.errors import SessionError
 from profiler.host import boot_id
 from profiler.journal import Journal
@@ -98,12 +99,12 @@ def test_an_attempt_of_a_machine_that_cannot_be_asked_counts(folder: SessionFold
 
 def test_a_second_driver_is_refused_with_the_name_of_the_first(folder: SessionFolder) -> None:
     with (
-        Journal.lock(folder),
+        driver_lock(folder),
         pytest.raises(SessionError, match=r"already driven by process \d+ on "),
-        Journal.lock(folder),
+        driver_lock(folder),
     ):
         pass
-    with Journal.lock(folder):
+    with driver_lock(folder):
         pass
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from profiler import spool
+from profiler.driver_lock import is_driven
 from profiler.errors import CannotRunError
-from profiler.journal import is_driven
 from profiler.shipped import found_folders
 from profiler.store.arrival import complete_arrival, drop_arrivals, take_piece
 from profiler.store.layout import SessionFolder

@@ -86,6 +86,7 @@ def check_ended(drive: Drive, exit_code: int | None = 130) -> None:
 def check_resumable(scene: Scene, attempts: int = 1) -> None:
     """`resume` takes the session and counts the interrupted attempts, shown without executing anything again."""
     from profiler.config import load
+    from profiler.driver_lock import driver_lock
     from profiler.journal import Journal
     from profiler.store.layout import SessionFolder
     from profiler.workloads import load_catalog
@@ -94,7 +95,7 @@ def check_resumable(scene: Scene, attempts: int = 1) -> None:
     folder = SessionFolder(scene.session())
     catalog = load_catalog([REPOS])
     load(folder.campaign_yaml, catalog=catalog)
-    with Journal.lock(folder):
+    with driver_lock(folder):
         journal, plan = Journal.reopen(folder, catalog, retry_failed=False, allow_changed=False)
     first, second = journal.pending()
     assert (first.run.index, second.run.index, second.attempt) == (1, 2, 1)
