@@ -31,6 +31,7 @@ FUNCTION_NOT_FOUND, GPU_IS_LOST, VERSION_MISMATCH, UNKNOWN = 13, 15, 18, 999
 HISTORY_NS = 60_000_000_000  # a new GPU has drawn its first power for a minute, so that averages have a past
 FIRST_COUNTER_MJ = 123_456_789.0
 MAX_ERAS = 16
+REMEMBERED_NS = 20_000_000_000  # longer than the driver's buffer of utilisation
 
 
 def compiler() -> str | None:
@@ -256,7 +257,7 @@ class FakeNvml:
     def end_process(self, pid: int, gpu: int = 0) -> None:
         """The process ends now; what it did stays in the driver's buffer of utilisation for some seconds."""
         now_ns = time.monotonic_ns()
-        kept = self.gpus[gpu].processes
+        kept = [p for p in self.gpus[gpu].processes if not p.until_ns or now_ns - p.until_ns < REMEMBERED_NS]
         self.gpus[gpu].processes = [replace(p, until_ns=now_ns) if p.pid == pid else p for p in kept]
         self.write()
 
