@@ -13,6 +13,7 @@ from actors.energy import Home
 from cluster.attempts import RayAttempts
 from cluster.execution import Execution, entries_of, need_of, need_text
 from cluster.fitness import NodeReport
+from cluster.gauges import Gauges
 from cluster.home import signed_home
 from cluster.members import Members
 from cluster.nodes import Node, Roster, needs_of
@@ -22,9 +23,10 @@ from cluster.schedule import Schedule
 from cluster.session import RaySession, open_ray
 from cluster.spooled import fetch_kept
 from profiler.config import Campaign
+from profiler.driver_lock import driver_lock, is_driven
 from profiler.errors import CampaignInterruptedError, CannotRunError
 from profiler.governor import check_governor, held_governor
-from profiler.journal import Journal, PendingRun, is_driven
+from profiler.journal import Journal, PendingRun
 from profiler.planner import Plan, PlannedRun, make_plan
 from profiler.preflight import check_campaign
 from profiler.process.find import find_keepers
@@ -63,7 +65,7 @@ def run_campaign(
     folder = create_session(Path(results))
     journal = Journal.create(folder, plan, catalog)
     options = _Options(address, observer or _silent, governor_optional, allow_uncontained, require)
-    with Journal.lock(folder):
+    with driver_lock(folder):
         try:
             return _drive(folder, plan, catalog, journal, options)
         except CannotRunError:
@@ -89,7 +91,7 @@ def resume_campaign(
     """
     folder = open_session(Path(session)).folder
     catalog = load_catalog()
-    with Journal.lock(folder):
+    with driver_lock(folder):
         journal, plan = Journal.reopen(folder, catalog, retry_failed=retry_failed, allow_changed=allow_changed)
         check_campaign(plan, catalog)
         options = _Options(address, observer or _silent, governor_optional, allow_uncontained, require)
@@ -142,14 +144,24 @@ def _drive(folder: SessionFolder, plan: Plan, catalog: Catalog, journal: Journal
         members.open(reports)
         schedule: Schedule[PendingRun] = Schedule(plan.campaign.isolation)
         schedule.fill(entries_of(plan, pending))
+        watch = _watched(observe, Gauges(folder.session_id))
+        watch({"event": "planned", "runs": len(pending)})
         try:
-            Execution(schedule, journal, attempts, slots, members, collector, solo, observe).run()
+            Execution(schedule, journal, attempts, slots, members, collector, solo, watch).run()
         except KeyboardInterrupt:
             _stop(folder, attempts, list(roster.serving.values()), ray_alive=ray_session.health.lost is None)
             raise CampaignInterruptedError(
                 f"interrupted: every process is ended; go on with: profiler resume {folder.root}"
             ) from None
     return _conclude(folder, journal, observe)
+
+
+def _watched(observe: Observer, gauges: Gauges) -> Observer:
+    def both(event: dict[str, Any]) -> None:
+        observe(event)
+        gauges(event)
+
+    return both
 
 
 def _roster(

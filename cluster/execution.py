@@ -59,7 +59,8 @@ class Collector(Protocol):
     """What brings the trace to disk; see `cluster.samples.SampleCollector`."""
 
     def poll(self) -> None: ...
-    def power_w(self) -> dict[str, float]: ...
+    def power_w(self) -> dict[tuple[str, str], float]: ...
+    def lateness_s(self) -> dict[str, float]: ...
 
 
 @dataclass
@@ -147,7 +148,7 @@ class Execution:
             self._collector.poll()
             if time.monotonic() - power_told_s >= 1:
                 power_told_s = time.monotonic()
-                self._observe({"event": "power", "watts": self._collector.power_w()})
+                self._observe(power_event(self._collector.power_w(), self._collector.lateness_s()))
 
     def active_keys(self) -> list[Key]:
         return list(self._active)
@@ -256,6 +257,7 @@ class Execution:
         gpu = active.slots[0].gpu
         what = active.where if whole_node or gpu is None else f"GPU {gpu[0]} of {active.where}"
         self._quarantined[what] = reasons
+        self._observe({"event": "quarantine", "run_id": active.run_id, "what": what, "reasons": reasons})
         self._warn(f"quarantined {what} for this campaign: {reasons}")
 
     def _finished(self, active: _Active, message: Mapping[str, Any]) -> None:
@@ -313,6 +315,14 @@ class Execution:
                 "seconds": seconds,
             }
         )
+
+
+def power_event(power_w: Mapping[tuple[str, str], float], lateness_s: Mapping[str, float]) -> dict[str, Any]:
+    """What the samplers see. `watts` is by device, with its host where several hosts have one of that name."""
+    names = Counter(device for _, device in power_w)
+    watts = {device if names[device] == 1 else f"{host} {device}": watt for (host, device), watt in power_w.items()}
+    devices = [(host, device, watt) for (host, device), watt in power_w.items()]
+    return {"event": "power", "watts": watts, "devices": devices, "lateness_s": dict(lateness_s)}
 
 
 def need_text(need: Need) -> str:

@@ -25,7 +25,8 @@ class SampleCollector:
         self._next: dict[str, int] = dict.fromkeys(self._nodes, 0)
         self._rows: dict[str, list[Any]] = {node_id: [] for node_id in self._nodes}
         self._pending: dict[Any, str] = {}
-        self._power_w: dict[str, float] = {}
+        self._power_w: dict[tuple[str, str], float] = {}
+        self._lateness_s: dict[str, float] = {}
         self._asked_s = self._written_s = time.monotonic()
 
     def add(self, node: Node) -> None:
@@ -36,7 +37,10 @@ class SampleCollector:
 
     def remove(self, node_id: str) -> None:
         """The node is gone: what has come from it is kept."""
-        self._nodes.pop(node_id, None)
+        node = self._nodes.pop(node_id, None)
+        if node is not None:
+            self._lateness_s.pop(node.hostname, None)
+            self._power_w = {place: power_w for place, power_w in self._power_w.items() if place[0] != node.hostname}
 
     def poll(self) -> None:
         now_s = time.monotonic()
@@ -46,9 +50,13 @@ class SampleCollector:
         if now_s - self._written_s >= WRITE_INTERVAL_S:
             self._write(now_s)
 
-    def power_w(self) -> dict[str, float]:
-        """The newest known power of each device, in W."""
+    def power_w(self) -> dict[tuple[str, str], float]:
+        """The newest known power of each device, in W, by host and device."""
         return dict(self._power_w)
+
+    def lateness_s(self) -> dict[str, float]:
+        """By host: how late the latest of its newest samples was, in s."""
+        return dict(self._lateness_s)
 
     def close(self, *, ask: bool = True) -> None:
         """Write what is left; `ask`: also what the nodes still have."""
@@ -75,8 +83,15 @@ class SampleCollector:
                 self._next[node_id] = 0  # the actor was restarted: its numbering begins anew
                 continue
             self._rows[node_id] += rows
-            self._power_w |= {row.device: row.power_w for row in rows if row.power_w is not None}
+            self._see(node_id, rows)
             self._next[node_id] = following
+
+    def _see(self, node_id: str, rows: Sequence[Any]) -> None:
+        node = self._nodes.get(node_id)
+        if node is not None and rows:
+            host = node.hostname
+            self._power_w |= {(host, row.device): row.power_w for row in rows if row.power_w is not None}
+            self._lateness_s[host] = max(row.lateness_ns for row in rows) / 1e9
 
     def _write(self, now_s: float) -> None:
         self._written_s = now_s
