@@ -75,7 +75,8 @@ class RaySession:
 
 @contextmanager
 def open_ray(address: str | None) -> Iterator[RaySession]:
-    """Connect to the cluster at `address`, or start Ray inside this process when it is None.
+    """Connect to the cluster at `address`, or to that of $RAY_ADDRESS when it is None, as Ray's own programs do
+    (`ray job submit` sets it); without either start Ray inside this process.
 
     Raises CannotRunError when Ray cannot be started or reached, and when this process is already connected.
     """
@@ -84,6 +85,7 @@ def open_ray(address: str | None) -> Iterator[RaySession]:
     os.environ.setdefault("RAY_worker_niceness", "0")
     # Short of memory, Ray would kill the attempt; the kernel kills the trainer, which is the one that took it.
     os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
+    address = address or os.environ.get("RAY_ADDRESS") or None
     import ray
 
     if ray.is_initialized():

@@ -350,7 +350,11 @@ def _session(parser: Parser) -> None:
 
 
 def _address(parser: Target) -> None:
-    parser.add_argument("--address", metavar="ADDR", help="a running Ray cluster (default: Ray inside this process)")
+    parser.add_argument(
+        "--address",
+        metavar="ADDR",
+        help="a running Ray cluster (default: that of $RAY_ADDRESS, else Ray inside this process)",
+    )
 
 
 def _require(parser: Target) -> None:

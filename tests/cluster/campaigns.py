@@ -51,12 +51,14 @@ class Driver:
         self.process.wait(60)
 
 
-def start(net: Net, *words: object, on: Machine | None = None) -> Driver:
+def start(net: Net, *words: object, on: Machine | None = None, by_environment: bool = False) -> Driver:
+    """`by_environment`: the cluster is named by RAY_ADDRESS."""
     machine = on or net.head
     said = net.folder / f"said-{len(list(net.folder.glob('said-*')))}"
-    command = [sys.executable, "-m", "profiler", *words, "--address", net.address]
+    command = [sys.executable, "-m", "profiler", *words, *([] if by_environment else ["--address", net.address])]
+    env = {"RAY_ADDRESS": net.address} if by_environment else {}
     with said.open("wb") as file:
-        return Driver(machine, machine.popen(*command, stdout=file, stderr=file), said)
+        return Driver(machine, machine.popen(*command, env=env, stdout=file, stderr=file), said)
 
 
 def home_of(net: Net, machine: Machine) -> tuple[Path, Path]:
