@@ -19,6 +19,7 @@ from profiler.background import BackgroundJob, loop_background
 from profiler.cooling import IdleMark
 from profiler.energy.nvml import Nvml, open_nvml
 from profiler.energy.sample import Sample
+from profiler.errors import CannotRunError
 from profiler.gpu_activity import ActivityWindow
 from profiler.gpu_processes import GpuPresence
 from profiler.record import NodeFacts
@@ -122,7 +123,10 @@ def attempt_task(
     """Execute one attempt on this node; yields its progress (see `profiler.attempt.run_attempt`)."""
     tie(spec.tether)
     gpu_uuid, gpu_name = own_gpu() or (None, None)
-    node = NodeFacts(node_id, host.hostname(), host.boot_id(), gpu_uuid, gpu_name, host.anchor())
+    if spec.gpu_uuids and gpu_uuid != spec.gpu_uuids[0]:
+        raise CannotRunError(f"Ray gave this run GPU {gpu_uuid}, reserved for it was {spec.gpu_uuids[0]}")
+    more = spec.gpu_uuids[1:]
+    node = NodeFacts(node_id, host.hostname(), host.boot_id(), gpu_uuid, gpu_name, host.anchor(), more)
     # The worker's parent is the raylet: an embedded Ray would not end this worker soon when it dies.
     spec = replace(spec, watch_pids=(os.getppid(), *spec.watch_pids))
 

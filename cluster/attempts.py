@@ -124,6 +124,7 @@ class RayAttempts:
             thresholds=dict(campaign.thresholds),
             cooling=_cooling(run, slot),
             isolation=campaign.isolation,
+            gpu_uuids=tuple(one.gpu[0] for one in slots if one.gpu) if len(slots) > 1 else (),
             solo_power=self.solo.of(run, slot.gpu[1] if slot.gpu else None),
         )
 

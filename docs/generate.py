@@ -46,8 +46,7 @@ experiments:
 ## Keys
 
 Levels: **C** campaign (top of the file), **E** experiment (an item of `experiments`), **F** `foreground`,
-**B** `background`. A value on a lower level wins. What stands under *not yet* is accepted by `plan` and refused by
-`run`.
+**B** `background`. A value on a lower level wins.
 
 """
 
@@ -86,14 +85,11 @@ JSON files of the older tool load unchanged. Keys that it ignored in silence are
 
 def configuration() -> str:
     """docs/configuration.md, from the declaration of the keys."""
-    rows = [
-        (f"`{_title(key)}`", " ".join(key.levels), _words(key), key.default or "none", key.meaning, key.not_yet)
-        for key in KEYS
-    ]
+    rows = [(f"`{_title(key)}`", " ".join(key.levels), _words(key), key.default or "none", key.meaning) for key in KEYS]
     refused = [(f"`{old}`", f"`{new}`" if " " not in new else new) for old, new in REFUSED.items()]
     return (
         _CONFIGURATION
-        + _table(("key", "level", "type", "default", "meaning", "not yet"), rows)
+        + _table(("key", "level", "type", "default", "meaning"), rows)
         + _RULES
         + _table(("old key", "use"), refused)
     )
@@ -207,7 +203,6 @@ def _missing(plan: Plan, catalog: Catalog) -> str:
     wanted |= {(run.background.repo, run.background.model) for run in plan if run.background is not None}
     absent = sorted({repo for repo, model in wanted if catalog.resolve(repo, model).command is None})
     parts = [f"trainers of {', '.join(absent)}"] if absent else []
-    parts += sorted({f"`{later.key}`" for later in plan.campaign.later})
     return f"not yet: {'; '.join(parts)}" if parts else ""
 
 

@@ -115,6 +115,7 @@ def assess(
         observed += _conditions(spec, node, trace, samples, execution, background, processes)
         observed += energy.observations
         columns |= _measured(node, execution, outcome, events, energy)
+        columns["gpu_energy_by_device_j"], unknown = _by_device(node, samples, sources, execution, energy)
         derived = _derived(trace, execution, background, energy, idle)
         columns |= record.derived_columns(derived, energy)
         namespaces = background.namespaces if background else frozenset[int]()
@@ -124,6 +125,7 @@ def assess(
         columns |= _memory_columns(processes, whose)
         columns["checkout_commit"] = recorded_commit(spec.work)
         nulls = {**record.null_reasons(columns, energy, shares, idle), **outcome.null_reasons, **derived.null_reasons}
+        nulls |= unknown
     findings += that_hold(observed, limit)
     columns |= record.verdict_columns(judge(findings), findings)
     columns |= {"observations": [finding.to_json() for finding in observed], "thresholds": limit}
@@ -150,7 +152,25 @@ def _thresholds(spec: AttemptSpec) -> Mapping[str, float]:
 
 
 def _energy(node: NodeFacts, samples: Sequence[Sample], sources: Sources, execution: Execution) -> EnergyAccount:
-    return account(execution.before, execution.after, samples, sources, node.gpu_uuid, *execution.window_ns)
+    return account(execution.before, execution.after, samples, sources, node.gpu_uuids, *execution.window_ns)
+
+
+def _by_device(
+    node: NodeFacts, samples: Sequence[Sample], sources: Sources, execution: Execution, whole: EnergyAccount
+) -> tuple[dict[str, float | None] | None, dict[str, str]]:
+    """The energy of each of the run's GPUs in J, and why that of one is not known."""
+    if not node.gpu_uuids:
+        return None, {}
+    parts = {node.gpu_uuids[0]: whole}
+    if node.more_gpus:
+        edges = execution.before, execution.after
+        parts = {uuid: account(*edges, samples, sources, uuid, *execution.window_ns) for uuid in node.gpu_uuids}
+    unknown = {
+        f"gpu_energy_by_device_j.{uuid}": part.null_reasons["gpu_energy_j"]
+        for uuid, part in parts.items()
+        if part.gpu_energy_j is None
+    }
+    return {uuid: part.gpu_energy_j for uuid, part in parts.items()}, unknown
 
 
 def _derived(
@@ -187,6 +207,8 @@ def _shares(
     """The GPU's energy, split among those who used it."""
     if energy.gpu_energy_j is None:
         return Shares(null_reason=energy.null_reasons["gpu_energy_j"])
+    if node.more_gpus:
+        return Shares(null_reason=record.SEVERAL_GPUS)
     points, _ = power_points(row for row in samples if row.device == node.gpu_uuid)
     paired = spec.planned.background is not None
     return attribute(
@@ -210,12 +232,12 @@ def _memory_columns(processes: Sequence[dict[str, Any]], whose: Mapping[int, Rol
 def _processes(
     spec: AttemptSpec, node: NodeFacts, trace: Trace, execution: Execution, background: BackgroundFacts | None
 ) -> list[dict[str, Any]]:
-    """Rows of `processes`: everybody seen on this attempt's GPU during its window, own or foreign."""
+    """Rows of `processes`: everybody seen on this attempt's GPUs during its window, own or foreign."""
     report = execution.report
     if report.t0_ns is None or report.t1_ns is None or node.gpu_uuid is None:
         return []
     namespaces = {execution.namespace, *(background.namespaces if background else ())} - {None}
-    seen = [p for p in trace.gpu_processes(report.t0_ns, report.t1_ns) if p.gpu_uuid == node.gpu_uuid]
+    seen = [p for p in trace.gpu_processes(report.t0_ns, report.t1_ns) if p.gpu_uuid in node.gpu_uuids]
     return [
         _process_row(spec, node, one, one.pid_namespace in namespaces or one.pid in execution.server_pids)
         for one in seen
@@ -240,12 +262,12 @@ def _conditions(
     t0_ns, t1_ns = execution.window_ns
     first_ns = _first_ns(execution, background)
     earlier = trace.window(first_ns - MEMORY_LOOK_NS, first_ns)
-    idle_mib = spec.gate.idle_memory_mib.get(node.gpu_uuid or "")
+    idle_mib = spec.gate.idle_memory_mib
     found = (
         conditions.containment(execution.containment),
         *conditions.strangers(processes, t0_ns),
-        conditions.memory_at_start(earlier, node.gpu_uuid, idle_mib, first_ns),
-        conditions.throttling(samples, node.gpu_uuid, t0_ns, t1_ns),
+        *(conditions.memory_at_start(earlier, uuid, idle_mib.get(uuid), first_ns) for uuid in node.gpu_uuids),
+        *(conditions.throttling(samples, uuid, t0_ns, t1_ns) for uuid in node.gpu_uuids),
         execution.contention,
     )
     return [finding for finding in found if finding is not None]

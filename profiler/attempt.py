@@ -19,13 +19,12 @@ from profiler import cpu_use, host, spool
 from profiler.assessment import IDLE_LOOK_NS, Execution, assess
 from profiler.background import BackgroundFiles, BackgroundJob
 from profiler.config import Cooling
-from profiler.cooling import CoolingGpu, CoolingResult, IdleMark, cool_until_idle, rest, settle
+from profiler.cooling import IdleMark
 from profiler.energy.attribution import Role, SoloPower
-from profiler.energy.idle import IdlePower, idle_power
 from profiler.energy.sample import Sample
 from profiler.energy.sources import Sources, discover
 from profiler.errors import CannotRunError
-from profiler.gate import Check, check_boot, check_disk, check_gpu, check_sources, wait_until_clear
+from profiler.gate import Check, check_boot, check_disk, wait_until_clear
 from profiler.gpu_activity import ActivityWindow
 from profiler.gpu_processes import GpuPresence
 from profiler.mps import MpsServer, mps_server
@@ -34,15 +33,13 @@ from profiler.planner import Background, PlannedRun
 from profiler.process.contained import start
 from profiler.reach import Endpoint
 from profiler.record import INTERRUPTED, NodeFacts, Steps
+from profiler.run_gpus import cool, gpu_checks, idle_marks, idle_power_of
 from profiler.store.layout import SessionFolder
 from profiler.store.write import archive_attempt
 from profiler.trainer import TrainerFiles, TrainerJob, trainer_command
 from profiler.workloads import ModelSpec
 
 DISK_NEEDED_MIB = 100.0
-# How long to wait, and how far to look back, until a time is found in which the GPU was idle: utilisation looks back
-# itself, so that right after another run the first of them may show that one's tail, or the trace has only just begun.
-IDLE_LOOKS = ((0.0, 3.0), (0.0, 1.5), (1.5, 1.5), (1.5, 1.5))
 AFTER_END_TICKS = 1.5
 MAX_AFTER_END_S = 0.3
 
@@ -73,11 +70,6 @@ class GateLimits:
     counters: tuple[str, ...]
     gpu_counters: Mapping[str, str]
 
-    def expected_counters(self, gpu_uuid: str | None) -> list[str]:
-        """Names of the counters that a run on this GPU needs."""
-        own = None if gpu_uuid is None else self.gpu_counters.get(gpu_uuid)
-        return [*self.counters, *([] if own is None else [own])]
-
 
 @dataclass(frozen=True)
 class AttemptSpec:
@@ -92,6 +84,7 @@ class AttemptSpec:
         cooling: how the node rests afterwards: its `seconds`, or until its GPU is idle.
         isolation: what the run has to itself; under "gpu" other runs may be on the node's other GPUs.
         solo_power: what each partner took alone in earlier runs of this session, where both are known.
+        gpu_uuids: the GPUs of a run on several, that of its task first; empty for all others.
         elsewhere: this node does not see the session folder; `session_root` is its own, and its files are sent.
         tether: what must be reached from here, or the attempt ends (name -> host and port).
     """
@@ -114,6 +107,7 @@ class AttemptSpec:
     cooling: Cooling
     isolation: Literal["node", "gpu"] = "node"
     solo_power: Mapping[Role, SoloPower] = field(default_factory=dict)
+    gpu_uuids: tuple[str, ...] = ()
     elsewhere: bool = False
     tether: Mapping[str, Endpoint] = field(default_factory=dict)
 
@@ -160,8 +154,8 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
             whole_node = any(problem.device is None for problem in gate.problems)
             yield {"kind": "gate_closed", "problems": problems, "whole_node": whole_node}
             return
-        mark = yield from _idle_mark(spec, node, trace, steps)
-        idle = _idle_power(node, trace)
+        marks = yield from _idle_marks(spec, node, trace, steps)
+        idle = idle_power_of(node, trace)
         files = prepare_files(spec)
         stack.callback(trace.release, trace.hold(time.monotonic_ns() - IDLE_LOOK_NS))
 
@@ -190,64 +184,31 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
         yield result
         _clean(spec, row["valid"])
 
-        yield steps.enter("cooling", spec.cooling.max_seconds if mark else spec.cooling.seconds)
-        yield {"kind": "cooled", **vars(_cool(spec.cooling, node, trace, mark))}
+        yield steps.enter("cooling", spec.cooling.max_seconds if marks else spec.cooling.seconds)
+        yield {"kind": "cooled", **vars(cool(spec.cooling, node, trace, marks))}
 
 
 def gate_checks(spec: AttemptSpec, node: NodeFacts, sources: Sources) -> list[Check]:
-    """Everything that must hold right before this attempt. Nothing of ours may be on the GPU yet."""
-    limits = spec.gate
-    checks: list[Check] = [
-        lambda: check_boot(limits.boot_id, node.boot_id),
+    """Everything that must hold right before this attempt."""
+    return [
+        lambda: check_boot(spec.gate.boot_id, node.boot_id),
         lambda: check_disk(spec.folder.root, DISK_NEEDED_MIB),
-        lambda: check_sources(
-            sources.boundary(node.gpu_uuid).readings,
-            limits.expected_counters(node.gpu_uuid),
-            {name: uuid for uuid, name in limits.gpu_counters.items()},
-        ),
+        *gpu_checks(spec.gate, node, sources),
     ]
-    device = next((gpu for gpu in sources.gpus if gpu.uuid == node.gpu_uuid), None)
-    if device is not None:
-        idle_mib = limits.idle_memory_mib.get(device.uuid)
-        checks.append(lambda: check_gpu(device, (), idle_mib, limits.memory_margin_mib, limits.temperature_c))
-    return checks
 
 
-def _idle_mark(
+def _idle_marks(
     spec: AttemptSpec, node: NodeFacts, trace: Trace, steps: _StepClock
-) -> Generator[Progress, None, IdleMark | None]:
-    """What this GPU was like before the campaign's first run on it, found out now if this is the first; None where
-    nothing is to come back to it."""
-    if spec.cooling.until is None or node.gpu_uuid is None:
-        return None
-    mark = trace.idle_mark(node.gpu_uuid)
-    if mark is None:
-        yield steps.enter("settling", spec.cooling.max_seconds)
-        mark = settle(CoolingGpu(node.gpu_uuid, trace), spec.cooling.max_seconds)
-        trace.keep_idle_mark(node.gpu_uuid, mark)
-    return mark
-
-
-def _idle_power(node: NodeFacts, trace: Trace) -> IdlePower:
-    """The power of this run's GPU right now, while nothing runs on it."""
-    if node.gpu_uuid is None:
-        return IdlePower.unknown("no_gpu")
-    gpu = CoolingGpu(node.gpu_uuid, trace)
-    for pause_s, look_s in IDLE_LOOKS:
-        gpu.clocks.pause(pause_s)
-        now_ns = time.monotonic_ns()
-        since_ns = now_ns - round(look_s * 1e9)
-        found = idle_power(gpu.rows(since_ns, now_ns), since_ns, now_ns)
-        if found.power_w is not None:
-            break
-    return found
-
-
-def _cool(cooling: Cooling, node: NodeFacts, trace: Trace, mark: IdleMark | None) -> CoolingResult:
-    if mark is None or node.gpu_uuid is None:
-        return rest(cooling.seconds or 0.0, node.gpu_uuid, trace)
-    gpu = CoolingGpu(node.gpu_uuid, trace)
-    return cool_until_idle(gpu, mark, cooling.temperature_margin_c, cooling.max_seconds)
+) -> Generator[Progress, None, Mapping[str, IdleMark]]:
+    """See `idle_marks`; says when the GPUs have to settle first."""
+    finding = idle_marks(spec.cooling, node, trace)
+    while True:
+        try:
+            seconds = next(finding)
+        except StopIteration as found:
+            marks: Mapping[str, IdleMark] = found.value
+            return marks
+        yield steps.enter("settling", seconds)
 
 
 def prepare_files(spec: AttemptSpec) -> TrainerFiles:
@@ -320,7 +281,13 @@ def _launch(
     return Partner(job, launch, trace, stack, seen_on=job.job.gpu_uuid if mps is None else None)
 
 
-def _job(model: ModelSpec, planned: PlannedRun | Background, threads: int, gpu_uuid: str | None) -> TrainerJob:
+def _job(
+    model: ModelSpec,
+    planned: PlannedRun | Background,
+    threads: int,
+    gpu_uuid: str | None,
+    more_gpus: tuple[str, ...] = (),
+) -> TrainerJob:
     return TrainerJob(
         model=model,
         hyperparameters=planned.hyperparameters,
@@ -328,6 +295,7 @@ def _job(model: ModelSpec, planned: PlannedRun | Background, threads: int, gpu_u
         timeout_s=planned.timeout_seconds,
         data_root=planned.data,
         gpu_uuid=gpu_uuid if model.uses_gpu else None,
+        more_gpus=more_gpus if model.uses_gpu else (),
     )
 
 
@@ -335,7 +303,7 @@ def _train(
     spec: AttemptSpec, node: NodeFacts, trace: Trace, files: TrainerFiles, sources: Sources, mps: MpsServer | None
 ) -> Execution:
     """Prepare the keeper, read the counters, let it start the trainer, wait, read the counters."""
-    job = _job(spec.foreground, spec.planned, spec.threads, node.gpu_uuid)
+    job = _job(spec.foreground, spec.planned, spec.threads, node.gpu_uuid, node.more_gpus)
     command = trainer_command(
         job,
         files,
@@ -347,10 +315,10 @@ def _train(
         oom_kills = host.oom_kills() or 0
         spec.folder.released(spec.run_id, spec.attempt).touch()
         used, since_ns = cpu_use.look(), time.monotonic_ns()
-        before = sources.boundary(node.gpu_uuid, edge="start")
+        before = sources.boundary(node.gpu_uuids, edge="start")
         process.release()
         process.wait_for_trainer()
-        after = sources.boundary(node.gpu_uuid, edge="end")
+        after = sources.boundary(node.gpu_uuids, edge="end")
         server_pids = mps.server_pids() if mps is not None else []
         report = process.wait(None)
         contention = cpu_use.contention(

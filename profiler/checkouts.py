@@ -112,6 +112,7 @@ def with_checkout(model: ModelSpec, path: Path, python: str | None) -> ModelSpec
             "effective_patterns": dict(spec.effective_patterns),
             "trust_argv": True,
             "can_repeat": False,
+            "multi_gpu": None,
             "own_checkout": OwnCheckout(path=path, python=python, folder=spec.folder, withheld=withheld),
         }
     )

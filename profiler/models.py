@@ -74,7 +74,7 @@ class ModelSpec(Frozen):
 
     `memory_mib`: GPU memory at full size, an estimate. `seconds_per_epoch` and `mean_gpu_power_w`: estimates at full
     size for planning only; None where nobody measured. `can_repeat`: asked to by PROFILER_BACKGROUND_REPEAT=1, the
-    trainer trains again and again in one process.
+    trainer trains again and again in one process. `multi_gpu`: it can be started by torchrun as one process a GPU.
     """
 
     repo: str
@@ -89,6 +89,7 @@ class ModelSpec(Frozen):
     memory_mib: float = Field(default=0.0, ge=0)
     uses_gpu: bool = True
     can_repeat: bool = False
+    multi_gpu: Literal["torchrun"] | None = None
     seconds_per_epoch: float | None = Field(default=None, gt=0)
     mean_gpu_power_w: float | None = Field(default=None, gt=0)
     measured: Measured | None = None
@@ -156,6 +157,8 @@ class ModelSpec(Frozen):
     def _check_command(self, command: tuple[str, ...]) -> None:
         if not command or not command[0]:
             raise ValueError("command must name a program")
+        if self.multi_gpu and (command[0] != "{python}" or len(command) < 2 or command[1].startswith("-")):
+            raise ValueError("multi_gpu: torchrun needs a command that begins with {python} and the trainer's file")
         placed = set(_PLACEHOLDER.findall(" ".join(command)))
         unknown = placed - {*BUILT_IN_PLACEHOLDERS, *self.hyperparameters} | placed & {"checkout"}
         if unknown:

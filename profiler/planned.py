@@ -131,12 +131,11 @@ class Plan(Sequence[PlannedRun]):
         return len(self.runs)
 
     def to_json(self) -> dict[str, Any]:
-        """{"name", "seed", "runs": [...], "later": [...], "notes": [...]}; the same campaign and seed give the same."""
+        """{"name", "seed", "runs": [...], "notes": [...]}; the same campaign and seed give the same."""
         return {
             "name": self.campaign.name,
             "seed": self.seed,
             "runs": [run.to_json() for run in self.runs],
-            "later": [{"path": later.path, "key": later.key, "issue": later.issue} for later in self.campaign.later],
             "notes": list(self.notes),
         }
 

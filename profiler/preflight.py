@@ -7,27 +7,23 @@ from collections.abc import Iterator
 
 from profiler.checkouts import problem
 from profiler.errors import CannotRunError
-from profiler.planner import Plan
+from profiler.planner import Plan, PlannedRun
 from profiler.workloads import Catalog, ModelSpec
 
 
 def check_campaign(plan: Plan, catalog: Catalog) -> None:
-    """Raise CannotRunError naming everything of `plan` that cannot run: keys without effect so far, models without
-    a trainer, commands that do not exist."""
-    problems = [*_keys(plan), *_trainers(plan, catalog)]
+    """Raise CannotRunError naming everything of `plan` that cannot run: models without a trainer, commands that do not
+    exist, trainers that cannot do what is asked of them."""
+    problems = list(_trainers(plan, catalog))
     if problems:
         raise CannotRunError("cannot run this campaign:\n  " + "\n  ".join(problems))
-
-
-def _keys(plan: Plan) -> Iterator[str]:
-    for later in plan.campaign.later:
-        yield f"{later.path}: {later.key} is not available yet in this version; `profiler plan` accepts it"
 
 
 def _trainers(plan: Plan, catalog: Catalog) -> Iterator[str]:
     wanted: dict[tuple[str | None, ...], ModelSpec] = {}
     for run in plan:
         wanted[run.repo, run.model, run.checkout, run.python] = catalog.of(run)
+        yield from _several_gpus(run, wanted[run.repo, run.model, run.checkout, run.python])
         if run.background is not None:
             partner = run.background
             model = catalog.of(partner)
@@ -39,6 +35,16 @@ def _trainers(plan: Plan, catalog: Catalog) -> Iterator[str]:
                 )
     for spec in wanted.values():
         yield from (f"{spec.repo}/{spec.name}: {fault}" for fault in _command_faults(spec))
+
+
+def _several_gpus(run: PlannedRun, model: ModelSpec) -> Iterator[str]:
+    if run.gpus > 1 and run.background is not None:
+        yield f"{run.experiment_id}: gpus: {run.gpus}: a run beside a background has one GPU; leave `gpus` out"
+    elif run.gpus > 1 and model.multi_gpu is None:
+        yield (
+            f"{run.experiment_id}: gpus: {run.gpus} needs a trainer that torchrun can start on each of them; "
+            f"{model.repo}/{model.name} does not say `multi_gpu: torchrun` in its manifest: use gpus: 1"
+        )
 
 
 def _command_faults(spec: ModelSpec) -> Iterator[str]:

@@ -26,6 +26,7 @@ from profiler.store.schema import RUNS
 from profiler.verdict import Finding, Verdict
 
 INTERRUPTED = "interrupted"
+SEVERAL_GPUS = "several_gpus"
 SHARES = (
     "gpu_energy_foreground_j",
     "gpu_energy_background_j",
@@ -44,7 +45,8 @@ MEMORY = ("gpu_memory_foreground_mib", "gpu_memory_background_mib")
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """Where an attempt ran; `anchor` ties CLOCK_MONOTONIC to UTC."""
+    """Where an attempt ran; `anchor` ties CLOCK_MONOTONIC to UTC. `more_gpus`: UUIDs of the further GPUs of a run on
+    several, all of the model `gpu_name`."""
 
     node_id: str
     hostname: str
@@ -52,6 +54,12 @@ class NodeFacts:
     gpu_uuid: str | None
     gpu_name: str | None
     anchor: Anchor
+    more_gpus: tuple[str, ...] = ()
+
+    @property
+    def gpu_uuids(self) -> tuple[str, ...]:
+        """Every GPU of the run; none where it has none."""
+        return () if self.gpu_uuid is None else (self.gpu_uuid, *self.more_gpus)
 
     def utc(self, t_mono_ns: int | None) -> datetime | None:
         """The wall clock at CLOCK_MONOTONIC `t_mono_ns`."""
@@ -109,6 +117,7 @@ def node_columns(node: NodeFacts) -> dict[str, Any]:
         "boot_id": node.boot_id,
         "gpu_uuid": node.gpu_uuid,
         "gpu_name": node.gpu_name,
+        "gpu_uuids": list(node.gpu_uuids),
         "utc_anchor_ns": node.anchor.utc_ns,
         "mono_anchor_ns": node.anchor.monotonic_ns,
     }
@@ -251,6 +260,7 @@ def null_reasons(row: Mapping[str, Any], account: EnergyAccount, shares: Shares,
     if idle.power_w is None:
         reasons |= dict.fromkeys(IDLE_POWER, idle.null_reason or "not_recorded")
     unknown = "no_gpu" if row["gpu_uuid"] is None else "processes_not_told_apart"
+    unknown = SEVERAL_GPUS if len(row["gpu_uuids"]) > 1 else unknown
     reasons |= {name: unknown for name in (*PLAIN, *MEMORY) if row.get(name) is None}
     if row["background_repo"] is None:
         reasons |= {name: "no_background" for name in (*PLAIN, *MEMORY) if "background" in name}
@@ -262,7 +272,7 @@ def null_reasons(row: Mapping[str, Any], account: EnergyAccount, shares: Shares,
             reasons[f"{column}_uncertainty_j"] = reasons.get(f"{column}_j", "not_recorded")
     reasons |= dict.fromkeys(("cooling_s", "cooling_end", "cooling_idle_proven"), "cooling_not_finished")
     if row["gpu_uuid"] is None:
-        reasons |= dict.fromkeys(("gpu_uuid", "gpu_name", "background_gpu_uuid"), "no_gpu")
+        reasons |= dict.fromkeys(("gpu_uuid", "gpu_name", "background_gpu_uuid", "gpu_energy_by_device_j"), "no_gpu")
     if row["hyperparameters"] is None:
         reasons["hyperparameters"] = "not_reported_by_trainer"
     if row["background_repo"] is not None:

@@ -25,6 +25,7 @@ class TrainerJob:
         timeout_s: seconds after which the whole tree is ended; None = never.
         data_root: folder of data sets, or None for the data that packages ship.
         gpu_uuid: the GPU it may see, or None.
+        more_gpus: further GPUs that it may see; then it is started as one process a GPU.
         repeat: train again and again in one process, until stopped (a background in mode reuse).
     """
 
@@ -35,6 +36,11 @@ class TrainerJob:
     data_root: str | None
     gpu_uuid: str | None
     repeat: bool = False
+    more_gpus: tuple[str, ...] = ()
+
+    @property
+    def processes(self) -> int:
+        return 1 + len(self.more_gpus)
 
 
 @dataclass(frozen=True)
@@ -65,12 +71,15 @@ def trainer_environment(
     added = {
         "PROFILER_EVENTS": str(files.events),
         "PROFILER_RUN_ID": run_id,
-        "CUDA_VISIBLE_DEVICES": job.gpu_uuid or "",
+        "CUDA_VISIBLE_DEVICES": ",".join([job.gpu_uuid or "", *job.more_gpus]),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        "OMP_NUM_THREADS": str(job.threads),
+        "OMP_NUM_THREADS": str(max(1, job.threads // job.processes)),
         "PYTHONUNBUFFERED": "1",
         "TMPDIR": str(files.work / "tmp"),
     }
+    if job.more_gpus:
+        # The processes of one training talk to each other on this machine alone.
+        added |= {"NCCL_SOCKET_IFNAME": "lo", "GLOO_SOCKET_IFNAME": "lo"}
     if job.repeat:
         added["PROFILER_BACKGROUND_REPEAT"] = "1"
     if job.data_root:
@@ -91,10 +100,22 @@ def trainer_command(
     cwd = files.work if own is None else working_copy(own, files.work)
     python = sys.executable if own is None or own.python is None else own.python
     return Command(
-        argv=job.model.argv(job.hyperparameters, python=python),
+        argv=_argv(job, files, python),
         env=trainer_environment(job, files, run_id, environment),
         cwd=cwd,
         stdout=files.log,
         timeout_s=job.timeout_s,
         labels=dict(labels),
     )
+
+
+def _argv(job: TrainerJob, files: TrainerFiles, python: str) -> tuple[str, ...]:
+    """The trainer's command line; on several GPUs torchrun's, which starts it once for each.
+
+    They meet by a file in the work directory, so that nothing listens for them."""
+    argv = job.model.argv(job.hyperparameters, python=python)
+    if not job.more_gpus:
+        return argv
+    torchrun = ("-m", "torch.distributed.run", "--nnodes=1", f"--nproc-per-node={job.processes}")
+    meeting = ("--rdzv-backend=c10d", "--rdzv-conf=store_type=file", f"--rdzv-endpoint={files.work / 'rendezvous'}")
+    return (argv[0], *torchrun, *meeting, *argv[1:])

@@ -294,16 +294,17 @@ def test_a_plan_is_a_sequence_and_a_table() -> None:
     assert table["hp_epochs"][0] == plan[0].hyperparameters["epochs"]
     assert table["background_hp_batch_size"][1] == 4
     text = plan.to_json()
-    assert text.keys() == {"name", "seed", "runs", "later", "notes"}
+    assert text.keys() == {"name", "seed", "runs", "notes"}
     assert text["runs"][0]["background"] is None
     assert text["runs"][1]["background"]["hyperparameters"]["epochs"] == 1
     assert json.loads(json.dumps(text, allow_nan=False)) == text
 
 
-def test_keys_of_later_versions_show_in_the_plan() -> None:
+def test_what_a_run_asks_of_a_cluster_shows_in_the_plan() -> None:
     raw = copy.deepcopy(PAIR)
-    raw["gpus"] = 2
-    assert planned(raw).to_json()["later"] == [{"path": "experiments[0].gpus", "key": "gpus", "issue": "07"}]
+    raw.update(gpu_model="H100", resources={"fast": 1})
+    (run,) = planned(raw).to_json()["runs"][:1]
+    assert (run["gpus"], run["gpu_model"], run["resources"]) == (1, "H100", {"fast": 1})
 
 
 # History

@@ -49,10 +49,6 @@ def test_a_preset_plans_with_its_count(name: str) -> None:
     assert make_plan(load(plan.campaign.to_dict(), catalog=CATALOG), CATALOG).digest == plan.digest
 
 
-def test_no_preset_waits_for_a_later_version() -> None:
-    assert not [name for name in COUNTS if preset(name).later]
-
-
 def test_the_quick_start_is_quick_and_always_the_same() -> None:
     plan = plan_of("quickstart")
     assert plan.digest == plan_of("quickstart").digest

@@ -76,14 +76,12 @@ def _own_memory_mib() -> float:
 
 
 def print_plan(campaign: Campaign, *, as_json: bool) -> int:
-    """Prints the campaign's plan to stdout; keys that only later versions obey are named on stderr."""
+    """Prints the campaign's plan to stdout."""
     from profiler.planner import make_plan
 
     plan = make_plan(campaign)
     for note in plan.notes:
         output.say(f"warning: {note}")
-    for later in campaign.later:
-        output.say(f"warning: {later.path}: planned, but `profiler run` refuses it in this version")
     if as_json:
         output.print_json(plan.to_json())
         return 0

@@ -20,7 +20,6 @@ from profiler.config.model import (
     Experiment,
     ForegroundSpec,
     Gate,
-    LaterKey,
     TrainingSpec,
 )
 from profiler.config.overrides import apply_overrides
@@ -36,7 +35,6 @@ __all__ = [
     "Experiment",
     "ForegroundSpec",
     "Gate",
-    "LaterKey",
     "TrainingSpec",
     "campaign_from_options",
     "load",

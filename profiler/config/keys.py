@@ -5,9 +5,7 @@ Levels: C campaign (top of the file), E experiment (an item of `experiments`), F
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from profiler.config.kinds import (
     AnyMapping,
@@ -31,27 +29,15 @@ LEVEL_NAMES = {"C": "the campaign (top level)", "E": "an experiment item", "F": 
 MAX_RUNS = 1_000_000
 
 
-def _never(value: Any) -> bool:
-    return False
-
-
-def _unless(current: Any) -> Callable[[Any], bool]:
-    return lambda value: value != current
-
-
 @dataclass(frozen=True)
 class Key:
-    """One key. `issue` numbers the work that makes all of it take effect; `is_later` tells whether a value asks for
-    work that is still to come, and `not_yet` names such values. `optional`: null means the same as leaving it out."""
+    """One key. `optional`: null means the same as leaving it out."""
 
     name: str
     levels: str
     kind: Kind
     default: str
     meaning: str
-    issue: str = "01"
-    is_later: Callable[[Any], bool] = _never
-    not_yet: str = ""
     optional: bool = False
 
     def title(self, level: str) -> str:
@@ -177,8 +163,9 @@ KEYS: tuple[Key, ...] = (
         optional=True),
     Key("resources", "CE", MapOf("mapping resource -> number", Number(low=0)), "{}",
         "Extra Ray resources of a run; it goes only to nodes that offer them.", optional=True),
-    Key("gpus", "CE", Integer(1, 1024), "1", "GPUs of one run, of one node and of one kind.",
-        issue="07", is_later=_unless(1), not_yet="more than 1"),
+    Key("gpus", "CE", Integer(1, 1024), "1",
+        "GPUs of one run, of one node and of one kind; more than one for trainers whose manifest says"
+        " `multi_gpu: torchrun`."),
     Key("gpu_model", "CE", Text(), "none",
         "Only GPUs whose name has this in it, in any case, such as `H100`; without it a run takes any.", optional=True),
 )  # fmt: skip

@@ -13,15 +13,6 @@ RunMode = Literal["default", "mutation"]
 
 
 @dataclass(frozen=True)
-class LaterKey:
-    """A key that `plan` accepts and `run` refuses: where it stands, and the number of the work that adds it."""
-
-    path: str
-    key: str
-    issue: str
-
-
-@dataclass(frozen=True)
 class Cooling:
     """The wait after a run. Neither `seconds` nor `until` stated: the node decides (with a GPU until
     it is idle, else no wait)."""
@@ -179,7 +170,6 @@ class Campaign:
     history: tuple[str, ...] = ()
     order: Literal["as_written", "shuffled", "blocked", "longest_first"] = "as_written"
     isolation: Literal["node", "gpu"] = "node"
-    later: tuple[LaterKey, ...] = field(default=(), compare=False)
     file: str = field(default="", compare=False)
 
     @property

@@ -14,7 +14,6 @@ from profiler.config.model import (
     Experiment,
     ForegroundSpec,
     Gate,
-    LaterKey,
     RunMode,
 )
 from profiler.config.sections import Section
@@ -28,7 +27,6 @@ class CampaignReader:
     def __init__(self, document: Mapping[Any, Any], catalog: Catalog, faults: Faults) -> None:
         self.catalog, self.faults = catalog, faults
         self.top = Section(document, "C", "", faults)
-        self.later: list[LaterKey] = list(self.top.later)
 
     def read(self) -> Campaign:
         """The campaign. Raises ConfigError with every fault of the document."""
@@ -76,14 +74,11 @@ class CampaignReader:
             history=tuple(map(absolute_path, get("history", []))),
             order=get("order", "as_written"),
             isolation=get("isolation", "node"),
-            later=tuple(self.later),
             file=self.faults.file,
         )
 
     def _section(self, raw: Mapping[Any, Any], level: str, path: str) -> Section:
-        section = Section(raw, level, path, self.faults)
-        self.later.extend(section.later)
-        return section
+        return Section(raw, level, path, self.faults)
 
     def _experiment(self, raw: Mapping[Any, Any], path: str, cooling: Cooling) -> Experiment | None:
         item = self._section(raw, "E", path)

@@ -8,7 +8,6 @@ from typing import Any
 from profiler.config.faults import Faults
 from profiler.config.keys import LEVEL_NAMES, key_of, levels_of, names_at, refused_hint
 from profiler.config.kinds import WRONG, names_of
-from profiler.config.model import LaterKey
 from profiler.documents import nearest
 
 TEXT_KEYS = ("description", "notes", "note", "comment")
@@ -19,7 +18,6 @@ class Section:
 
     def __init__(self, raw: Mapping[Any, Any], level: str, path: str, faults: Faults) -> None:
         self.level, self.path, self.faults = level, path, faults
-        self.later: list[LaterKey] = []
         self.wrong: set[str] = set()
         self._values: dict[str, Any] = {}
         for name, value in raw.items():
@@ -49,13 +47,6 @@ class Section:
             self.faults.add(self.at(name), None, f"`{name}` {why}")
         return self._values.get(name)
 
-    def postpone(self, name: str) -> LaterKey:
-        """Note that `name`, as used here, is for a later version."""
-        key = key_of(self.level, name)
-        later = LaterKey(self.at(name), key.title(self.level) if key else name, key.issue if key else "")
-        self.later.append(later)
-        return later
-
     def _take(self, name: Any, value: Any) -> None:
         key = key_of(self.level, name) if isinstance(name, str) else None
         if key is None:
@@ -68,8 +59,6 @@ class Section:
             self.wrong.add(name)
             return
         self._values[name] = read
-        if key.is_later(read):
-            self.postpone(name)
 
     def _refuse(self, name: Any, value: Any) -> None:
         path = self.at(str(name))

@@ -77,10 +77,10 @@ NO_DEVICE = (*NOT_STARTED, "no_gpu", "no_gpu_used", "gpu_not_visible", "nvml_lib
 NO_GPU = (*NO_DEVICE, "nvml_not_supported", "counter_not_advancing", "window_below_counter_step")
 NO_TRACE = (*NO_DEVICE, "nvml_not_supported", "no_sample_in_window")
 NO_INTEGRAL = (*NO_DEVICE, "no_power_samples", "trace_gap", "trace_does_not_cover_window")
-NO_SPLIT = (*NO_DEVICE, "no_idle_baseline: ...", "processes_not_told_apart: ...")
+NO_SPLIT = (*NO_DEVICE, "no_idle_baseline: ...", "processes_not_told_apart: ...", "several_gpus")
 NO_IDLE = (*NO_DEVICE, "no_idle_samples", "not_idle", "idle_power_not_steady")
 NO_REST = (*NO_CPU, "node_not_idle", "no_cpu_counter_in_trace", "no_idle_samples", "not_idle", "idle_power_not_steady")
-NOT_APART = (*NO_DEVICE, "no_background", "processes_not_told_apart")
+NOT_APART = (*NO_DEVICE, "no_background", "processes_not_told_apart", "several_gpus")
 SOLO = ("not_run", "no_background")
 UNSET = ("not_run", "not_set")
 NOT_RECORDED = (*NOT_STARTED, "not_recorded")
@@ -155,6 +155,7 @@ RUNS = Table(
         Column("ray_node_id", TEXT, "", "Ray's id of the node", NOT_RECORDED),
         Column("gpu_uuid", TEXT, "", "GPU of the attempt", ("not_run", "no_gpu", "interrupted")),
         Column("gpu_name", TEXT, "", "product name of that GPU", ("not_run", "no_gpu", "interrupted")),
+        Column("gpu_uuids", pa.list_(TEXT), "", "every GPU of the attempt, that one first", NOT_RECORDED),
         Column("seed", INT, "", "campaign's seed: the same seed gives the same plan", UNSET),
         Column("plan_digest", TEXT, "", "SHA-256 of the plan the run belongs to", NOT_RECORDED),
         Column(
@@ -233,7 +234,20 @@ RUNS = Table(
             "how the share was found: cpu_time",
             (*NOT_STARTED, "cpu_time_unknown", "cpu_time_below_resolution"),
         ),
-        Column("gpu_energy_j", FLOAT, "J", "whole GPU, hardware counter at the end minus at the start", NO_GPU),
+        Column(
+            "gpu_energy_j",
+            FLOAT,
+            "J",
+            "whole GPU, hardware counter at the end minus at the start; of a run on several GPUs their sum",
+            NO_GPU,
+        ),
+        Column(
+            "gpu_energy_by_device_j",
+            pa.map_(TEXT, FLOAT),
+            "J",
+            "UUID -> the energy of that GPU, each from its own counter; gpu_energy_j is their sum",
+            NO_GPU,
+        ),
         Column(
             "gpu_energy_integral_j",
             FLOAT,

@@ -12,7 +12,7 @@ from typing import Any
 
 from _kit.data import Provenance
 from _kit.errors import EXIT_FAILED, EXIT_OUT_OF_MEMORY, StoppedError, TrainerError
-from _kit.events import Events, plain
+from _kit.events import Events, plain, rank
 from _kit.stopping import StopRequest, end_by_signal
 
 REPEAT_VARIABLE = "PROFILER_BACKGROUND_REPEAT"
@@ -108,6 +108,8 @@ def main(train: Callable[[Run], None]) -> int:
     With PROFILER_BACKGROUND_REPEAT=1 it runs `train` afresh each time it has ended well: a warm process that loads its
     device until it is stopped.
     """
+    if rank() != 0:  # process 0 of a team speaks for all (see `_kit.team`)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
     events, stop = Events.from_environment(), StopRequest()
     stop.install()
     status = _train(train, Run(events, stop))

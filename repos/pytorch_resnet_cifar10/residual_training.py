@@ -11,6 +11,7 @@ from _kit.batches import TensorBatches
 from _kit.device import facts, generator
 from _kit.precision import Precision
 from _kit.run import Run
+from _kit.team import Team, joined
 from residual import BLOCKS_PER_STAGE, FULL, REDUCED, ResNet
 from small_images import Images
 from torch import nn
@@ -23,15 +24,18 @@ ORDER_STREAM, SHIFT_STREAM = 1, 2
 
 
 class ShiftedBatches:
-    """Batches of normalised images, each flipped with probability 1/2 and shifted by up to an eighth of its side."""
+    """A team's batches of normalised images, each flipped with probability 1/2 and shifted by at most an eighth.
 
-    def __init__(self, images: torch.Tensor, labels: torch.Tensor, batch_size: int, seed: int) -> None:
+    Iterating gives this process's share of each, and how many images the whole batch has."""
+
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor, batch_size: int, seed: int, team: Team) -> None:
         self.margin = images.shape[-1] // 8
         padded = F.pad(images, (self.margin,) * 4)
         order = generator(seed, ORDER_STREAM)
         self._batches = TensorBatches(padded, labels, batch_size=batch_size, generator=order)
         self._draws = generator(seed, SHIFT_STREAM)
         self._side = images.shape[-1]
+        self._team = team
 
     @property
     def batch_size(self) -> int:
@@ -46,14 +50,20 @@ class ShiftedBatches:
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, int]]:
         for padded, labels in self._batches:
-            yield normalised(self._cut(padded)), labels
+            if len(labels) < self._team.size:
+                continue  # no image for some of us: they would have nothing to take a gradient of
+            count = len(labels)
+            down, across = torch.randint(2 * self.margin + 1, (2, count, 1), generator=self._draws)
+            flipped = torch.randint(2, (count, 1), generator=self._draws) == 1
+            padded, labels, down, across, flipped = self._team.share(padded, labels, down, across, flipped)
+            yield normalised(self._cut(padded, down, across, flipped)), labels, count
 
-    def _cut(self, padded: torch.Tensor) -> torch.Tensor:
+    def _cut(
+        self, padded: torch.Tensor, down: torch.Tensor, across: torch.Tensor, flipped: torch.Tensor
+    ) -> torch.Tensor:
         count, device = len(padded), padded.device
-        down, across = torch.randint(2 * self.margin + 1, (2, count, 1), generator=self._draws)
-        flipped = torch.randint(2, (count, 1), generator=self._draws) == 1
         steps = torch.arange(self._side)
         rows = (down + steps)[:, None, :, None].to(device)
         columns = (across + torch.where(flipped, steps.flip(0), steps))[:, None, None, :].to(device)
@@ -89,6 +99,11 @@ def rate_factor(epochs: int, warm_up: bool, quirk: bool) -> Callable[[int], floa
 
 def train(options: Namespace, run: Run, data: Images, device: torch.device) -> None:
     """Train for options.epochs passes over the images and report test_accuracy (a ratio) and losses after each."""
+    with joined(device) as team:
+        _train(options, run, data, device, team)
+
+
+def _train(options: Namespace, run: Run, data: Images, device: torch.device, team: Team) -> None:
     model = ResNet(BLOCKS_PER_STAGE[options.model], FULL if data.size == "full" else REDUCED).to(device)
     optimizer = torch.optim.SGD(
         model.parameters(), lr=options.learning_rate, momentum=options.momentum, weight_decay=options.weight_decay
@@ -97,7 +112,8 @@ def train(options: Namespace, run: Run, data: Images, device: torch.device) -> N
     factor = rate_factor(len(epochs), options.model in WARMED_UP, options.upstream_lr_quirk)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     precision = Precision(options.amp, device)
-    training = ShiftedBatches(*_tensors(data.train_images, data.train_labels, device), options.batch_size, options.seed)
+    images, labels = _tensors(data.train_images, data.train_labels, device)
+    training = ShiftedBatches(images, labels, options.batch_size, options.seed, team)
     testing = TensorBatches(*_tensors(data.test_images, data.test_labels, device), batch_size=TEST_BATCH)
     run.config(
         {
@@ -115,15 +131,18 @@ def train(options: Namespace, run: Run, data: Images, device: torch.device) -> N
         optimizer=type(optimizer).__name__,
         first_learning_rate=effective.learning_rate(optimizer),
         precision=precision.name,
+        processes=team.size,
         **facts(device),
     )
-    if not options.no_checkpoint:
+    if not options.no_checkpoint and team.speaks:
         checkpoint.keep(run, model)
+    shared = team.wrapped(model)
     metrics: dict[str, float] = {}
     for epoch in epochs:
         run.say(f"current lr {effective.learning_rate(optimizer):.5e}")
-        train_loss = _train_epoch(epoch, model, optimizer, precision, training, run)
-        test_loss, correct = _evaluate(model, precision, testing, run)
+        train_loss = _train_epoch(epoch, shared, optimizer, precision, training, run, team)
+        team.agree(model)
+        test_loss, correct = _evaluate(model, precision, testing, run, team)
         metrics = {"test_accuracy": correct / testing.samples, "test_loss": test_loss, "train_loss": train_loss}
         run.say(f"Test: [{epoch}]\tLoss {test_loss:.4f}\n * Prec@1 {100 * correct / testing.samples:.3f}")
         scheduler.step()
@@ -142,29 +161,35 @@ def _train_epoch(
     precision: Precision,
     training: ShiftedBatches,
     run: Run,
+    team: Team,
 ) -> float:
     model.train()
     every = max(1, len(training) // PROGRESS_LINES)
     total = torch.zeros((), device=next(model.parameters()).device)
-    for index, (images, labels) in enumerate(training):
+    for index, (images, labels, everybody) in enumerate(training):
         with precision.autocast():
             loss = F.cross_entropy(model(images), labels)
-        precision.step(loss, optimizer)
+        precision.step(loss * team.weight(len(labels), everybody), optimizer)
         run.step()
         total += loss.detach() * len(labels)
         if index % every == 0:
             run.say(f"Epoch: [{epoch - 1}][{index}/{len(training)}]\tLoss {loss.item():.4f}")
-    return total.item() / training.samples
+    return team.sums(total).item() / training.samples
 
 
 @torch.inference_mode()
-def _evaluate(model: nn.Module, precision: Precision, testing: TensorBatches, run: Run) -> tuple[float, int]:
+def _evaluate(
+    model: nn.Module, precision: Precision, testing: TensorBatches, run: Run, team: Team
+) -> tuple[float, int]:
     model.eval()
     loss, correct = 0.0, 0
-    for images, labels in testing:
+    for number, (images, labels) in enumerate(testing):
+        if number % team.size != team.rank:
+            continue
         with precision.autocast():
             logits = model(normalised(images)).float()
         loss += F.cross_entropy(logits, labels, reduction="sum").item()
         correct += int((logits.argmax(dim=1) == labels).sum().item())
         run.check_stop()
-    return loss / testing.samples, correct
+    sums = team.sums(torch.tensor([loss, float(correct)], dtype=torch.float64, device=next(model.parameters()).device))
+    return sums[0].item() / testing.samples, round(sums[1].item())

@@ -118,4 +118,3 @@ def test_an_old_settings_file_loads_unchanged(tmp_path: Path) -> None:
     assert pair.background is not None and pair.runs_per_config == 4
     assert (pair.foreground.fraction, pair.background.fraction) == (0.7, 0.3)
     assert last.foreground.mutate == ("max_iter", "kfold", "alpha", "learning_rate", "seed")
-    assert campaign.later == ()

@@ -1,4 +1,4 @@
-"""Which level a value is taken from; what later versions bring."""
+"""Which level a value is taken from."""
 
 from __future__ import annotations
 
@@ -113,32 +113,16 @@ def test_fractions(front: float | None, back: float | None, expected: tuple[floa
     assert (item.foreground.fraction, item.background.fraction) == pytest.approx(expected)
 
 
-LATER = [
-    ({"gpus": 2}, "gpus", "07"),
-]
-
-
-@pytest.mark.parametrize(("keys", "name", "issue"), LATER)
-def test_keys_of_later_versions_are_accepted_and_listed(keys: dict[str, Any], name: str, issue: str) -> None:
-    campaign = read(**keys)
-    assert [(later.path, later.key, later.issue) for later in campaign.later] == [(name, name, issue)]
-    again = load(campaign.to_dict(), catalog=CATALOG)
-    assert again == campaign
-    assert [(later.key, later.issue) for later in again.later] == [(name, issue)]
-
-
-def test_keys_of_later_versions_in_items() -> None:
+def test_what_a_cluster_is_asked_for_comes_back_from_the_resolved_config() -> None:
     raw = copy.deepcopy(PAIR)
-    raw.update(cooling={"until": "idle", "max_seconds": 60}, baseline_runs=1, sharing="mps")
-    raw["background"].update(mode="reuse", min_busy_share=0.5)
     raw.update(gpu_model="H100", resources={"fast": 1}, gpus=2)
-    campaign = read(ITEM, raw)
-    assert {(later.path, later.issue) for later in campaign.later} == {("experiments[1].gpus", "07")}
-    again = load(campaign.to_dict(), catalog=CATALOG)
-    assert again == campaign and set(again.later) == set(campaign.later)
+    campaign = read(ITEM, raw, gpu_model="A100")
+    assert [item.gpu_model for item in campaign.experiments] == ["A100", "H100"]
+    assert [(item.gpus, dict(item.resources)) for item in campaign.experiments] == [(1, {}), (2, {"fast": 1})]
+    assert load(campaign.to_dict(), catalog=CATALOG) == campaign
 
 
-def test_what_works_today_is_not_later() -> None:
+def test_keys_of_all_levels_are_read() -> None:
     raw = copy.deepcopy(PAIR)
     raw["background"].update(mode="reuse", startup_timeout_seconds=5, startup_wait_seconds=30, min_busy_share=0.3)
     raw.update(sharing="mps", gpus=1, baseline_runs=1, cooling={"until": "idle", "max_seconds": 60})
@@ -154,7 +138,6 @@ def test_what_works_today_is_not_later() -> None:
         "governor": "powersave",
     }
     campaign = read(raw, {**ITEM, "baseline_runs": 2}, **top)
-    assert campaign.later == ()
     assert (campaign.gate.max_wait_seconds, campaign.gate.temperature_c) == (10, 60)
     assert campaign.sampling_rate_hz == 20 and campaign.require_energy == ("gpu", "cpu", "dram")
 
