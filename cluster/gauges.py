@@ -1,7 +1,7 @@
 """The campaign in Prometheus' words: power of each device, lateness of the samplers, runs by state, quarantines.
 
 An observer like any other, on top of `ray.util.metrics`; Ray's agents on the nodes show the figures, where they are
-installed (`pip install 'ray[default]'`). It measures nothing and keeps nothing.
+installed (the extra `cluster`). It measures nothing and keeps nothing.
 """
 
 from __future__ import annotations
