@@ -124,6 +124,7 @@ def _drive(folder: SessionFolder, plan: Plan, catalog: Catalog, journal: Journal
         models = _models(plan, catalog)
         home = stack.enter_context(signed_home(folder, models))
         roster, reports = _roster(ray_session, plan.campaign, models, home, options)
+        stack.callback(roster.stop)
         nodes = list(roster.serving.values())
         for row in fetch_kept(nodes, home, journal):
             told = f"{row['experiment_id']} attempt {row['attempt']} was finished and kept by its node: recorded now"

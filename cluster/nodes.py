@@ -16,6 +16,7 @@ from actors.energy import EnergyActor, Home
 from cluster.clocks import clock_offset
 from cluster.fitness import ENERGY_SLOT, Needs, NodeReport, judge, required
 from cluster.session import RayNode, RaySession
+from cluster.watch import NodeWatch
 from profiler.errors import CannotRunError
 from profiler.models import ModelSpec
 from profiler.reach import Endpoint, answers
@@ -83,6 +84,8 @@ class Roster:
         self._uses_gpu = uses_gpu
         self._asked: dict[str, _Asked] = {}
         self._knocked_s: dict[str, float] = {}
+        self._watch = NodeWatch()
+        self._silent: dict[str, Endpoint] = {}
         self._looked_s = time.monotonic()
         self.serving: dict[str, Node] = {}
         self.reports: dict[str, NodeReport] = {}
@@ -120,11 +123,14 @@ class Roster:
             return [], []
         self._looked_s = now_s
         alive = {node.node_id: node for node in self._session.nodes()}
-        left = [self._forget(node_id) for node_id in [*self.serving] if node_id not in alive]
+        gone = self._watch.gone() | (self.serving.keys() - alive.keys())
+        self._silent = {node_id: raylet for node_id, raylet in self._silent.items() if node_id in alive}
+        left = [self._forget(node_id) for node_id in [*self.serving] if node_id in gone]
         for node_id in [*self._asked.keys() - alive.keys()]:
             del self._asked[node_id]
         for node in alive.values():
-            if node.node_id not in self._asked and node.node_id not in self.reports:
+            known = node.node_id in self._asked or node.node_id in self.reports
+            if not known and self._is_back(node.node_id):
                 self._ask(node)
         return [self._take(asked) for asked in self._answered(now_s)], left
 
@@ -139,6 +145,10 @@ class Roster:
             return None
         self._knocked_s[node_id] = now_s
         return answers(node.raylet, KNOCK_S) or None
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._watch.stop()
 
     def close(self) -> None:
         """End the actors. Ray does that with this driver too, unless its gcs is what is gone."""
@@ -169,14 +179,26 @@ class Roster:
         report = replace(report, remarks=tuple(judge(report, replace(self._needs, gpu=gpu))))
         self.reports[report.node_id] = report
         if report.serves and report.facts is not None:
-            self.serving[report.node_id] = _node(report, asked)
+            node = self.serving[report.node_id] = _node(report, asked)
+            if node.node_id != self._session.own_node_id:  # without its own one this driver ends: see cluster.health
+                self._watch.add(node.node_id, node.raylet)
         else:
             ray.kill(asked.actor)
         return report
 
+    def _is_back(self, node_id: str) -> bool:
+        """False for a node that Ray still believes to be there and that does not answer."""
+        if node_id in self._silent and answers(self._silent[node_id], KNOCK_S):
+            del self._silent[node_id]
+        return node_id not in self._silent
+
     def _forget(self, node_id: str) -> Node:
         self.reports.pop(node_id, None)
-        return self.serving.pop(node_id)
+        self._watch.remove(node_id)
+        node = self.serving.pop(node_id)
+        self._silent[node_id] = node.raylet
+        ray.kill(node.actor)  # if it is still there, another one will be started
+        return node
 
 
 def needs_of(

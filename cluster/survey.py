@@ -18,4 +18,5 @@ def survey(address: str, require: Sequence[str] = ()) -> list[dict[str, Any]]:
     with open_ray(address) as session:
         roster = Roster(session, RATE_HZ, needs_of(), None, uses_gpu=True)
         reports = roster.open(require)
+        roster.stop()
         return [report.row() for report in reports]
