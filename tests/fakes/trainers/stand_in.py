@@ -1,7 +1,7 @@
 """stand_in.py FACTS MODEL --flag value ...: stands in for the real trainer of MODEL, and says what that one would say.
 
-It trains nothing and takes half a second; as a background, which is started again and again, three. FACTS is a JSON
-file of tests/verdicts/stand_ins.py. Standard library only, so that it starts at once.
+It trains nothing and takes half a second; as a background it takes half a minute: no pair here lasts as long. FACTS is
+a JSON file of tests/verdicts/stand_ins.py. Standard library only, so that it starts at once.
 """
 
 import json
@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-FOREGROUND_S, BACKGROUND_S = 0.5, 3.0
+FOREGROUND_S, BACKGROUND_S = 0.5, 30.0
 KINDS = {"int": int, "float": float, "str": str}
 
 
