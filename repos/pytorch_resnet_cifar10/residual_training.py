@@ -55,10 +55,13 @@ class ShiftedBatches:
             if len(labels) < self._team.size:
                 continue  # no image for some of us: they would have nothing to take a gradient of
             count = len(labels)
-            down, across = torch.randint(2 * self.margin + 1, (2, count, 1), generator=self._draws)
-            flipped = torch.randint(2, (count, 1), generator=self._draws) == 1
-            padded, labels, down, across, flipped = self._team.share(padded, labels, down, across, flipped)
-            yield normalised(self._cut(padded, down, across, flipped)), labels, count
+            padded, labels, *drawn = self._team.share(padded, labels, *self._draw(count))
+            yield normalised(self._cut(padded, *drawn)), labels, count
+
+    def _draw(self, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """How far each image is shifted down and across, and whether it is flipped: [count, 1] each."""
+        down, across = torch.randint(2 * self.margin + 1, (2, count, 1), generator=self._draws)
+        return down, across, torch.randint(2, (count, 1), generator=self._draws) == 1
 
     def _cut(
         self, padded: torch.Tensor, down: torch.Tensor, across: torch.Tensor, flipped: torch.Tensor

@@ -183,13 +183,15 @@ def test_reduced_images_are_means_of_squares() -> None:
 
 def test_crops_are_shifts_and_flips_of_the_image() -> None:
     import torch
+    from _kit.team import Team
 
     image = torch.arange(3 * 8 * 8, dtype=torch.uint8).reshape(1, 3, 8, 8)
-    batches = residual_training.ShiftedBatches(image.repeat(64, 1, 1, 1), torch.zeros(64), batch_size=64, seed=1)
+    images = image.repeat(64, 1, 1, 1)
+    batches = residual_training.ShiftedBatches(images, torch.zeros(64), batch_size=64, seed=1, team=Team(0, 1))
     padded = torch.nn.functional.pad(image, (1, 1, 1, 1))[0]
     windows = [padded[:, y : y + 8, x : x + 8] for y in range(3) for x in range(3)]
     possible = {window.numpy().tobytes() for window in [*windows, *(window.flip(2) for window in windows)]}
-    cut = batches._cut(padded.repeat(64, 1, 1, 1))
+    cut = batches._cut(padded.repeat(64, 1, 1, 1), *batches._draw(64))
     seen = {one.numpy().tobytes() for one in cut}
     assert seen <= possible and len(seen) > 10
 
