@@ -18,7 +18,7 @@ from profiler.store.export import summary_columns, summary_row
 from profiler.store.files import whole_file
 from profiler.store.layout import SessionFolder
 
-UP_TO_DATE_ROWS = 200  # so many rows are written anew with each one that comes
+UP_TO_DATE_ROWS = 50  # so many rows are written anew with each one that comes
 SHARE_OF_TIME = 0.02  # of more rows, so much of the time at most
 IN_MEMORY_BYTES = 1 << 20
 

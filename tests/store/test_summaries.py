@@ -59,16 +59,16 @@ def test_many_rows_are_written_only_now_and_then_and_whole_at_the_end(tmp_path: 
         add(index)
         assert len(names(folder)) == index
     clock.step_s = 1.0
-    add(201)  # takes two looks at the clock: one second of work
+    add(UP_TO_DATE_ROWS + 1)  # takes two looks at the clock: one second of work
     clock.step_s = 0.0
-    add(202)
-    assert len(names(folder)) == 201
+    add(UP_TO_DATE_ROWS + 2)
+    assert len(names(folder)) == UP_TO_DATE_ROWS + 1
     clock.now_s += 1.0 / SHARE_OF_TIME
-    add(203)
-    assert len(names(folder)) == 203
+    add(UP_TO_DATE_ROWS + 3)
+    assert len(names(folder)) == UP_TO_DATE_ROWS + 3
     clock.step_s = 1.0
-    add(204)
+    add(UP_TO_DATE_ROWS + 4)
     clock.step_s = 0.0
-    add(205)
+    add(UP_TO_DATE_ROWS + 5)
     summaries.refresh()
-    assert len(names(folder)) == 205
+    assert len(names(folder)) == UP_TO_DATE_ROWS + 5
