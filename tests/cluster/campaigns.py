@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -44,8 +45,6 @@ class Driver:
         return [pid for pid, line in self.machine.processes().items() if " -m profiler " in line and "/mnt" not in line]
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        import os
-
         for pid in self.pids():
             os.kill(pid, number)
         self.process.wait(60)

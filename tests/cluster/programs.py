@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -100,8 +101,6 @@ def _await_first(net: Net, process: Any) -> None:
 
 
 def _end(machine: Machine, word: str) -> None:
-    import os
-
     for pid, line in machine.processes().items():
         if word in line:
             os.kill(pid, signal.SIGTERM)
