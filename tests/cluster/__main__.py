@@ -2,6 +2,7 @@
 
 python -m tests.cluster campaign [--runs 60] [--result FILE]
 python -m tests.cluster pairs [--runs 200] [--result FILE]
+python -m tests.cluster faults [--strikes raylet,node,...] [--runs ROUNDS] [--result FILE]   (one line a strike)
 """
 
 from __future__ import annotations
