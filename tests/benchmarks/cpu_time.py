@@ -12,6 +12,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+CPU_TIME_OF_PROCESS = 2  # the clock of a process has the number ~PID << 3 | 2 (clock_getcpuclockid)
+
 
 @dataclass(frozen=True)
 class ThreadUse:
@@ -63,8 +65,8 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class TreeUse:
-    """What a process and everything below it has used so far: CPU seconds, and how often a thread gave up its CPU to
-    wait (each of these is followed by a wake-up). `processes`: how many there are."""
+    """What a process and everything below it has used so far: CPU seconds, and how often a thread that is still there
+    gave up its CPU to wait (each of these is followed by a wake-up). `processes`: how many there are."""
 
     cpu_s: float
     wake_ups: int
@@ -73,6 +75,13 @@ class TreeUse:
 
 def tree_use(root: int) -> TreeUse:
     """Of the process `root` and its living descendants. A process that ended meanwhile is left out."""
+    pids = tree(root)
+    waits = sum(_waits(task) for pid in pids for task in _tasks(pid))
+    return TreeUse(sum(_cpu_s(pid) for pid in pids), waits, len(pids))
+
+
+def tree(root: int) -> list[int]:
+    """`root` and its living descendants, parents first."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (parent := _parent(entry)) is not None:
@@ -81,8 +90,7 @@ def tree_use(root: int) -> TreeUse:
     while waiting:
         pids.append(waiting.pop())
         waiting += children.get(pids[-1], [])
-    used = [_task_use(task) for pid in pids for task in _tasks(pid)]
-    return TreeUse(sum(cpu_ns for cpu_ns, _ in used) / 1e9, sum(waits for _, waits in used), len(pids))
+    return pids
 
 
 def _parent(process: Path) -> int | None:
@@ -99,12 +107,19 @@ def _tasks(pid: int) -> list[Path]:
         return []
 
 
-def _task_use(task: Path) -> tuple[int, int]:
-    """CPU time in ns, and voluntary context switches."""
+def _cpu_s(pid: int) -> float:
+    """With the threads that have ended; 0 for a process that has."""
     try:
-        cpu_ns = int((task / "schedstat").read_text().split()[0])
+        return time.clock_gettime(~pid << 3 | CPU_TIME_OF_PROCESS)
+    except OSError:
+        return 0.0
+
+
+def _waits(task: Path) -> int:
+    """Voluntary context switches."""
+    try:
         status = (task / "status").read_text(errors="replace")
     except OSError:
-        return 0, 0
+        return 0
     (waits,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("voluntary_ctxt_switches"))
-    return cpu_ns, waits
+    return waits
