@@ -43,6 +43,7 @@ class Rooms(Protocol):
 
     def poll(self, timeout_s: float = 0.0) -> Sequence[Slot]: ...
     def waiting_for(self) -> list[str]: ...
+    def held_by_others(self) -> list[str]: ...
     def give_back(self, idle: Collection[str]) -> Sequence[Slot]: ...
     def ask_again(self) -> None: ...
 
@@ -188,10 +189,14 @@ class Execution:
     def _admit(self) -> None:
         """Take in slots that have become ours; tell for whom the campaign waits."""
         self.node_joined(self._rooms.poll(0.0 if self._active else WAIT_S))
-        hosts, now_s = self._rooms.waiting_for(), time.monotonic()
-        if not hosts:
+        now_s = time.monotonic()
+        if not self._rooms.waiting_for():
             self._asked_since_s = now_s
-        elif now_s - self._asked_since_s >= TELL_WAITING_S and hosts != self._told_of:
+        if now_s - self._asked_since_s < TELL_WAITING_S:
+            return
+        self._asked_since_s = now_s
+        hosts = self._rooms.held_by_others()
+        if hosts and hosts != self._told_of:
             self._told_of = hosts
             meanwhile = "; the campaign goes on with what is free" if self._active else ""
             self._warn(f"waiting for CPUs or GPUs of {', '.join(hosts)}: other Ray jobs hold them{meanwhile}")

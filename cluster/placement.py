@@ -12,7 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import ray
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.placement_group import (
+    PlacementGroup,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from actors.attempt import Grant, own_gpu
@@ -167,8 +172,13 @@ class Slots:
         return found
 
     def waiting_for(self) -> list[str]:
-        """The hosts of which something is still in the hands of others, each once."""
+        """The hosts of which something was asked for and is not ours yet, each once."""
         return list(dict.fromkeys(request.node.hostname for request in self._asked))
+
+    def held_by_others(self) -> list[str]:
+        """Those of them where Ray found no room so far. It asks Ray about each, so not to be called often."""
+        found = [one.node.hostname for one in self._asked if placement_group_table(one.group)["state"] != "CREATED"]
+        return list(dict.fromkeys(found))
 
     def give_back(self, idle: Collection[str]) -> list[Slot]:
         """Leave to others every reservation whose slots are all `idle` (their names), and ask for no more; the slots

@@ -66,6 +66,9 @@ class VirtualCluster:
     def waiting_for(self) -> list[str]:
         return []
 
+    def held_by_others(self) -> list[str]:
+        return []
+
     def give_back(self, idle: Collection[str]) -> list[Slot]:
         return []
 
