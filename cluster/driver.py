@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,23 +11,24 @@ from typing import Any
 
 from actors.energy import Home
 from cluster.attempts import RayAttempts
-from cluster.execution import Execution, entries_of, need_of, need_text
+from cluster.execution import Execution, entries_of
 from cluster.fitness import NodeReport
 from cluster.gauges import Gauges
 from cluster.home import signed_home
 from cluster.members import Members
 from cluster.nodes import Node, Roster, needs_of
-from cluster.placement import Slots, check_cpus, expected_places
+from cluster.placement import Slots
 from cluster.samples import SampleCollector
 from cluster.schedule import Schedule
 from cluster.session import RaySession, open_ray
 from cluster.spooled import fetch_kept
+from cluster.suitability import check_places, most_resources
 from profiler.config import Campaign
 from profiler.driver_lock import driver_lock, is_driven
 from profiler.errors import CampaignInterruptedError, CannotRunError
 from profiler.governor import check_governor, held_governor
 from profiler.journal import Journal, PendingRun
-from profiler.planner import Plan, PlannedRun, make_plan
+from profiler.planner import Plan, make_plan
 from profiler.preflight import check_campaign
 from profiler.process.find import find_keepers
 from profiler.solo import SoloRuns
@@ -209,42 +210,3 @@ def _conclude(folder: SessionFolder, journal: Journal, observe: Observer) -> Ses
 def _models(plan: Plan, catalog: Catalog) -> list[ModelSpec]:
     partners = [run.background for run in plan if run.background is not None]
     return [catalog.of(item) for item in [*plan, *partners]]
-
-
-def most_resources(runs: Iterable[PlannedRun]) -> dict[str, float]:
-    """Of each extra resource the most that one run takes."""
-    most: dict[str, float] = {}
-    for run in runs:
-        for name, amount in run.resources.items():
-            most[name] = max(amount, most.get(name, 0.0))
-    return most
-
-
-def check_places(pending: Sequence[PendingRun], nodes: Sequence[Node]) -> None:
-    """Refuse, before anything starts, a run that no node can serve, or one that some GPU it could come to cannot hold.
-
-    Raises CannotRunError."""
-    resources = most_resources(item.run for item in pending)
-    where = [(node, expected_places(node, resources)) for node in nodes]
-    for item in pending:
-        need = need_of(item.run)
-        suited = [node for node, places in where if need.pick(places)]
-        if not suited:
-            kinds = sorted({str(place.gpu_model) for _, places in where for place in places if place.gpu_model})
-            have = ", ".join(kinds) or "no GPU"
-            raise CannotRunError(
-                f"{item.run.experiment_id} needs {need_text(need)}; no node has that (there is: {have}). "
-                "Change gpus, gpu_model or resources in the config, or join a node that has it"
-            )
-        for node in suited:
-            check_cpus(item.run, node)
-            _check_memory(item.run, node)
-
-
-def _check_memory(run: PlannedRun, node: Node) -> None:
-    total_mib = node.facts["memory_total_mib"]
-    if node.gpus and total_mib is not None and run.memory_mib > total_mib:
-        raise CannotRunError(
-            f"{run.experiment_id} is estimated to need {run.memory_mib:.0f} MiB of GPU memory, a GPU of "
-            f"{node.hostname} has {total_mib:.0f} MiB: leave it out, or say size: reduced"
-        )

@@ -40,6 +40,7 @@ def test_each_kind_of_gpu_has_a_front_of_its_own() -> None:
     assert [name.rpartition(", ")[2] for name in names] == [f"on {A100}", f"on {H100}"]
 
 
+@pytest.mark.slow
 def test_an_effect_is_not_the_difference_of_two_gpus_and_says_what_it_holds_fixed() -> None:
     mixed = effects(on_two(), CATALOG)
     (group,) = [group for group in mixed.groups if group.mode == "solo"]

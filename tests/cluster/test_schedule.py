@@ -170,7 +170,7 @@ def test_extra_resources_are_asked_for() -> None:
 
 
 @pytest.mark.parametrize("isolation", ["node", "gpu"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     nodes=st.dictionaries(st.sampled_from("abcd"), st.lists(st.sampled_from([H100, A100]), max_size=4), min_size=1),
     runs=st.lists(

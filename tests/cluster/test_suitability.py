@@ -1,0 +1,68 @@
+"""What no node can run is refused before anything starts, by name and with what would mend it; quickly, too."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from cluster.nodes import Node
+from cluster.suitability import check_places
+from profiler import config
+from profiler.errors import CannotRunError
+from profiler.journal import PendingRun
+from profiler.planner import make_plan
+from profiler.workloads import load_catalog
+from tests.campaigns import REPOS, quick
+
+CATALOG = load_catalog([REPOS])
+H100, A100 = "NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB"
+
+
+def node(name: str, *models: str, cpus: int = 8, memory_mib: float = 80_000.0, **resources: float) -> Node:
+    facts = {
+        "gpus": [{"uuid": f"{name}-{n}", "name": model} for n, model in enumerate(models)],
+        "memory_total_mib": memory_mib if models else None,
+    }
+    return Node(
+        node_id=name, address=name, hostname=name, cpus=cpus, gpus=len(models), has_energy_slot=True,
+        resources=resources, actor=None, facts=facts, raylet=("127.0.0.1", 0),
+    )  # fmt: skip
+
+
+def pending(count: int = 1, **more: Any) -> list[PendingRun]:
+    raw = {"name": "t", "seed": 1, "experiments": [{**quick(), "runs_per_config": count, **more}]}
+    return [PendingRun(run) for run in make_plan(config.load(raw, catalog=CATALOG), CATALOG)]
+
+
+NODES = [node("one", H100, H100), node("two", A100, cpus=2, memory_mib=50.0), node("three")]
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"gpu_model": "B200"}, r"needs a GPU, model B200; no node has that \(there is: NVIDIA A100.*, NVIDIA H100"),
+        ({"gpus": 3}, "needs 3 GPUs of one node; no node has that"),
+        ({"gpus": 2, "gpu_model": "A100"}, "needs 2 GPUs of one node, model A100"),
+        ({"resources": {"scratch": 1}}, "needs a GPU, scratch 1; no node has that"),
+        ({}, "estimated to need 100 MiB of GPU memory, a GPU of two has 50 MiB"),
+        ({"gpu_model": "A100", "cpus": 3}, "asks for 3 CPUs, two has 2 for one run"),
+        ({"gpu_model": "H100", "cpus": 5}, "asks for 5 CPUs, one has 4 for one run"),
+    ],
+)
+def test_what_cannot_be_served(more: dict[str, Any], says: str) -> None:
+    with pytest.raises(CannotRunError, match=says):
+        check_places(pending(**more), NODES)
+
+
+def test_what_can_be_served() -> None:
+    check_places(pending(gpu_model="h100"), NODES)
+    check_places(pending(gpus=2, cpus=8), NODES)
+    check_places(pending(resources={"scratch": 1}), [node("a"), node("b", scratch=2.0)])
+
+
+def test_many_runs_on_many_nodes_are_looked_at_in_no_time() -> None:
+    begun_s = time.process_time()
+    check_places(pending(5_000, gpu_model="h100"), [node(f"n{number}", H100, H100) for number in range(1000)])
+    assert time.process_time() - begun_s < 5
