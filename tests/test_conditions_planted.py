@@ -74,9 +74,11 @@ def planted(tmp_path_factory: pytest.TempPathFactory, fake_nvml_library: Path) -
     gpu.set(memory_used_mib=-1.0)
     training(SQUATTED)
     stranger = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
+    t0_ns = time.monotonic_ns()
     gpu.add_process(stranger.pid, 5500.0)
     time.sleep(2.2)
     gpu.remove_process(stranger.pid)
+    times["foreign_gpu_process"] = (t0_ns, time.monotonic_ns())
     stranger.kill()
     stranger.wait()
     training(BUSY)
@@ -129,11 +131,15 @@ def test_each_condition_is_found_where_it_was_planted(planted: dict[str, Any], i
     assert row["safe"] == (row["reasons"] in ([], ["too_short"]))
 
 
-def test_the_throttled_time_is_known_within_a_tick(planted: dict[str, Any]) -> None:
-    found = observation(planted["rows"][THROTTLED], "throttled")
-    t0_ns, t1_ns = planted["times"]["throttled"]
+@pytest.mark.parametrize(("index", "reason"), [(THROTTLED, "throttled"), (SQUATTED, "foreign_gpu_process")])
+def test_its_time_is_known_within_a_tick(planted: dict[str, Any], index: int, reason: str) -> None:
+    found = observation(planted["rows"][index], reason)
+    t0_ns, t1_ns = planted["times"][reason]
     assert abs(found["start_ns"] - t0_ns) <= 1.5 * TICK_NS
     assert abs(found["end_ns"] - t1_ns) <= 1.5 * TICK_NS
+
+
+def test_the_cause_of_a_slowdown_is_told(planted: dict[str, Any]) -> None:
     assert "hw_thermal_slowdown" in planted["rows"][THROTTLED]["evidence"]["throttled"]
 
 
