@@ -28,7 +28,7 @@ MEMORY_PERIOD_S: Final = 1.0
 COUNTER_PERIOD_S: Final = 1.0
 # Of a core, for the energy counter of one GPU. Its readings in the trace show resets and a counter that stands still;
 # the energy of a run is between two readings at its ends.
-COUNTER_SHARE: Final = 0.002
+COUNTER_SHARE: Final = 0.0008
 MAX_COUNTER_STRETCH: Final = 5.0
 
 
@@ -210,7 +210,7 @@ class GpuShown(NamedTuple):
 
 class GpuProbe:
     """One GPU: power and the cheap indicators on every tick, the energy counter on every `counter_every`-th, and less
-    often, up to a fifth of that, where its calls take more than `COUNTER_SHARE` of a core (on an H100 3 to 9 ms each).
+    often, up to a fifth of that, where its calls take more than `COUNTER_SHARE` of a core (on an H100 3 to 4 ms each).
     The row's time is that of the power; the counter is read right after it. `turn` spreads the counters of several GPUs
     over the ticks; the first look reads it in any case."""
 

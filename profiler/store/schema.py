@@ -530,7 +530,10 @@ _NO_READING = ("see null_reason",)
 
 SAMPLES = Table(
     "samples",
-    "The trace: one row a tick and device. A run's rows are those of its node and boot within its window.",
+    "The trace: one row a tick and device. A run's rows are those of its node and boot within its window. A value"
+    " stands in the row in which it was read: a GPU's energy counter about once a second, up to five times less often"
+    " on boards where that costs much; the node's CPUs twice a second, its memory once. In between they are null"
+    " without a reason.",
     (
         Column("t_mono_ns", INT, "ns", "when the device was read, CLOCK_MONOTONIC of the node"),
         Column("t_utc_ns", INT, "ns", "the same instant on the wall clock, since the epoch"),
@@ -554,7 +557,13 @@ SAMPLES = Table(
         ),
         Column("temp_c", FLOAT, "deg C", "GPU temperature", _NO_READING),
         Column("memory_temp_c", FLOAT, "deg C", "temperature of the GPU's memory; only imported traces", _NO_READING),
-        Column("util_percent", FLOAT, "%", "share of time with a kernel running", _NO_READING),
+        Column(
+            "util_percent",
+            FLOAT,
+            "%",
+            "GPU: share of time with a kernel running; node: share of its CPUs' time since the value before",
+            _NO_READING,
+        ),
         Column("memory_util_percent", FLOAT, "%", "share of time with memory traffic", _NO_READING),
         Column("memory_mib", FLOAT, "MiB", "used memory of the GPU, or of the node's RAM", _NO_READING),
         Column("clock_mhz", FLOAT, "MHz", "SM clock", _NO_READING),

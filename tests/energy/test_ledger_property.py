@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from itertools import pairwise
@@ -169,10 +169,8 @@ def _wraps(history: History) -> bool:
 def test_a_reset_is_null_and_never_joules(history: History, reset_at: int, level: int) -> None:
     assume(len(history.times) >= 3)
     reset_at = min(reset_at, len(history.times) - 1)
-    readings = [
-        reading if i < reset_at else Reading(reading.t_ns, level + history.passed[i] - history.passed[reset_at])
-        for i, reading in enumerate(history.readings())
-    ]
+    after = replace(history, start=level, passed=tuple(max(0, p - history.passed[reset_at]) for p in history.passed))
+    readings = [*history.readings()[:reset_at], *after.readings()[reset_at:]]
     assume(not _could_be_an_advance(history, reset_at, readings))
     result = accumulate(history.info, readings)
     near_edge = reset_at == 1 or reset_at == len(readings) - 1

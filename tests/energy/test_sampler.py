@@ -129,9 +129,9 @@ def busy_for(seconds: float) -> None:
         pass
 
 
-@pytest.mark.parametrize(("cost_s", "ticks"), [(0.0, [0, 10, 20, 30]), (0.006, [0, 30]), (0.1, [0])])
+@pytest.mark.parametrize(("cost_s", "ticks"), [(0.0, [0, 10, 20, 30]), (0.0016, [0, 20]), (0.1, [0])])
 def test_a_counter_whose_calls_cost_much_is_asked_less_often(cost_s: float, ticks: list[int]) -> None:
-    """At most 0.2 % of a core: 6 ms every 3 s, and every 5 s whatever it costs."""
+    """At most 0.08 % of a core: 1.6 ms every 2 s; and every 5 s whatever it costs."""
     clock = VirtualTime()
 
     def costly(reading: Reading) -> Reading:
@@ -249,17 +249,19 @@ def test_null_reasons_of_a_row_can_be_taken_apart() -> None:
 
 
 def test_the_grid_exists_without_any_energy_source() -> None:
+    began = time.monotonic()
     with Sampler(Sources(), 50.0) as sampler:
         assert sampler.priority in ("fifo", "nice", "normal")
         time.sleep(1.0)
     rows = node_rows(sampler)
-    assert 48 <= len(rows) <= 54
+    assert 48 <= len(rows) <= 50 * (time.monotonic() - began) + 4
     assert [r.tick for r in rows] == list(range(len(rows)))
-    told = {r.tick: r.memory_mib for r in rows if r.memory_mib is not None}
-    assert list(told) == [0, 50] and all(mib > 0 for mib in told.values()), "once a second"
-    busy = {r.tick: r.util_percent for r in rows if r.util_percent is not None}
-    assert list(busy) == [25, 50] and all(0 <= percent <= 100 for percent in busy.values()), "twice a second"
-    assert [r.null_reason for r in rows] == ["util_percent=no_earlier_look", *[None] * (len(rows) - 1)]
+    read = [r for r in rows if not r.missed]
+    told = {number: r.memory_mib for number, r in enumerate(read) if r.memory_mib is not None}
+    assert list(told) == list(range(0, len(read), 50)) and all(mib > 0 for mib in told.values()), "once a second"
+    busy = {number: r.util_percent for number, r in enumerate(read) if r.util_percent is not None}
+    assert list(busy) == list(range(25, len(read), 25)) and all(0 <= percent <= 100 for percent in busy.values())
+    assert [r.null_reason for r in read] == ["util_percent=no_earlier_look", *[None] * (len(read) - 1)]
 
 
 def test_a_gpu_that_hangs_delays_neither_the_cpu_nor_the_other_gpus() -> None:
