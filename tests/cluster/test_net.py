@@ -31,6 +31,7 @@ from tests.fakes.powercap import build
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.skipif(lacking() is not None, reason=str(lacking()))]
 
 SKEW_S = 5.0
+HELD_S = 20.0
 NOBODY = 65534
 
 
@@ -59,10 +60,13 @@ def test_a_client_without_the_clusters_token_is_refused(net: Net) -> None:
 
 
 def test_a_node_that_joins_late_is_used_and_gives_its_figures_through_ray(net: Net) -> None:
-    runs = [pair({"epochs": 1, "epoch_seconds": 0.4, "seed": n}, {"epochs": 1, "epoch_seconds": 0.1}) for n in range(3)]
-    runs += [quick(epochs=1, epoch_seconds=1.0, seed=n) for n in range(20)]
+    runs = [quick(epochs=1, epoch_seconds=HELD_S, seed=n) for n in range(2)]  # these hold the head's GPUs meanwhile
+    runs += [
+        pair({"epochs": 1, "epoch_seconds": 0.4, "seed": n}, {"epochs": 1, "epoch_seconds": 0.1}) for n in range(3)
+    ]
+    runs += [quick(epochs=1, epoch_seconds=0.5, seed=n) for n in range(12)]
     driver = start(net, *campaign(net, runs))
-    driver.await_text("[1/")
+    driver.await_text("attempt 1: training", times=2)
     net.machines[1].start_ray(head=net.head.address)
     driver.await_text("has joined the cluster")
     held = json.loads(say(net, "status", "--json"))["nodes"]
