@@ -17,7 +17,13 @@ def test_the_folder_is_named_after_the_utc_second(tmp_path: Path) -> None:
     local = datetime(2026, 3, 1, 14, 30, 5, 999999, tzinfo=timezone(timedelta(hours=2)))
     folder = create_session(tmp_path / "new" / "results", lambda: local)
     assert folder.session_id == "run_20260301_123005"
-    assert {path.name for path in (folder.root / "dataset").iterdir()} == {"plan", "runs", "samples", "processes", "nodes"}
+    assert {path.name for path in (folder.root / "dataset").iterdir()} == {
+        "plan",
+        "runs",
+        "samples",
+        "processes",
+        "nodes",
+    }
 
 
 def test_a_taken_second_gives_way_to_the_next_one(tmp_path: Path) -> None:
