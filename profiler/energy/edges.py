@@ -15,11 +15,9 @@ from statistics import pstdev
 from typing import Final
 
 from profiler.energy import integral
-from profiler.energy.counters import Clock, CounterInfo, EnergyCounter, Reading
+from profiler.energy.counters import NOT_ADVANCING, Clock, CounterInfo, EnergyCounter, Reading
 from profiler.energy.integral import Point
 
-# A counter that has not moved for this many of its periods is not waited for any longer.
-PATIENCE_PERIODS: Final = 2.5
 MAX_PASSES: Final = 1000
 # Where calls are quick there is no need to ask more often than this.
 PAUSE_S: Final = 0.001
@@ -48,9 +46,10 @@ class Step:
 
 
 def catch_steps(watched: Iterable[EnergyCounter], clock_ns: Clock) -> tuple[dict[str, Reading], dict[str, Step]]:
-    """Reads each counter until it moves, at most 2.5 of its periods. The last readings by name, and the steps caught.
+    """Reads each counter until it moves. The last readings by name, and the steps caught.
 
-    Takes half a period on average (50 ms for a GPU), all counters together."""
+    Takes half a period on average (50 ms for a GPU), all counters together. One that stands still for so long that it
+    cannot be advancing (`CounterInfo.freeze_s`, 0.4 s for a GPU) has no reading: what it shows is of another time."""
     waiting = {counter.info.name: counter for counter in watched}
     began_ns = clock_ns()
     readings = {name: counter.read(clock_ns) for name, counter in waiting.items()}
@@ -62,9 +61,12 @@ def catch_steps(watched: Iterable[EnergyCounter], clock_ns: Clock) -> tuple[dict
             readings[name] = after
             if before.units is not None and after.units is not None and before.units != after.units:
                 steps[name] = Step(before, after)
-            patience_s = PATIENCE_PERIODS * counter.info.period_s
-            if name in steps or (after.t_ns - began_ns) / SECOND > patience_s:
+            if name in steps:
                 del waiting[name]
+            elif (after.t_ns - began_ns) / SECOND >= counter.info.freeze_s:
+                del waiting[name]
+                if after.units is not None:
+                    readings[name] = Reading(after.t_ns, None, NOT_ADVANCING)
         if not waiting:
             break
         if (clock_ns() - pass_began_ns) / SECOND < PAUSE_S:

@@ -82,7 +82,7 @@ class Sources:
         """Reads every CPU counter and those of the given GPU (or GPUs). A reading never fails: it has a null reason.
 
         With an `edge` the slow GPU calls (3 ms, up to 18) are kept away from the run, first at the start and last at
-        the end, and unless `align` is False the GPU's counter is watched until it moves (50 ms, at most 250)."""
+        the end, and unless `align` is False the GPU's counter is watched until it moves (50 ms, at most 400)."""
         t_ns = clock_ns()
         uuids = [gpu_uuid] if isinstance(gpu_uuid, str) else list(gpu_uuid or ())
         gpus = [self.gpu_counters[uuid] for uuid in uuids if uuid in self.gpu_counters]

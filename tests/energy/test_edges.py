@@ -49,8 +49,8 @@ def test_a_counter_that_stands_still_is_not_waited_for_for_long() -> None:
     began_ns = clock.now_ns
     readings, steps = catch_steps([counter], clock.monotonic_ns)
     assert steps == {}
-    assert readings["gpu-0"].units == 1_000_000
-    assert clock.now_ns - began_ns < 300 * MS
+    assert (readings["gpu-0"].units, readings["gpu-0"].null_reason) == (None, "counter_not_advancing")
+    assert 400 * MS <= clock.now_ns - began_ns < 450 * MS
 
 
 def test_nothing_to_watch_takes_no_time() -> None:
