@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := profiler actors cluster repos tests docs/generate.py
 
-.PHONY: demo test models check lint fast docs bench faults conformance clean help
+.PHONY: demo test models cluster check lint fast docs bench faults conformance clean help
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -21,13 +21,16 @@ demo: $(VENV)/.demo ## set up, train the quick-start campaign, show where the re
 	echo "  $$session/examples_mnist_cnn_001/  record, log and events of the first run"
 
 test: $(VENV)/.dev ## the tests; most wait for processes, so five go at a time
-	$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder -m "not models"
+	$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder -m "not models and not cluster"
 
 models: $(VENV)/.dev ## the tests that train the models of the larger repositories, and every model in one campaign: many minutes
 	$(BIN)/python -m pytest -m models
 
+cluster: $(VENV)/.dev ## the tests on clusters of several machines, made of namespaces; one after the other
+	$(BIN)/python -m pytest -m cluster
+
 fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow and not ray and not train and not fault"
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow and not ray and not train and not fault and not cluster"
 
 check: lint fast ## ruff, mypy --strict, import rules, stale documents, fast tests: under two minutes
 

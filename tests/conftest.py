@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.fakes.fixtures import fake_nvml, fake_nvml_here, fake_nvml_library
 
@@ -12,6 +13,10 @@ __all__ = ["fake_nvml", "fake_nvml_here", "fake_nvml_library"]
 
 # Under nohup this signal is ignored, and every program that a test starts would inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# A busy machine may stop a test for a second: how long one example takes says nothing.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 SLOW = ("report", "legacy", "conformance", "repos", "cli/test_measure_repeated.py", "cli/test_run.py")
 """Folders and files that `make check` leaves to `make test`, as if each of their tests were marked slow."""

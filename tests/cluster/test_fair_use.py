@@ -18,7 +18,7 @@ from tests.campaigns import quick
 from tests.cluster.nodes import environment, free_port, node
 from tests.fakes.nvml import FakeNvml
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.cluster]
 
 SOMEBODY = """
 import sys, time

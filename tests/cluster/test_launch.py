@@ -57,7 +57,7 @@ with open_ray(None):
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_head_without_an_address_is_for_this_machine_and_its_token(tmp_path: Path, ray_folder: str) -> None:
     port = str(free_port())
     env = environment(
@@ -96,7 +96,7 @@ except CannotRunError as error:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_tasks_of_a_slurm_allocation_make_one_cluster(tmp_path: Path, ray_folder: str) -> None:
     """Two tasks with the variables that srun sets, on this machine's own address."""
     import ray.util

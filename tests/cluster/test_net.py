@@ -28,7 +28,7 @@ from tests.energy.golden_trees import package
 from tests.fakes.clocks import Clocks
 from tests.fakes.powercap import build
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.skipif(lacking() is not None, reason=str(lacking()))]
+pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.skipif(lacking() is not None, reason=str(lacking()))]
 
 SKEW_S = 5.0
 HELD_S = 20.0

@@ -15,7 +15,7 @@ from profiler.workloads import ModelSpec, load_catalog
 
 REPOS = Path(__file__).parents[2] / "repos"
 TRAINER = Path(__file__).parents[1] / "fakes" / "trainers" / "stand_in.py"
-LEFT_OUT = ("command", "data", "checkout", "can_repeat")
+LEFT_OUT = ("command", "data", "checkout", "can_repeat", "multi_gpu")
 
 
 def make(folder: Path) -> Path:
