@@ -20,8 +20,8 @@ demo: $(VENV)/.demo ## set up, train the quick-start campaign, show where the re
 	echo "  $$session/dataset/                 Parquet: runs, samples (10 Hz), plan, processes"; \
 	echo "  $$session/examples_mnist_cnn_001/  record, log and events of the first run"
 
-test: $(VENV)/.dev ## the tests; most wait for processes, so five go at a time
-	$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder -m "not models and not cluster"
+test: $(VENV)/.dev ## the tests; most wait for processes, so four go at a time
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not models and not cluster"
 
 models: $(VENV)/.dev ## the tests that train the models of the larger repositories, and every model in one campaign: many minutes
 	$(BIN)/python -m pytest -m models

@@ -200,7 +200,8 @@ class Strike:
         rest_s = time_to_clean(self.drive.processes, now, 2.0)
         late_s = 0.0 if rest_s is not None and rest_s < 0.5 else now + (rest_s or 2.0) - begun
         left = seen_during(self.drive.processes, 0.5)
-        check_every_file_opens(self.drive.scene.session())
+        for session in self.drive.scene.sessions():  # none, where Ray was gone before anything had begun
+            check_every_file_opens(session)
         end_s = max(self._ended_s - begun, clean_s or 0.0, late_s)
         return Outcome(self.cell, before, clean_s, survivors, end_s, left, code)
 

@@ -95,7 +95,11 @@ class Scene:
 
     def session(self) -> Path:
         """The newest session."""
-        return max((self.folder / "results").glob("run_*"))
+        return self.sessions()[-1]
+
+    def sessions(self) -> list[Path]:
+        """All of them, the newest last."""
+        return sorted((self.folder / "results").glob("run_*"))
 
 
 @dataclass
