@@ -11,14 +11,14 @@ from cluster.clocks import ClockOffset, clock_offset
 from cluster.fitness import Needs, NodeReport, judge, required
 from profiler.errors import CannotRunError
 
-NEEDS = Needs(python="3.11.7", ray="2.60.0", folders=("/work/quick",))
+NEEDS = Needs(python="3.11.7", ray="2.60.0", folders=("/lab/quick",))
 CONTAINED = {"name": "pid_namespace", "available": True, "reason": "", "fix": ""}
 FACTS: dict[str, Any] = {
     "boot_id": "b",
     "python": "3.11.9",
     "ray": "2.60.1",
     "profiler": "0.1.0",
-    "folders": {"/work/quick": "/work/quick"},
+    "folders": {"/lab/quick": "/lab/quick"},
     "gpus": [{"uuid": "GPU-1", "name": "H100", "index": 0}],
     "scopes": ["cpu_package", "gpu"],
     "counters": ["package-0"],
@@ -84,7 +84,7 @@ def test_a_skewed_clock_is_named_with_its_size_and_uncertainty() -> None:
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
-        ({"folders": {"/work/quick": None}}, "does not see /work/quick"),
+        ({"folders": {"/lab/quick": None}}, "does not see /lab/quick"),
         ({"containment": [{**CONTAINED, "available": False, "fix": "sysctl x=0"}]}, "cannot contain"),
         ({"niceness": 15}, "nice 15"),
         ({"disk_free_gib": 0.2}, "0.2 GiB"),
