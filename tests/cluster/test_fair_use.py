@@ -52,34 +52,45 @@ def somebody(address: str, env: dict[str, str]) -> Iterator[subprocess.Popen[str
         job.communicate(timeout=60)
 
 
-def test_it_begins_with_what_is_free_and_takes_the_rest_when_it_comes(tmp_path: Path, fake_nvml_library: Path) -> None:
-    two = FakeNvml(tmp_path / "two.state", fake_nvml_library, gpus=2)
+@contextmanager
+def two_gpus(folder: Path, gpus: FakeNvml) -> Iterator[tuple[str, dict[str, str]]]:
+    """A head with these two GPUs and four CPUs: its address, and the environment of who works with it."""
     port = free_port()
-    address = f"127.0.0.1:{port}"
-    runs = [quick(epochs=1, epoch_seconds=5.0, seed=seed) for seed in range(1, 7)]
-    path = campaigns.config(tmp_path, runs, cooling={"seconds": 0}, isolation="gpu")
     with TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as ray_folder:
         env = environment(
-            tmp_path, PROFILER_RAY_PORT=str(port), PROFILER_RAY_TMP=ray_folder, RAY_AUTH_MODE="token",
-            PROFILER_RAY_OPTIONS="--num-cpus=4 --num-gpus=2", PROFILER_REPOS=str(campaigns.REPOS), **two.env,
+            folder, PROFILER_RAY_PORT=str(port), PROFILER_RAY_TMP=ray_folder, RAY_AUTH_MODE="token",
+            PROFILER_RAY_OPTIONS="--num-cpus=4 --num-gpus=2", PROFILER_REPOS=str(campaigns.REPOS), **gpus.env,
         )  # fmt: skip
-        with node("head", env=env, log=tmp_path / "log"):
-            with somebody(address, env) as first:
-                assert first.stdout is not None and first.stdout.readline().startswith("holds")
-                campaign = subprocess.Popen(
-                    campaigns.command("run", path, "--results", tmp_path / "results", "--address", address),
-                    env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                )  # fmt: skip
-                assert campaign.stderr is not None
-                said = []
-                while not any("other Ray jobs hold them" in line for line in said):
-                    said.append(campaign.stderr.readline())
-                    assert said[-1], "".join(said)
-                until = time.monotonic() + 120
-                while not list((tmp_path / "results").glob("run_*/dataset/runs/*.parquet")):
-                    assert time.monotonic() < until and campaign.poll() is None
-                    time.sleep(0.1)
-            _, rest = campaign.communicate(timeout=250)
+        with node("head", env=env, log=folder / "log"):
+            yield f"127.0.0.1:{port}", env
+
+
+def await_a_record(results: Path, campaign: subprocess.Popen[str]) -> None:
+    """Until the campaign has written its first row."""
+    until = time.monotonic() + 120
+    while not list(results.glob("run_*/dataset/runs/*.parquet")):
+        assert time.monotonic() < until and campaign.poll() is None
+        time.sleep(0.1)
+
+
+def test_it_begins_with_what_is_free_and_takes_the_rest_when_it_comes(tmp_path: Path, fake_nvml_library: Path) -> None:
+    two = FakeNvml(tmp_path / "two.state", fake_nvml_library, gpus=2)
+    runs = [quick(epochs=1, epoch_seconds=5.0, seed=seed) for seed in range(1, 7)]
+    path = campaigns.config(tmp_path, runs, cooling={"seconds": 0}, isolation="gpu")
+    with two_gpus(tmp_path, two) as (address, env):
+        with somebody(address, env) as first:
+            assert first.stdout is not None and first.stdout.readline().startswith("holds")
+            campaign = subprocess.Popen(
+                campaigns.command("run", path, "--results", tmp_path / "results", "--address", address),
+                env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            assert campaign.stderr is not None
+            said = []
+            while not any("other Ray jobs hold them" in line for line in said):
+                said.append(campaign.stderr.readline())
+                assert said[-1], "".join(said)
+            await_a_record(tmp_path / "results", campaign)
+        _, rest = campaign.communicate(timeout=250)
     assert campaign.returncode == 0, "".join(said) + rest
     rows = sorted(profiler.open(next((tmp_path / "results").glob("run_*"))).rows(), key=lambda row: row["started_at"])
     assert all(row["verdict"] == "valid" for row in rows)
@@ -90,29 +101,19 @@ def test_it_begins_with_what_is_free_and_takes_the_rest_when_it_comes(tmp_path: 
 def test_a_gpu_that_no_run_needs_any_more_is_for_others_at_once(tmp_path: Path, fake_nvml_library: Path) -> None:
     two = FakeNvml(tmp_path / "two.state", fake_nvml_library, gpus=2)
     two.set(1, name="NVIDIA A100-SXM4-80GB")
-    port = free_port()
-    address = f"127.0.0.1:{port}"
     kinds = ((90.0, "h100"), (0.1, "A100"))
     runs = [{**quick(epochs=1, epoch_seconds=seconds), "gpu_model": kind} for seconds, kind in kinds]
     path = campaigns.config(tmp_path, runs, cooling={"seconds": 0}, isolation="gpu")
-    with TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as ray_folder:
-        env = environment(
-            tmp_path, PROFILER_RAY_PORT=str(port), PROFILER_RAY_TMP=ray_folder, RAY_AUTH_MODE="token",
-            PROFILER_RAY_OPTIONS="--num-cpus=4 --num-gpus=2", PROFILER_REPOS=str(campaigns.REPOS), **two.env,
+    with two_gpus(tmp_path, two) as (address, env):
+        campaign = subprocess.Popen(
+            campaigns.command("run", path, "--results", tmp_path / "results", "--address", address),
+            env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        with node("head", env=env, log=tmp_path / "log"):
-            campaign = subprocess.Popen(
-                campaigns.command("run", path, "--results", tmp_path / "results", "--address", address),
-                env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
-            until = time.monotonic() + 120
-            while not list((tmp_path / "results").glob("run_*/dataset/runs/*.parquet")):
-                assert time.monotonic() < until and campaign.poll() is None
-                time.sleep(0.1)
-            with somebody(address, env) as other:
-                assert other.stdout is not None and other.stdout.readline().startswith("holds")
-                assert campaign.poll() is None, "the first run still trains on the other GPU"
-            campaign.terminate()
-            campaign.wait(60)
+        await_a_record(tmp_path / "results", campaign)
+        with somebody(address, env) as other:
+            assert other.stdout is not None and other.stdout.readline().startswith("holds")
+            assert campaign.poll() is None, "the first run still trains on the other GPU"
+        campaign.terminate()
+        campaign.wait(60)
     (row,) = profiler.open(next((tmp_path / "results").glob("run_*"))).attempts()
     assert (row["index"], row["gpu_name"]) == (2, "NVIDIA A100-SXM4-80GB")
