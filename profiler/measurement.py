@@ -18,6 +18,7 @@ from typing import Any
 
 from profiler.energy.account import EnergyAccount, account
 from profiler.energy.derived import NOT_MEASURED, Derived, Run, derive
+from profiler.energy.idle import Resting
 from profiler.energy.meter import EDGE_TICKS, RATE_HZ, Meter
 from profiler.errors import UsageError
 from profiler.process.contained import Command, ExitReport, start
@@ -35,7 +36,7 @@ class Measurement:
     "start_failed" ...). `t0_ns`..`t1_ns` (CLOCK_MONOTONIC) is the window. `cpu_s`: CPU seconds of everything it
     started; `left_behind`: processes it had left, which were ended. `gpu_uuids`: the GPUs it could use, over which
     `energy` goes; `energy` has the figures, and the reason of each one that is None, `derived` the command's share of
-    the CPU (nothing waits here for the devices to be idle, so there is no energy above idle).
+    the CPU and, where the machine was watched at rest before, the energy above that power (`idle`).
     """
 
     argv: tuple[str, ...]
@@ -53,6 +54,7 @@ class Measurement:
     gpu_uuids: tuple[str, ...]
     energy: EnergyAccount
     derived: Derived
+    idle: Resting
 
     @property
     def status(self) -> int:
@@ -67,17 +69,22 @@ class Measurement:
         """One flat object: exit_code (the status, also where a signal ended the command), duration_s, samples,
         samples_missed, containment, the energy columns, null_reasons, and more."""
         own = {
-            field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("energy", "derived")
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in ("energy", "derived", "idle")
         }
         more = {field.name: getattr(self.derived, field.name) for field in fields(self.derived)}
         columns = {field.name: getattr(self.energy, field.name) for field in fields(self.energy)}
         findings = [{"reason": finding.reason, "evidence": finding.evidence} for finding in self.energy.findings]
         nulls = {**self.energy.null_reasons, **self.derived.null_reasons}
+        if self.idle.gpu.power_w is None:
+            nulls["gpu_idle_power_w"] = nulls["gpu_energy_net_j"]
         if self.duration_s is None:
             nulls["duration_s"] = self.why
         unsure = {**self.energy.uncertainty_j, **self.derived.uncertainty_j}
         together = {"uncertainty_j": unsure, "null_reasons": nulls, "findings": findings}
-        return {**own, "exit_code": self.status, **more, **columns, **together}
+        idle = {"gpu_idle_power_w": self.idle.gpu.power_w}
+        return {**own, "exit_code": self.status, **idle, **more, **columns, **together}
 
 
 def measure_command(
@@ -86,6 +93,7 @@ def measure_command(
     grace_s: float = GRACE_S,
     timeout_s: float | None = None,
     rate_hz: float = RATE_HZ,
+    idle_s: float | None = None,
     allow_uncontained: bool = False,
     stdin: int | None = None,
     stdout: Path | int | None = None,
@@ -96,6 +104,7 @@ def measure_command(
 
     `stdin`: a descriptor that the command reads, or None for /dev/null. `stdout`: a file to append both streams to, a
     descriptor for both, or None to pass them through. `timeout_s` ends it: TERM, `grace_s` later KILL.
+    `idle_s`: watch the machine for so long before, while nothing else runs, for the energy above idle.
     KeyboardInterrupt stops it before it is raised on. Raises ContainmentError where processes cannot be contained
     (unless `allow_uncontained`), UsageError for an empty command.
     """
@@ -111,7 +120,12 @@ def measure_command(
             grace_s=grace_s,
             labels={"role": "measure"},
         )
-        return measure_once(command, meter, allow_uncontained=allow_uncontained)
+        return measure_once(command, meter, at_rest(meter, idle_s), allow_uncontained=allow_uncontained)
+
+
+def at_rest(meter: Meter, idle_s: float | None) -> Resting:
+    """What the devices draw in the next `idle_s` seconds, in which nothing should run; None: not asked for."""
+    return Resting(NOT_MEASURED, NOT_MEASURED) if idle_s is None else meter.rest(idle_s)
 
 
 def checked_argv(argv: Sequence[str]) -> tuple[str, ...]:
@@ -121,8 +135,8 @@ def checked_argv(argv: Sequence[str]) -> tuple[str, ...]:
     return tuple(map(str, argv))
 
 
-def measure_once(command: Command, meter: Meter, *, allow_uncontained: bool) -> Measurement:
-    """Runs `command` once under an open meter. Blocks; stops it before an exception leaves."""
+def measure_once(command: Command, meter: Meter, idle: Resting, *, allow_uncontained: bool) -> Measurement:
+    """Runs `command` once under an open meter. Blocks; stops it before an exception leaves. `idle`: from `at_rest`."""
     token = meter.sampler.hold(time.monotonic_ns())
     try:
         with start(command, allow_uncontained=allow_uncontained) as process:
@@ -139,8 +153,8 @@ def measure_once(command: Command, meter: Meter, *, allow_uncontained: bool) -> 
         meter.sampler.release(token)
     energy = account(before, after, samples, meter.sources, meter.gpu_uuids, t0_ns, t1_ns)
     duration_s = (t1_ns - t0_ns) / 1e9
-    derived = derive(energy, Run(duration_s, report.cpu_s, before, after), NOT_MEASURED, NOT_MEASURED)
-    return _measurement(command, process.containment, report, meter.gpu_uuids, energy, derived)
+    derived = derive(energy, Run(duration_s, report.cpu_s, before, after), idle.gpu, idle.cpu)
+    return _measurement(command, process.containment, report, meter.gpu_uuids, energy, derived, idle)
 
 
 @contextmanager
@@ -163,6 +177,7 @@ def _measurement(
     gpu_uuids: tuple[str, ...],
     energy: EnergyAccount,
     derived: Derived,
+    idle: Resting,
 ) -> Measurement:
     duration_s = None
     if report.t0_ns is not None and report.t1_ns is not None and report.why != "start_failed":
@@ -183,4 +198,5 @@ def _measurement(
         gpu_uuids=gpu_uuids,
         energy=energy,
         derived=derived,
+        idle=idle,
     )

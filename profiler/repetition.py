@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from profiler.energy.figures import FIGURES
+from profiler.energy.idle import Resting
 from profiler.energy.meter import RATE_HZ, Meter
 from profiler.errors import UsageError
 from profiler.intervals import CONFIDENCE, Difference, Summary, compare, summarize
-from profiler.measurement import GRACE_S, Measurement, checked_argv, measure_once, plain_descriptor
+from profiler.measurement import GRACE_S, Measurement, at_rest, checked_argv, measure_once, plain_descriptor
 from profiler.process.contained import Command
 
-COLUMNS: Final = ("duration_s", "cpu_s", "max_rss_mib", *FIGURES)
+NET: Final = ("gpu_energy_net_j", "cpu_package_energy_net_j")
+COLUMNS: Final = ("duration_s", "cpu_s", "max_rss_mib", *FIGURES, *NET)
 NO_REPETITION: Final = "no_valid_repetition"
 _TOTALS: Final = ("samples", "samples_missed", "left_behind")
 
@@ -62,7 +64,7 @@ class Series:
         return {column: self._reason(column) for column in COLUMNS if not self.values(column)}
 
     def _reason(self, column: str) -> str:
-        known = [measured.energy.null_reasons.get(column, measured.why) for measured in self.good]
+        known = [{**m.energy.null_reasons, **m.derived.null_reasons}.get(column, m.why) for m in self.good]
         return known[0] if known else NO_REPETITION
 
     def to_json(self) -> dict[str, Any]:
@@ -116,7 +118,8 @@ class Comparison:
 
 
 def _value(measured: Measurement, column: str) -> float | None:
-    value = getattr(measured.energy if column in FIGURES else measured, column)
+    home = measured.energy if column in FIGURES else measured.derived if column in NET else measured
+    value = getattr(home, column)
     return None if value is None else float(value)
 
 
@@ -126,7 +129,8 @@ def _total(measured: Measurement, name: str) -> int:
 
 @dataclass(frozen=True)
 class Plan:
-    """How often each command runs, and with what. `input_file` is opened anew as each one's stdin (None: /dev/null)."""
+    """How often each command runs, and with what. `input_file` is opened anew as each one's stdin (None: /dev/null).
+    `idle_s`: the machine is watched at rest for so long, once, before the first of them."""
 
     repeat: int
     warmup: int = 0
@@ -135,6 +139,7 @@ class Plan:
     timeout_s: float | None = None
     grace_s: float = GRACE_S
     rate_hz: float = RATE_HZ
+    idle_s: float | None = None
     allow_uncontained: bool = False
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
@@ -161,8 +166,9 @@ def _measure_in_turn(commands: Sequence[tuple[str, ...]], plan: Plan, told: Told
     warmups: list[list[Measurement]] = [[] for _ in commands]
     repetitions: list[list[Measurement]] = [[] for _ in commands]
     with plain_descriptor(plan.stdout) as output, Meter(rate_hz=plan.rate_hz, environ=plan.env) as meter:
+        idle = at_rest(meter, plan.idle_s)
         for kind, number, place in _order(len(commands), plan):
-            measured = _one(commands[place], plan, output, meter)
+            measured = _one(commands[place], plan, output, meter, idle)
             (warmups if kind == "warm-up" else repetitions)[place].append(measured)
             told(kind, number, measured)
             if measured.why in ("start_failed", "keeper_killed"):
@@ -178,7 +184,7 @@ def _order(commands: int, plan: Plan) -> Iterator[tuple[str, int, int]]:
         yield from ((kind, number, place) for place in places)
 
 
-def _one(argv: tuple[str, ...], plan: Plan, output: Path | int | None, meter: Meter) -> Measurement:
+def _one(argv: tuple[str, ...], plan: Plan, output: Path | int | None, meter: Meter, idle: Resting) -> Measurement:
     stdin = None if plan.input_file is None else os.open(plan.input_file, os.O_RDONLY | os.O_CLOEXEC)
     try:
         command = Command(
@@ -191,7 +197,7 @@ def _one(argv: tuple[str, ...], plan: Plan, output: Path | int | None, meter: Me
             grace_s=plan.grace_s,
             labels={"role": "measure"},
         )
-        return measure_once(command, meter, allow_uncontained=plan.allow_uncontained)
+        return measure_once(command, meter, idle, allow_uncontained=plan.allow_uncontained)
     finally:
         if stdin is not None:
             os.close(stdin)

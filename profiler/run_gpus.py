@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from profiler.config import Cooling
 from profiler.cooling import CoolingGpu, CoolingResult, CoolingTrace, Ending, IdleMark, cool_until_idle, rest, settle
-from profiler.energy.idle import IdlePower, idle_power
+from profiler.energy.idle import IdlePower, idle_power, together
 from profiler.energy.sources import Sources
 from profiler.gate import Check, check_gpu, check_sources
 from profiler.record import NodeFacts
@@ -77,13 +77,7 @@ def idle_marks(cooling: Cooling, node: NodeFacts, trace: MarkedTrace) -> Generat
 def idle_power_of(node: NodeFacts, trace: CoolingTrace) -> IdlePower:
     """The power of this run's GPUs right now, while nothing runs on them: their sum, unknown as soon as one is."""
     found = [_idle_power(uuid, trace) for uuid in node.gpu_uuids]
-    if not found:
-        return IdlePower.unknown("no_gpu")
-    unknown = next((one for one in found if one.power_w is None), None)
-    if unknown is not None or len(found) == 1:
-        return unknown or found[0]
-    watts = sum(one.power_w or 0.0 for one in found)
-    return IdlePower(watts, sum(one.uncertainty_w for one in found), sum(one.samples for one in found), None)
+    return together(found) if found else IdlePower.unknown("no_gpu")
 
 
 def _idle_power(uuid: str, trace: CoolingTrace) -> IdlePower:

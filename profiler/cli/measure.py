@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from profiler.cli import output
 from profiler.cli.progress import duration_text, energy_text
+from profiler.energy.derived import NOT_MEASURED
 from profiler.errors import CannotRunError, UsageError
 
 if TYPE_CHECKING:
+    from profiler.energy.idle import IdlePower
     from profiler.measurement import Measurement
 
 STDIN_FD, STDERR_FD = 0, 2
@@ -73,6 +75,7 @@ def _once(options: Namespace) -> int:
                 options.argv,
                 allow_uncontained=options.allow_uncontained,
                 timeout_s=options.timeout,
+                idle_s=options.idle_seconds,
                 stdin=opened if opened is not None else _own_stdin(),
                 stdout=_stdout(options),
             )
@@ -100,6 +103,7 @@ def _many_times(options: Namespace) -> int:
             input_file=given,
             stdout=_stdout(options),
             timeout_s=options.timeout,
+            idle_s=options.idle_seconds,
             allow_uncontained=options.allow_uncontained,
         )
         told = series.Teller(plan, commands=1 if versus is None else 2)
@@ -184,6 +188,7 @@ def _lines(measured: Measurement) -> Iterator[str]:
         yield f"{'time':<12} {measured.duration_s:.3f} s{long}{cpu}"
     for column, label in ENERGIES:
         yield f"{label:<12} {_energy(measured, column)}"
+        yield from above_idle(measured, column)
     energy = measured.energy
     yield f"{'trace':<12} {energy.samples} samples, {energy.samples_missed} missed"
     if measured.left_behind:
@@ -191,6 +196,30 @@ def _lines(measured: Measurement) -> Iterator[str]:
     for finding in energy.findings:
         if finding.reason != "no_energy_source":
             yield f"{'note':<12} {finding.reason}: {finding.evidence}"
+
+
+def above_idle(measured: Measurement, column: str) -> Iterator[str]:
+    """The energy above idle under that of the devices, where the machine was watched at rest before."""
+    idle = _idle(measured, column)
+    if idle is None or idle == NOT_MEASURED or getattr(measured.energy, column) is None:
+        return
+    if idle.power_w is None:
+        yield f"{'  above idle':<12} not known: {idle.null_reason}"
+        return
+    net = column.replace("_energy_", "_energy_net_")
+    joules, unsure_j = getattr(measured.derived, net), measured.derived.uncertainty_j[net]
+    yield f"{'  above idle':<12} {energy_text(joules)} ± {energy_text(unsure_j)}, {idle_text(measured, column)} it"
+
+
+def _idle(measured: Measurement, column: str) -> IdlePower | None:
+    return {"gpu_energy_j": measured.idle.gpu, "cpu_package_energy_j": measured.idle.cpu}.get(column)
+
+
+def idle_text(measured: Measurement, column: str) -> str:
+    """The idle power of a column's devices, which must be known: "idle 70.2 ± 0.1 W before"."""
+    idle = _idle(measured, column)
+    assert idle is not None and idle.power_w is not None
+    return f"idle {idle.power_w:.1f} ± {idle.uncertainty_w:.1f} W before"
 
 
 def ending(measured: Measurement) -> str:

@@ -84,6 +84,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
             "profiler measure --json -- sleep 2",
             "seq 1000000 | profiler measure --result /dev/stderr -- sort -rn | head -n 3",
             "profiler measure --repeat 20 --warmup 2 -- python train.py",
+            "profiler measure --idle-seconds 5 -- python train.py",
             "profiler measure --repeat 10 --vs 'python train.py --batch-size 256' -- python train.py --batch-size 64",
             "profiler measure --repeat 5 --input data.csv --output /dev/null -- sort",
         ),
@@ -500,6 +501,12 @@ def _measure(parser: Parser) -> None:
     )
     parser.add_argument(
         "--timeout", metavar="S", type=positive_seconds, help="end each run of the command after S seconds"
+    )
+    parser.add_argument(
+        "--idle-seconds",
+        metavar="S",
+        type=positive_seconds,
+        help="watch the machine at rest for S seconds before (3 or more): gives the energy above idle too",
     )
     _json(parser, "the measurement")
     parser.add_argument(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from statistics import median
 
 from profiler.cli import output
-from profiler.cli.measure import ENERGIES, ending
+from profiler.cli.measure import ENERGIES, above_idle, ending, idle_text
 from profiler.cli.progress import energy_text
 from profiler.intervals import Difference, Summary
 from profiler.measurement import Measurement
@@ -58,7 +58,17 @@ def series_lines(series: Series, title: str = "") -> Iterator[str]:
         yield f"{label:<{WIDTH}} " + (
             _spread(summaries[column], energy_text) if known else f"not known: {nulls[column]}"
         )
+        yield from _above_idle(series, column)
     yield from _hints(series)
+
+
+def _above_idle(series: Series, column: str) -> Iterator[str]:
+    net = column.replace("_energy_", "_energy_net_")
+    if net in series.summaries:
+        yield f"{'  above idle':<{WIDTH}} {_spread(series.summaries[net], energy_text)}"
+        yield f"{'':<{WIDTH}} {idle_text(series.repetitions[0], column)} all of them; its ± is not in the interval"
+    elif series.repetitions and column in series.summaries:
+        yield from above_idle(series.repetitions[0], column)
 
 
 def _seconds(seconds: float) -> str:

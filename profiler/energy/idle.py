@@ -46,6 +46,24 @@ class IdlePower:
         return cls(None, 0.0, samples, reason)
 
 
+@dataclass(frozen=True)
+class Resting:
+    """The idle power of some GPUs together, and of all CPU packages together, at one time."""
+
+    gpu: IdlePower
+    cpu: IdlePower
+
+
+def together(found: Sequence[IdlePower]) -> IdlePower:
+    """The idle power of several devices (at least one): unknown as soon as one of them is. What one is unsure of may
+    have the same cause in all, so these add up."""
+    failed = next((one for one in found if one.power_w is None), None)
+    if failed is not None:
+        return failed
+    unsure_w = sum(one.uncertainty_w for one in found)
+    return IdlePower(sum(one.power_w or 0.0 for one in found), unsure_w, min(one.samples for one in found), None)
+
+
 def idle_power(samples: Sequence[Sample], t0_ns: int, t1_ns: int) -> IdlePower:
     """The idle power of ONE device from its rows in [t0_ns, t1_ns] (CLOCK_MONOTONIC); other rows must be left out.
 
@@ -85,12 +103,7 @@ def cpu_idle_power(samples: Sequence[Sample], t0_ns: int, t1_ns: int) -> IdlePow
         return IdlePower.unknown(NO_COUNTER)
     if not node_idle(samples, t0_ns, t1_ns):
         return IdlePower.unknown(NODE_BUSY)
-    found = [idle_power(rows, t0_ns, t1_ns) for rows in packages.values()]
-    failed = next((one for one in found if one.power_w is None), None)
-    if failed is not None:
-        return failed
-    unsure_w = math.sqrt(sum(one.uncertainty_w**2 for one in found))
-    return IdlePower(sum(one.power_w or 0.0 for one in found), unsure_w, min(one.samples for one in found), None)
+    return together([idle_power(rows, t0_ns, t1_ns) for rows in packages.values()])
 
 
 def node_idle(samples: Sequence[Sample], t0_ns: int, t1_ns: int) -> bool:

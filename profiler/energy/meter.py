@@ -22,6 +22,7 @@ from typing import Any, Final, Self
 
 from profiler import host
 from profiler.energy.account import EnergyAccount, account
+from profiler.energy.idle import IdlePower, Resting, cpu_idle_power, idle_power, together
 from profiler.energy.sampler import Sampler
 from profiler.energy.sources import Boundary, Sources, discover
 from profiler.errors import UsageError
@@ -76,6 +77,22 @@ class Meter:
 
         `align`: wait at both ends until each GPU's counter moves (50 ms on average), for edges known to 3 ms."""
         return Window(self, label, self.gpu_uuids if gpu_uuids is None else tuple(gpu_uuids), align=align)
+
+    def rest(self, seconds: float) -> Resting:
+        """The power of this meter's GPUs and of the CPU packages in the next `seconds`, in which nothing should run.
+        Blocks. Unknown with the reason where they were not idle, or not for long enough (1 s, 10 samples) to tell."""
+        since_ns = time.monotonic_ns()
+        token = self.sampler.hold(since_ns)
+        try:
+            time.sleep(seconds)
+            until_ns = time.monotonic_ns()
+            rows = self.sampler.window(since_ns, until_ns)
+        finally:
+            self.sampler.release(token)
+        gpus = [idle_power([row for row in rows if row.device == uuid], since_ns, until_ns) for uuid in self.gpu_uuids]
+        return Resting(
+            together(gpus) if gpus else IdlePower.unknown("no_gpu"), cpu_idle_power(rows, since_ns, until_ns)
+        )
 
     def ended(self, window: Window) -> None:
         """Told by a window that it has ended and has no figures yet."""

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -210,6 +211,47 @@ def test_several_gpus_are_added_up_and_can_be_chosen(tmp_path: Path, fake_nvml_l
     none = profiler("measure", "--json", "--", "true", environment={**fake.env, "CUDA_VISIBLE_DEVICES": ""}).json()
     assert none["gpu_energy_j"] is None
     assert none["null_reasons"]["gpu_energy_j"] == "no_gpu_used"
+
+
+def test_energy_above_idle_is_that_of_the_command_alone(fake_nvml: FakeNvml, tmp_path: Path) -> None:
+    """The command itself lets the virtual GPU draw 250 W; before it there are 80 W."""
+    fake_nvml.power(80.0)
+    mark = tmp_path / "mark"
+
+    def work_when_it_runs() -> None:
+        while not mark.exists():
+            time.sleep(0.005)
+        fake_nvml.power(250.0)
+
+    worker = threading.Thread(target=work_when_it_runs)
+    worker.start()
+    ended = profiler(
+        "measure", "--json", "--idle-seconds", "2", "--", "sh", "-c", f"touch {mark}; sleep 2",
+        environment=fake_nvml.env,
+    )  # fmt: skip
+    worker.join(timeout=30)
+    document = ended.json()
+    true_j = (fake_nvml.energy_mj(document["t1_ns"]) - fake_nvml.energy_mj(document["t0_ns"])) / 1000
+    assert document["gpu_idle_power_w"] == pytest.approx(80, rel=0.01)
+    assert document["gpu_energy_net_j"] == pytest.approx(true_j - 80 * document["duration_s"], rel=0.1)
+    assert document["uncertainty_j"]["gpu_energy_net_j"] >= document["uncertainty_j"]["gpu_energy_j"]
+    assert "gpu_idle_power_w" not in document["null_reasons"]
+
+
+def test_energy_above_idle_needs_a_gpu_that_rests_and_a_time_to_see_it(fake_nvml: FakeNvml) -> None:
+    too_short = profiler("measure", "--idle-seconds", "0.3", "--", "true", environment=fake_nvml.env)
+    assert re.search(r"^  above idle +not known: no_idle_samples$", too_short.out, re.MULTILINE)
+    fake_nvml.set(util_percent=70)
+    busy = profiler("measure", "--json", "--idle-seconds", "1.5", "--", "true", environment=fake_nvml.env).json()
+    assert (busy["gpu_energy_net_j"], busy["gpu_idle_power_w"]) == (None, None)
+    assert busy["null_reasons"]["gpu_energy_net_j"] == busy["null_reasons"]["gpu_idle_power_w"] == "not_idle"
+
+
+def test_repetitions_share_one_look_at_the_resting_machine(fake_nvml: FakeNvml) -> None:
+    fake_nvml.power(80.0)
+    line = ("measure", "--repeat", "2", "--idle-seconds", "1.5", "--", "sleep", "0.5")
+    ended = profiler(*line, environment=fake_nvml.env)
+    assert re.search(r"^  above idle .*n = 2\)$\n +idle 80\.0 ± \S+ W before all of them", ended.out, re.MULTILINE)
 
 
 def test_doctor_shows_the_gpu(fake_nvml: FakeNvml) -> None:

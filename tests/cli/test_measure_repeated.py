@@ -128,6 +128,7 @@ def test_input_that_nobody_will_read_is_told() -> None:
         (["--vs", ""], "--vs"),
         (["--vs", "'open"], "--vs"),
         (["--timeout", "0"], "seconds above 0"),
+        (["--idle-seconds", "-1"], "seconds above 0"),
         (["--input", "/no/such/file"], "/no/such/file"),
     ],
 )
