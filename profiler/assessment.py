@@ -21,7 +21,7 @@ from profiler.gpu_activity import ActivityWindow
 from profiler.gpu_processes import GpuPresence
 from profiler.metrics import Outcome, collect
 from profiler.partner import BackgroundFacts
-from profiler.process.contained import ExitReport
+from profiler.process.command import ExitReport
 from profiler.reasons import limits
 from profiler.record import NodeFacts
 from profiler.trainer import TrainerFiles

@@ -30,7 +30,7 @@ from profiler.gpu_processes import GpuPresence
 from profiler.mps import MpsServer, mps_server
 from profiler.partner import Launch, Partner
 from profiler.planner import Background, PlannedRun
-from profiler.process.contained import start
+from profiler.process.launch import start
 from profiler.reach import Endpoint
 from profiler.record import INTERRUPTED, NodeFacts, Steps
 from profiler.run_gpus import cool, gpu_checks, idle_marks, idle_power_of

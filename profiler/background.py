@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from profiler.events import Training, read_trainings
-from profiler.process.contained import ContainedProcess, ExitReport, start
+from profiler.process.command import ExitReport
+from profiler.process.contained import ContainedProcess
+from profiler.process.launch import start
 from profiler.trainer import TrainerFiles, TrainerJob, trainer_command
 
 POLL_S = 0.05

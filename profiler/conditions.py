@@ -10,7 +10,7 @@ from typing import Any
 
 from profiler.energy.sample import Sample
 from profiler.energy.throttle import THROTTLED_MASK, describe_throttle_reasons, is_throttled
-from profiler.process.contained import HOLDING_TIERS
+from profiler.process.command import HOLDING_TIERS
 from profiler.verdict import Finding
 
 FROM_ROWS = ("throttled", "foreign_gpu_process")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler.errors import CannotRunError
-from profiler.process.contained import start_time
+from profiler.host import start_time
 
 Warn = Callable[[dict[str, Any]], None]
 

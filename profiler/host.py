@@ -29,6 +29,14 @@ def kernel() -> str:
     return os.uname().release
 
 
+def start_time(pid: int) -> int | None:
+    """Clock ticks after boot at which `pid` started; None if there is none. With the PID it names one process."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19])
+    except OSError:
+        return None
+
+
 def cpu_count() -> int:
     """CPUs that this process may use (its scheduling affinity), not those that the machine has."""
     return len(os.sched_getaffinity(0))

@@ -21,7 +21,8 @@ from profiler.energy.derived import NOT_MEASURED, Derived, Run, derive
 from profiler.energy.idle import Resting
 from profiler.energy.meter import EDGE_TICKS, RATE_HZ, Meter
 from profiler.errors import UsageError
-from profiler.process.contained import Command, ExitReport, start
+from profiler.process.command import Command, ExitReport
+from profiler.process.launch import start
 
 GRACE_S = 5.0
 STDERR_FD = 2

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Final
 
 from profiler.errors import CannotRunError
-from profiler.process.contained import Command, ContainedProcess, TierUnavailableError, start
+from profiler.process.command import Command, TierUnavailableError
+from profiler.process.contained import ContainedProcess
+from profiler.process.launch import start
 
 CONTROL: Final = "nvidia-cuda-mps-control"
 TIERS: Final = ("cgroup", "subreaper")

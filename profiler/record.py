@@ -21,7 +21,7 @@ from profiler.host import Anchor
 from profiler.metrics import Outcome
 from profiler.partner import BackgroundFacts
 from profiler.planner import PlannedRun
-from profiler.process.contained import ExitReport
+from profiler.process.command import ExitReport
 from profiler.store.schema import RUNS
 from profiler.verdict import Finding, Verdict
 

@@ -18,7 +18,7 @@ from profiler.energy.meter import RATE_HZ, Meter
 from profiler.errors import UsageError
 from profiler.intervals import CONFIDENCE, Difference, Summary, compare, summarize
 from profiler.measurement import GRACE_S, Measurement, at_rest, checked_argv, measure_once, plain_descriptor
-from profiler.process.contained import Command
+from profiler.process.command import Command
 
 NET: Final = ("gpu_energy_net_j", "cpu_package_energy_net_j")
 COLUMNS: Final = ("duration_s", "cpu_s", "max_rss_mib", *FIGURES, *NET)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from profiler.checkouts import working_copy
 from profiler.mutation import Scalar
-from profiler.process.contained import Command
+from profiler.process.command import Command
 from profiler.workloads import ModelSpec
 
 

@@ -12,7 +12,8 @@ import pytest
 from profiler.busy import cpu_share, gpu_share, measure_busy, tree_cpu_s, working_share
 from profiler.events import Training
 from profiler.gpu_activity import Activity, ActivityWindow
-from profiler.process.contained import Command, start
+from profiler.process.command import Command
+from profiler.process.launch import start
 
 SECOND = 1_000_000_000
 WINDOW = (10 * SECOND, 20 * SECOND)

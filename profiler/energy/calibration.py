@@ -22,7 +22,8 @@ from profiler.energy.nvml import NvmlDevice
 from profiler.energy.passport import LoadStep, Passport
 from profiler.energy.sources import Sources
 from profiler.errors import CannotRunError
-from profiler.process.contained import Command, start
+from profiler.process.command import Command
+from profiler.process.launch import start
 
 STRETCHES: Final = 16
 SHORTEST_S, LONGEST_S = 1.2, 1.7  # longer than the longest window known (1 s), of lengths that keep no step with it

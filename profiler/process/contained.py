@@ -1,92 +1,27 @@
-"""Starts a command in a keeper and holds the other end: release, poll, wait, stop. Standard library only.
+"""Holds the owner's end of a run in its keeper: release, poll, wait, stop. Standard library only.
 
 The owner of a run talks to its keeper (keeper.py) over two pipes. The lease's write end exists in this process alone
 (close-on-exec, closed in forks): when this process ends, however it ends, the keeper reads end of file and the kernel
-ends the run. It does not choose what to run, measure it or judge how it ended.
+ends the run. It does not start the keeper (launch.py), measure the run or judge how it ended.
 """
 
 from __future__ import annotations
 
 import json
-import marshal
 import os
 import select
 import signal
 import subprocess
-import sys
 import time
 import weakref
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
 from io import FileIO
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
-from profiler.errors import CannotRunError, ContainmentError
+from profiler.errors import ContainmentError
+from profiler.process.command import ExitReport, TierUnavailableError
 
-KEEPER = Path(__file__).with_name("keeper.py")
-TIERS = ("pid_namespace", "cgroup", "subreaper")  # best first
-HOLDING_TIERS = ("pid_namespace", "cgroup")  # a kill -9 of any single process leaves nothing
-READY_TIMEOUT_S = 60.0
 ANSWER_MARGIN_S = 10.0  # a keeper that has not answered a stop this long after the grace is killed itself
-
-Why = Literal[
-    "exited", "stopped", "timeout", "lease_closed", "owner_gone", "start_failed", "keeper_killed"
-]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Command:
-    """What to run. `stdout`: a file to append to, a descriptor, or None for this process's own stdout and stderr;
-    stderr goes where stdout goes. `stdin`: a descriptor, or None for /dev/null. `env` is the whole environment.
-    `timeout_s` counts from the trainer's start;
-    `grace_s` lies between TERM and KILL. `labels` (session, run, attempt, role) are shown in the keeper's argv."""
-
-    argv: tuple[str, ...]
-    env: Mapping[str, str]
-    cwd: Path
-    stdout: Path | int | None = None
-    stdin: int | None = None
-    timeout_s: float | None = None
-    grace_s: float = 5.0
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ExitReport:
-    """How a run ended, written when nothing of it is left. Exactly one of `exit_code` and `signal` is a number, or
-    neither where the trainer never ran (`start_failed`, stopped before release) or nobody saw its end
-    (`keeper_killed`). `t0_ns` / `t1_ns`: CLOCK_MONOTONIC right before the trainer's fork and at its end, None if it
-    never started. `cpu_s`: CPU seconds of the whole tree; `max_rss_mib`: of its largest process; both None if
-    unknown. `left_behind`: processes besides the trainer that had to be killed."""
-
-    exit_code: int | None
-    signal: int | None
-    why: Why
-    t0_ns: int | None
-    t1_ns: int | None
-    cpu_s: float | None
-    left_behind: int
-    error: str | None
-    max_rss_mib: float | None
-
-    def window_ns(self, before_ns: int, after_ns: int) -> tuple[int, int]:
-        """The trainer's start and end; where there was none, the times that the caller saw before and after it."""
-        return (
-            before_ns if self.t0_ns is None else self.t0_ns,
-            after_ns if self.t1_ns is None else self.t1_ns,
-        )
-
-
-class TierUnavailableError(ContainmentError):
-    """One tier does not work here. `tier` names it, `reason` is the failing step and the kernel's words."""
-
-    def __init__(self, tier: str, reason: str) -> None:
-        self.tier, self.reason = tier, reason
-        super().__init__(f"containment tier {tier} does not work here: {reason}")
-
 
 _leases: weakref.WeakSet[ContainedProcess] = weakref.WeakSet()
 
@@ -307,157 +242,3 @@ class ContainedProcess:
         if self._guard_fd >= 0:
             os.close(self._guard_fd)
             self._guard_fd = -1
-
-
-def start(
-    command: Command,
-    *,
-    watch_pids: Sequence[int] = (),
-    tier: str | None = None,
-    allow_uncontained: bool = False,
-) -> ContainedProcess:
-    """Makes the keeper and its namespace; returns when ready. The trainer starts with `release()`.
-
-    The run ends with this process and with each of `watch_pids` (`why` is then "owner_gone"). `tier`: exactly this
-    one; None: the best that works, the best-effort one only with `allow_uncontained`. Raises ContainmentError with
-    each tier's reason, CannotRunError for a bad command, a watched process that is gone, or an unwritable output."""
-    if tier is not None:
-        return _start_in(command, watch_pids, tier)
-    reasons = []
-    for name in TIERS if allow_uncontained else HOLDING_TIERS:
-        try:
-            return _start_in(command, watch_pids, name)
-        except TierUnavailableError as error:
-            reasons.append(f"{name}: {error.reason}")
-    raise ContainmentError(
-        "no containment tier works here, so nothing could guarantee that a killed run leaves no process behind\n  "
-        + "\n  ".join(reasons)
-        + "\n`profiler doctor` names the fix; --allow-uncontained runs all the same, marked as uncontained"
-    )
-
-
-def _start_in(command: Command, watch_pids: Sequence[int], tier: str) -> ContainedProcess:
-    _check(command)
-    _fill_standard_descriptors()
-    with ExitStack() as ours:  # every descriptor that the keeper gets and this process does not keep
-        watched = {_pidfd(ours, os.getpid()): "lease_closed"}
-        watched.update({_pidfd(ours, pid): "owner_gone" for pid in watch_pids})
-        stdout, stderr = _outputs(ours, command.stdout)
-        stdin = _input(ours, command.stdin)
-        lease_read, lease = _pipe()
-        ours.enter_context(lease_read)
-        report, report_write = _pipe()
-        ours.enter_context(report_write)
-        spec = {
-            "tier": tier, "lease": lease_read.fileno(), "watched": watched,
-            "stdin": stdin[0] if stdin else None, "stdout": stdout, "stderr": stderr,
-            "argv": [os.fsencode(part) for part in command.argv],
-            "env": {os.fsencode(name): os.fsencode(value) for name, value in command.env.items()},
-            "cwd": os.fsencode(command.cwd),
-            "timeout_s": command.timeout_s, "grace_s": command.grace_s,
-        }  # fmt: skip
-        keeper = _spawn(
-            keeper_argv(command.labels, tier),
-            stdin=_memory_file(ours, marshal.dumps(spec)),
-            stdout=subprocess.DEVNULL,
-            stderr=report_write,
-            pass_fds=sorted({lease_read.fileno(), *stdin, stdout, stderr, *watched}),
-            # the trainer's environment is in the spec; this is what some Pythons need to load at all
-            env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
-            cwd="/",
-            start_new_session=True,
-        )
-    process = ContainedProcess(keeper, lease, report, tier, command.grace_s)
-    process.await_ready(READY_TIMEOUT_S)
-    return process
-
-
-def keeper_argv(labels: Mapping[str, str], tier: str) -> list[str]:
-    """The keeper's command line: found again by `find.py` through the script's name and these labels."""
-    shown = {**labels, "tier": tier, "owner": f"{os.getpid()}:{start_time(os.getpid())}"}
-    return [sys.executable, "-I", "-S", str(KEEPER), *(f"{name}={value}" for name, value in shown.items())]
-
-
-def start_time(pid: int) -> int | None:
-    """Clock ticks after boot at which `pid` started; None if there is none. With the PID it names one process."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19])
-    except OSError:
-        return None
-
-
-def _check(command: Command) -> None:
-    texts = [*command.argv, *command.env, *command.env.values(), *command.labels.values(), command.cwd]
-    if not command.argv or any("\0" in str(text) for text in texts) or any("=" in name for name in command.env):
-        raise CannotRunError(
-            f"not a command that can be started: {command.argv!r} (it is empty, it or its environment holds a NUL, "
-            "or a variable's name holds a '=')"
-        )
-
-
-def _fill_standard_descriptors() -> None:
-    """A process started with 0, 1 or 2 closed would give those numbers to its pipes, and subprocess overwrite them."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(fd)
-
-
-def _pidfd(ours: ExitStack, pid: int) -> int:
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        raise CannotRunError(f"process {pid}, with which the run should end, is already gone") from None
-    except OSError as error:
-        raise ContainmentError(f"pidfd_open({pid}): {error.strerror}; Linux 5.3 or later is needed") from error
-    ours.callback(os.close, fd)
-    return fd
-
-
-def _outputs(ours: ExitStack, target: Path | int | None) -> tuple[int, int]:
-    """Descriptors for the trainer's stdout and stderr."""
-    if not isinstance(target, Path):
-        # copies: in the keeper, the numbers 0 to 2 have another meaning
-        own = [os.dup(fd) for fd in ((1, 2) if target is None else (target, target))]
-        for fd in own:
-            ours.callback(os.close, fd)
-        return own[0], own[1]
-    try:
-        fd = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise CannotRunError(f"cannot write the run's output to {target}: {error.strerror}") from error
-    ours.callback(os.close, fd)
-    return fd, fd
-
-
-def _input(ours: ExitStack, source: int | None) -> list[int]:
-    """A copy of the descriptor that the trainer reads as its stdin, if it has one."""
-    if source is None:
-        return []
-    try:
-        fd = os.dup(source)
-    except OSError as error:
-        raise CannotRunError(f"cannot read the command's input from descriptor {source}: {error.strerror}") from error
-    ours.callback(os.close, fd)
-    return [fd]
-
-
-def _pipe() -> tuple[FileIO, FileIO]:
-    """As file objects: whatever interrupts, a lease that nobody holds any more is closed and its run ends."""
-    read, write = os.pipe()
-    return FileIO(read, "r"), FileIO(write, "w")
-
-
-def _spawn(argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(argv, **options)
-    except OSError as error:  # no process or memory left for this user
-        raise CannotRunError(f"cannot start the keeper {argv[0]}: {error.strerror}") from error
-
-
-def _memory_file(ours: ExitStack, content: bytes) -> int:
-    fd = os.memfd_create("keeper-spec")
-    ours.callback(os.close, fd)
-    with open(fd, "wb", closefd=False) as file:
-        file.write(content)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd

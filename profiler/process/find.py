@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from profiler.errors import UsageError
-from profiler.process.contained import TIERS, start_time
+from profiler.host import start_time
+from profiler.process.command import TIERS
 from profiler.process.keeperlib import system
 
 SCRIPT = "profiler/process/keeper.py"

@@ -1,4 +1,4 @@
-"""The keeper: holds one run's processes so that the kernel ends them with it. A program that contained.py starts.
+"""The keeper: holds one run's processes so that the kernel ends them with it. A program that launch.py starts.
 
     owner ──lease pipe──► waiting half ─► guard (PID 1 of a new PID + mount namespace) ─► trainer ─► anything
           ◄─report pipe──────────────────────┘

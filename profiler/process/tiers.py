@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from profiler.process.contained import HOLDING_TIERS, TIERS, Command, TierUnavailableError, start
+from profiler.process.command import HOLDING_TIERS, TIERS, Command, TierUnavailableError
+from profiler.process.launch import start
 
 MEANING = {
     "pid_namespace": "the kernel ends a run's processes with its keeper, whatever happens",

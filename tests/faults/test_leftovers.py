@@ -24,7 +24,8 @@ from profiler.process.find import find_keepers, pids_of
 OWNER = '''
 import sys, time
 from pathlib import Path
-from profiler.process.contained import Command, start
+from profiler.process.command import Command
+from profiler.process.launch import start
 labels = {"session": "s", "run": sys.argv[1], "attempt": "1", "role": "foreground"}
 process = start(Command(("sleep", "300"), {"PATH": "/usr/bin:/bin"}, Path("/"), labels=labels))
 process.release()

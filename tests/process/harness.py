@@ -17,7 +17,7 @@ from typing import Any
 
 REPO = Path(__file__).parents[2]
 NOBODY = 65534
-PARTS = ("profiler/__init__.py", "profiler/_version.py", "profiler/errors.py", "profiler/process")
+PARTS = ("profiler/__init__.py", "profiler/_version.py", "profiler/errors.py", "profiler/host.py", "profiler/process")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from profiler.errors import ProfilerError
-from profiler.process.contained import Command, ContainedProcess, start
+from profiler.process.command import Command
+from profiler.process.contained import ContainedProcess
+from profiler.process.launch import start
 
 
 def begin(order: dict) -> ContainedProcess:

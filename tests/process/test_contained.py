@@ -88,7 +88,8 @@ signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGCHLD, signal
 for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
     signal.signal(number, signal.SIG_IGN)
 from pathlib import Path
-from profiler.process.contained import Command, start
+from profiler.process.command import Command
+from profiler.process.launch import start
 command = Command(("grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"), {{}}, Path("/"), Path("{place.folder}/out"))
 with start(command) as p:
     p.release()
@@ -246,7 +247,8 @@ def test_inherited_output_and_arguments_byte_for_byte(place: Place) -> None:
     program = """
 import os, sys
 from pathlib import Path
-from profiler.process.contained import Command, start
+from profiler.process.command import Command
+from profiler.process.launch import start
 odd = os.fsdecode(b"\\xff\\n\\xc3\\xa9 '")
 argv, env = ("sh", "-c", 'printf %s "$1" "$ODD"', "sh", odd), {"ODD": odd, "PATH": os.environ["PATH"]}
 with start(Command(argv, env, Path("/"))) as p:
@@ -263,7 +265,8 @@ def test_an_owner_without_standard_descriptors(place: Place) -> None:
 import os
 os.closerange(0, 3)
 from pathlib import Path
-from profiler.process.contained import Command, start
+from profiler.process.command import Command
+from profiler.process.launch import start
 with start(Command(("sh", "-c", "echo ran"), {{}}, Path("/"), Path("{place.folder}/out"))) as p:
     p.release()
     code = p.wait(10).exit_code
@@ -276,7 +279,8 @@ os._exit(code)
 def test_output_to_a_standard_descriptor(place: Place) -> None:
     program = """
 from pathlib import Path
-from profiler.process.contained import Command, start
+from profiler.process.command import Command
+from profiler.process.launch import start
 with start(Command(("sh", "-c", "echo out; echo err >&2"), {}, Path("/"), stdout=1)) as p:
     p.release()
     p.wait(10)
@@ -298,7 +302,8 @@ def test_an_interrupted_stop_kills_at_once(place: Place) -> None:
     program = f"""
 import signal, time
 from pathlib import Path
-from profiler.process.contained import Command, start
+from profiler.process.command import Command
+from profiler.process.launch import start
 p = start(Command(({place.python!r}, "-S", "{place.trainers}/ignore.py"), {{}}, Path("/"), Path("{place.folder}/out")))
 p.release()
 while "up" not in Path("{place.folder}/out").read_text():
@@ -319,7 +324,8 @@ def test_a_stop_right_after_release_reaches_the_trainer(place: Place) -> None:
     program = """
 import time
 from pathlib import Path
-from profiler.process.contained import Command, start
+from profiler.process.command import Command
+from profiler.process.launch import start
 for index in range(15):
     p = start(Command(("sleep", "60"), {}, Path("/")))
     p.release()
@@ -351,7 +357,8 @@ def test_hundred_runs_leak_no_descriptor(place: Place) -> None:
     program = """
 import os
 from pathlib import Path
-from profiler.process.contained import Command, start
+from profiler.process.command import Command
+from profiler.process.launch import start
 def count(): return len(os.listdir("/proc/self/fd"))
 before = count()
 for index in range(30):

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from profiler.process import tiers
-from profiler.process.contained import TIERS
+from profiler.process.command import TIERS
 from tests.process.harness import Place
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,8 @@ START = """
 import sys
 from pathlib import Path
 from profiler.errors import ContainmentError
-from profiler.process.contained import Command, start
+from profiler.process.command import Command
+from profiler.process.launch import start
 try:
     with start(Command(("true",), {}, Path("/")), allow_uncontained="allow" in sys.argv) as process:
         print(process.containment)

@@ -18,7 +18,7 @@ SETTLE_NS = 50_000_000  # helpers that end by themselves right after the trainer
 
 
 class Spec:
-    """What contained.py asks for. `watched` maps a pidfd to the `why` of the report when its process is gone."""
+    """What launch.py asks for. `watched` maps a pidfd to the `why` of the report when its process is gone."""
 
     def __init__(self, fields: "dict[str, Any]") -> None:
         self.tier: str = fields["tier"]
