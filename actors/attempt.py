@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -121,6 +122,7 @@ def attempt_task(
     spec: AttemptSpec, node_id: str, trace_actor: Any, group: PlacementGroup, background_grant: Grant | None
 ) -> Iterator[Progress]:
     """Execute one attempt on this node; yields its progress (see `profiler.attempt.run_attempt`)."""
+    _hear_cancel()
     tie(spec.tether)
     gpu_uuid, gpu_name = own_gpu() or (None, None)
     if spec.gpu_uuids and gpu_uuid != spec.gpu_uuids[0]:
@@ -139,6 +141,13 @@ def attempt_task(
             for piece in spool.pieces(spec.folder, spec.planned.experiment_id):
                 yield {"kind": "piece", **piece}
         yield progress
+
+
+def _hear_cancel() -> None:
+    """Ray cancels a task by what Ctrl-C does to its process. A Ray that a script started in its background has Ctrl-C
+    ignored, and its workers inherit that: the attempt would go on."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def own_gpu() -> tuple[str, str] | None:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from actors.energy import Home
+from cluster.address import chosen_address
 from cluster.attempts import RayAttempts
 from cluster.execution import Execution, entries_of
 from cluster.fitness import NodeReport
 from cluster.gauges import Gauges
 from cluster.home import signed_home
+from cluster.job import check_kept
 from cluster.members import Members
 from cluster.nodes import Node, Roster, needs_of
 from cluster.placement import Slots
@@ -58,6 +60,8 @@ def run_campaign(
     Raises CannotRunError before anything is started when this machine or cluster cannot do it, and
     CampaignInterruptedError after Ctrl-C or SIGTERM, with every process ended and the session resumable.
     """
+    chosen_address(address)
+    check_kept(Path(results))
     catalog = load_catalog()
     plan = make_plan(campaign, catalog)
     check_campaign(plan, catalog)
@@ -90,6 +94,7 @@ def resume_campaign(
     Raises SessionError when the folder is no session, is in use, or its config or manifests have changed
     (`allow_changed` executes the stored plan all the same), and as `run_campaign` otherwise.
     """
+    chosen_address(address)
     folder = open_session(Path(session)).folder
     catalog = load_catalog()
     with driver_lock(folder):

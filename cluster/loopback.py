@@ -24,7 +24,7 @@ def stay_on_loopback(address: str | None) -> None:
 
 def _only_on_loopback(address: str, own: str) -> bool:
     """Whether what listens at `address` cannot be reached at `own`, this machine's address on the network."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.rpartition(":")
     if host.strip("[]") not in LOOPBACK or not port.isdigit():
         return False
     try:

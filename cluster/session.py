@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.address import chosen_address
 from cluster.fitness import ENERGY_SLOT
 from cluster.health import Health, watched
+from cluster.job import beside_job_modules
 from cluster.loopback import stay_on_loopback
 from cluster.sweeper import swept
 from profiler.errors import CampaignInterruptedError, CannotRunError
@@ -78,14 +80,15 @@ def open_ray(address: str | None) -> Iterator[RaySession]:
     """Connect to the cluster at `address`, or to that of $RAY_ADDRESS when it is None, as Ray's own programs do
     (`ray job submit` sets it); without either start Ray inside this process.
 
-    Raises CannotRunError when Ray cannot be started or reached, and when this process is already connected.
+    Raises CannotRunError when Ray cannot be started or reached, and when this process is already connected; UsageError
+    for an address that no campaign can use.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's workers are nice by default, and trainers would inherit it: they would train slower than without us.
     os.environ.setdefault("RAY_worker_niceness", "0")
     # Short of memory, Ray would kill the attempt; the kernel kills the trainer, which is the one that took it.
     os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
-    address = address or os.environ.get("RAY_ADDRESS") or None
+    address = chosen_address(address)
     import ray
 
     if ray.is_initialized():
@@ -141,7 +144,7 @@ def _connect(address: str | None) -> None:
 
 def _knock(address: str | None) -> None:
     """Ray itself tries for minutes, with a warning every few seconds. OSError when nothing listens at `address`."""
-    host, separator, port = (address or "").removeprefix("ray://").rpartition(":")
+    host, separator, port = (address or "").rpartition(":")
     if separator and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), KNOCK_TIMEOUT_S).close()
 
@@ -162,7 +165,7 @@ def _init_arguments(address: str | None) -> dict[str, Any]:
     modules = [
         str(packages / name) for name in ("profiler", "actors", "cluster", "repos") if (packages / name).is_dir()
     ]
-    return {**common, "address": address, "runtime_env": {"py_modules": modules}}
+    return {**common, "address": address, "runtime_env": {"py_modules": beside_job_modules(modules)}}
 
 
 def _refusal(address: str | None, error: Exception) -> str:

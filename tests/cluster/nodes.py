@@ -34,12 +34,14 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 
 @contextmanager
-def node(*arguments: object, env: Mapping[str, str], log: Path) -> Iterator[psutil.Process]:
-    """node.sh until the block ends; then it gets a TERM and must end, with everything of it."""
+def node(
+    *arguments: object, env: Mapping[str, str], log: Path, in_background: bool = False
+) -> Iterator[psutil.Process]:
+    """node.sh until the block ends; then it gets a TERM and must end, with everything of it. `in_background`: as a
+    script starts it there, with Ctrl-C ignored."""
+    words = [*(["sh", "-c", 'trap "" INT; exec "$0" "$@"'] if in_background else []), str(NODE), *map(str, arguments)]
     with log.open("wb") as out:
-        started = subprocess.Popen(
-            [str(NODE), *map(str, arguments)], env=dict(env), stdout=out, stderr=out, start_new_session=True
-        )
+        started = subprocess.Popen(words, env=dict(env), stdout=out, stderr=out, start_new_session=True)
     process = psutil.Process(started.pid)
     family = [process]
     try:
