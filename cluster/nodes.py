@@ -122,6 +122,8 @@ class Roster:
         if now_s - self._looked_s < LOOK_INTERVAL_S:
             return [], []
         self._looked_s = now_s
+        if not self._session.answers():
+            return [], []
         alive = {node.node_id: node for node in self._session.nodes()}
         gone = self._watch.gone() | (self.serving.keys() - alive.keys())
         self._silent = {node_id: raylet for node_id, raylet in self._silent.items() if node_id in alive}

@@ -19,9 +19,10 @@ from cluster.job import beside_job_modules
 from cluster.loopback import stay_on_loopback
 from cluster.sweeper import swept
 from profiler.errors import CampaignInterruptedError, CannotRunError
-from profiler.reach import Endpoint
+from profiler.reach import Endpoint, answers
 
 KNOCK_TIMEOUT_S = 10.0
+ANSWER_S = 1.0
 EMBEDDED_OBJECT_STORE_BYTES = 100 * 1024 * 1024  # records and logs are small; the default takes 30 % of the memory
 
 
@@ -58,6 +59,11 @@ class RaySession:
         """What a process on a node must reach to be of use to this driver. An embedded Ray is all on this machine,
         where processes are watched by themselves."""
         return {} if self.embedded else dict(self.endpoints)
+
+    def answers(self) -> bool:
+        """Whether Ray's gcs is there now. Ray's own question for the nodes would wait a minute for it, and hear no
+        signal meanwhile."""
+        return answers(self.endpoints["gcs"], ANSWER_S)
 
     def nodes(self) -> list[RayNode]:
         import ray
