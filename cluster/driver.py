@@ -26,6 +26,7 @@ from cluster.session import RaySession, open_ray
 from cluster.spooled import fetch_kept
 from cluster.suitability import check_places, most_resources
 from profiler.config import Campaign
+from profiler.copies import copying, reopened, working_folder
 from profiler.driver_lock import driver_lock, is_driven
 from profiler.errors import CampaignInterruptedError, CannotRunError
 from profiler.governor import check_governor, held_governor
@@ -36,6 +37,7 @@ from profiler.process.find import find_keepers
 from profiler.solo import SoloRuns
 from profiler.store.layout import SessionFolder, create_session
 from profiler.store.read import Session, open_session, rows_in_pieces
+from profiler.store.remote import is_uri, open_store
 from profiler.store.schema import RUNS
 from profiler.workdirs import prune_work
 from profiler.workloads import Catalog, ModelSpec, load_catalog
@@ -57,20 +59,27 @@ def run_campaign(
 ) -> Session:
     """Execute every run of `campaign` and return its session. Blocks.
 
+    `results` is a folder, or a URI that the session's files are copied to as runs end: the session itself is a folder
+    of this machine then (`profiler.copies`).
+
     Raises CannotRunError before anything is started when this machine or cluster cannot do it, and
-    CampaignInterruptedError after Ctrl-C or SIGTERM, with every process ended and the session resumable.
+    CampaignInterruptedError after Ctrl-C or SIGTERM, with every process ended and the session resumable; NotCopiedError
+    at the end when files could not be put at the URI.
     """
     chosen_address(address)
-    check_kept(Path(results))
+    remote = is_uri(str(results))
+    if not remote:
+        check_kept(Path(results))
     catalog = load_catalog()
     plan = make_plan(campaign, catalog)
     check_campaign(plan, catalog)
     if campaign.governor is not None and not governor_optional:
         check_governor(campaign.governor)
-    folder = create_session(Path(results))
+    store = open_store(str(results)) if remote else None
+    folder = create_session(working_folder() if remote else Path(results))
     journal = Journal.create(folder, plan, catalog)
-    options = _Options(address, observer or _silent, governor_optional, allow_uncontained, require)
-    with driver_lock(folder):
+    with driver_lock(folder), copying(folder, store, observer or _silent) as observe:
+        options = _Options(address, observe, governor_optional, allow_uncontained, require)
         try:
             return _drive(folder, plan, catalog, journal, options)
         except CannotRunError:
@@ -100,8 +109,9 @@ def resume_campaign(
     with driver_lock(folder):
         journal, plan = Journal.reopen(folder, catalog, retry_failed=retry_failed, allow_changed=allow_changed)
         check_campaign(plan, catalog)
-        options = _Options(address, observer or _silent, governor_optional, allow_uncontained, require)
-        return _drive(folder, plan, catalog, journal, options)
+        with copying(folder, reopened(folder), observer or _silent) as observe:
+            options = _Options(address, observe, governor_optional, allow_uncontained, require)
+            return _drive(folder, plan, catalog, journal, options)
 
 
 @dataclass(frozen=True)

@@ -62,13 +62,13 @@ def run(
 ) -> Session:
     """Runs the campaign and returns its session; blocks. Ctrl-C stops everything and raises CampaignInterruptedError.
 
-    `address` is a running Ray cluster's, None for Ray inside this process. `results` is where the session folder is
-    made. `observer` is called with each progress event, a plain dict. Raises CannotRunError where this machine or
-    cluster lacks what the campaign needs.
+    `address` is a running Ray cluster's, None for Ray inside this process. `results` is the folder where the session is
+    made, or a URI that its files are copied to. `observer` is called with each progress event, a plain dict. Raises
+    CannotRunError where this machine or cluster lacks what the campaign needs.
     """
     session: Session = driver().run_campaign(
         campaign,
-        results=Path(results),
+        results=results,
         address=address,
         observer=observer,
         governor_optional=governor_optional,

@@ -5,13 +5,15 @@ ProfilerError                 3   this machine or cluster cannot do it
 |-- UsageError                2   the command line or an argument is wrong
 |-- SessionError              2   a session folder is missing, unreadable or in use
 |-- CannotRunError            3   something the campaign needs is absent here (trainer, sensor, disk, permission)
-|   `-- ContainmentError      3   no way to contain a run's processes
+|   |-- ContainmentError      3   no way to contain a run's processes
+|   `-- NotCopiedError        3   the campaign has ended, but not all of its files are at the URI of its results
 `-- CampaignInterruptedError  130 stopped by the user; everything is ended and the session can be resumed
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -69,6 +71,15 @@ class CannotRunError(ProfilerError):
 
 class ContainmentError(CannotRunError):
     """No way to contain a run's processes here."""
+
+
+class NotCopiedError(CannotRunError):
+    """The campaign has ended and its session is whole in folder `root`; the files `missing` are not at the URI."""
+
+    def __init__(self, message: str, root: Path, missing: list[str]) -> None:
+        self.root = root
+        self.missing = missing
+        super().__init__(message)
 
 
 class CampaignInterruptedError(ProfilerError):

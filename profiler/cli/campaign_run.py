@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from profiler.cli.progress import Event
 from profiler.cli.signals import INTERRUPTED, stop_on_signals
 from profiler.cli.summary import closing_summary
 from profiler.cli.view import open_view
-from profiler.errors import CampaignInterruptedError, ProfilerError
+from profiler.errors import CampaignInterruptedError, NotCopiedError, ProfilerError
 
 if TYPE_CHECKING:
     from profiler.store.read import Session
@@ -27,6 +27,12 @@ def conduct(start: Callable[[Observer], Session], *, as_json: bool) -> int:
             session = start(_armed(view))
     except (CampaignInterruptedError, KeyboardInterrupt, SystemExit):  # SystemExit: Ray's own handler of SIGTERM
         return _interrupted(view.progress.session_id, view.progress.path, as_json=as_json)
+    except NotCopiedError as error:
+        from profiler.store.read import open_session
+
+        conclude(open_session(error.root), path=str(error.root), as_json=as_json, not_copied=error.missing)
+        output.say(f"error: {error}")
+        return error.exit_code
     except ProfilerError:
         if view.progress.path is not None and Path(view.progress.path).is_dir():
             output.say(f"the session is kept; go on with: profiler resume {view.progress.path}")
@@ -34,13 +40,14 @@ def conduct(start: Callable[[Observer], Session], *, as_json: bool) -> int:
     return conclude(session, path=view.progress.path or str(session.root), as_json=as_json)
 
 
-def conclude(session: Session, *, path: str, as_json: bool) -> int:
+def conclude(session: Session, *, path: str, as_json: bool, not_copied: Sequence[str] | None = None) -> int:
     """Prints what came out. 0 if every planned run has a valid final attempt, else 1."""
     from profiler.store.rows import to_json
 
     rows = session.rows()
     if as_json:
-        output.print_json({"session_id": session.session_id, "path": path, "runs": to_json(rows)})
+        more = {} if not_copied is None else {"not_copied": not_copied}
+        output.print_json({"session_id": session.session_id, "path": path, "runs": to_json(rows), **more})
     else:
         output.print_result(closing_summary(rows, path))
     return 0 if all(row["is_final"] and row["valid"] for row in rows) else 1

@@ -32,7 +32,9 @@ def execute(options: Namespace) -> int:
     if options.calibrate:
         return _calibrate(options)
     from profiler.diagnosis import diagnose
+    from profiler.store.remote import refuse_uri
 
+    refuse_uri(options.results)
     diagnosis = diagnose(Path(options.results))
     if options.json:
         output.print_json(diagnosis.to_json())

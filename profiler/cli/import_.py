@@ -20,7 +20,9 @@ HEADINGS = (Heading("finding"), Heading("level"), Heading("runs", figures=True),
 def execute(options: Namespace) -> int:
     """Imports and prints the audit. 0 when everything that was found could be read, 1 when something could not."""
     from profiler.legacy.importer import AUDIT_TEXT, earlier_imports, import_tree
+    from profiler.store.remote import refuse_uri
 
+    refuse_uri(options.results)
     source, results = Path(options.directory), Path(options.results)
     for name in earlier_imports(source, results):
         output.say(f"warning: the same folder was imported before, as {results / name}; this makes another session")

@@ -398,7 +398,11 @@ def _run(parser: Parser) -> None:
     direct.add_argument("-l", "--list", dest="list_models", action="store_true", help="the same as `profiler list`")
     common = parser.add_argument_group("common")
     common.add_argument(
-        "--results", metavar="DIR", default="results", help="where sessions are kept (default: results)"
+        "--results",
+        metavar="DIR",
+        default="results",
+        help="where sessions are kept (default: results); a URI (s3://..., gs://..., file:///...): the session lies in "
+        "a folder of this machine, and is copied there as runs end",
     )
     _address(common)
     _require(common)

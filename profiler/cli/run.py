@@ -47,7 +47,7 @@ def execute(options: Namespace) -> int:
     return campaign_run.conduct(
         lambda observer: driver.run_campaign(
             campaign,
-            results=Path(options.results),
+            results=options.results,
             address=options.address,
             observer=observer,
             governor_optional=options.governor_optional,

@@ -67,6 +67,8 @@ class PlainView:
                 return f"{row['experiment_id']} attempt {row['attempt']}: {attempt_text(row)}{self._counts(row, now_s)}"
             case "warning":
                 return f"warning: {event['message']}"
+            case "copies":
+                return str(event["message"])
             case "preflight":
                 return "\n".join(preflight_lines(event)) or None
         return None
@@ -127,6 +129,8 @@ class LiveView:
                 self._console.print(Text(line))
         elif event["event"] == "warning":
             self._console.print(Text(f"warning: {event['message']}", style="yellow"))
+        elif event["event"] == "copies":
+            self._console.print(Text(event["message"]))
         elif event["event"] == "attempt":
             row = event["row"]
             style = {"valid": "green", "contaminated": "yellow", "failed": "red"}.get(str(row.get("verdict")), "")

@@ -1,0 +1,241 @@
+"""Copies of a session's files at a URI, made while the campaign runs. The session itself stays a local folder.
+
+A run's files are put there when it has ended, what belongs to the whole session once a minute and at the end. A file
+that could not be put stops nothing: it is told, and tried again. It reads no record.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from profiler import spool
+from profiler.errors import NotCopiedError, SessionError
+from profiler.store.files import write_whole
+from profiler.store.layout import SessionFolder
+from profiler.store.remote import Store, open_store
+
+Observer = Callable[[dict[str, Any]], None]
+
+SHARED_INTERVAL_S = 60.0
+TRIES, PAUSE_S = 2, 2.0
+LAST_CHANCE_S = 30.0  # for an interrupted campaign to copy what it has
+AWAY = 2  # so many files refused one after the other: the store is not to be had now
+_RECORD = ".copied"
+
+
+def working_folder() -> Path:
+    """Where sessions lie whose results go to a URI: this machine's own place for them (see `profiler.spool.place`)."""
+    return spool.place() / "results"
+
+
+@contextmanager
+def copying(folder: SessionFolder, store: Store | None, observer: Observer) -> Iterator[Observer]:
+    """Inside the block the session is copied to `store`, of which nothing is done for None; yields the observer to tell
+    of attempts. When it ends, whatever is not there yet is copied. Raises NotCopiedError when something could not be;
+    where the block itself raises, that is told to `observer`."""
+    if store is None:
+        yield observer
+        return
+    copies = Copies(folder, store, observer)
+    try:
+        yield copies.observe
+        copies.close(None)
+    except BaseException:
+        try:
+            copies.close(LAST_CHANCE_S)
+        finally:
+            if missing := copies.missing():
+                observer({"event": "warning", "message": copies.shortfall(missing)})
+        raise
+    if missing := copies.missing():
+        raise NotCopiedError(copies.shortfall(missing), folder.root, missing)
+    observer({"event": "copies", "message": f"copied: the whole session is at {copies.store.uri}"})
+
+
+def reopened(folder: SessionFolder) -> Store | None:
+    """Where an earlier driver copied this session to, as `open_store`; None for one that is not copied."""
+    record = folder.root / _RECORD
+    if not record.is_file():
+        return None
+    lines = record.read_text().splitlines()
+    try:
+        uri = json.loads(lines[0])["uri"]
+    except (IndexError, ValueError, KeyError) as error:
+        raise SessionError(f"{record} is damaged; remove it to go on without copies") from error
+    return open_store(uri)
+
+
+class Copies:
+    """What of a session is at `store` already, kept in a file beside the session's own. `store`: the results folder."""
+
+    def __init__(self, folder: SessionFolder, store: Store, tell: Observer) -> None:
+        self.store = store.below(folder.session_id)
+        self._folder = folder
+        self._tell = tell
+        self._done = _recorded(folder.root / _RECORD, store.uri)
+        self._record = (folder.root / _RECORD).open("a")
+        self._problems: SimpleQueue[str] = SimpleQueue()
+        self._ended: SimpleQueue[tuple[str, str, int] | None] = SimpleQueue()
+        self._rows: dict[str, tuple[str, str, int]] = {}
+        self._reason = ""
+        self._away_until_s = 0.0
+        self._thread = threading.Thread(target=self._work, daemon=True, name="copies")
+        self._thread.start()
+        where = f"results are copied to {self.store.uri} as runs end; the working folder is {folder.root}"
+        tell({"event": "copies", "message": where})
+
+    def observe(self, event: dict[str, Any]) -> None:
+        """Hand the event on; copy the run whose attempt has ended. What went wrong meanwhile is told from here."""
+        self._tell(event)
+        if event["event"] == "attempt":
+            row = event["row"]
+            self._rows[row["run_id"]] = (row["experiment_id"], row["run_id"], row["attempt"])
+            self._ended.put(self._rows[row["run_id"]])
+        elif event["event"] == "cooled" and event["run_id"] in self._rows:
+            self._ended.put(self._rows[event["run_id"]])
+        while not self._problems.empty():
+            self._tell({"event": "warning", "message": self._problems.get()})
+
+    def close(self, patience_s: float | None) -> None:
+        """Copy what is left; give it `patience_s` seconds (None: as long as it takes)."""
+        if left := len(self.missing()):
+            within = "" if patience_s is None else f", for {patience_s:g} s at most"
+            self._tell({"event": "copies", "message": f"copying {left} files to {self.store.uri}{within}"})
+        self._ended.put(None)
+        self._thread.join(patience_s)
+        if not self._thread.is_alive():
+            self._record.close()
+
+    def missing(self) -> list[str]:
+        """The files of the session that are not at the store as they are here, and those that are there only."""
+        here = self._everything()
+        return [*(name for name in here if self._done.get(name) != self._state(name)), *self._gone()]
+
+    def shortfall(self, missing: list[str]) -> str:
+        names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        why = f" ({self._reason})" if self._reason else ""
+        return (
+            f"{len(missing)} files are not at {self.store.uri}{why}: {names}\n"
+            f"the session is whole in {self._folder.root}; copy the rest with: profiler resume {self._folder.root}"
+        )
+
+    def _work(self) -> None:
+        shared_s = time.monotonic()
+        while (ended := self._ended.get()) is not None:
+            self._put_all(self._of_run(*ended))
+            if time.monotonic() - shared_s >= SHARED_INTERVAL_S:
+                self._put_all(self._shared())
+                shared_s = time.monotonic()
+        for _ in range(TRIES):
+            self._away_until_s = 0.0
+            self._put_all(self._everything()[:-1])
+            if self.missing() == self._everything()[-1:] + self._gone():
+                self._remove_gone()
+                self._put_all(self._everything()[-1:])
+            if not self.missing():
+                break
+            time.sleep(PAUSE_S)
+
+    def _put_all(self, names: Iterable[str]) -> None:
+        """Those that are new or have changed. A store that refuses several in a row is left alone for a minute."""
+        refused = 0
+        for name in names:
+            state = self._state(name)
+            if state is None or self._done.get(name) == state or time.monotonic() < self._away_until_s:
+                continue
+            try:
+                self.store.put(self._folder.root / name, name)
+            except OSError as error:
+                if self._state(name) is None:
+                    continue  # it was put aside just now
+                refused += 1
+                self._refused(name, error)
+                if refused >= AWAY:
+                    self._away_until_s = time.monotonic() + SHARED_INTERVAL_S
+            else:
+                refused = 0
+                self._reason = ""
+                self._note(name, state)
+
+    def _refused(self, name: str, error: OSError) -> None:
+        reason = str(error).strip().splitlines()[0]
+        if not self._reason:  # told once, until something could be copied again
+            self._problems.put(f"{name} could not be copied to {self.store.uri}: {reason}; it is tried again")
+        self._reason = reason
+
+    def _remove_gone(self) -> None:
+        for name in self._gone():
+            try:
+                self.store.remove(name)
+            except OSError as error:
+                self._refused(name, error)
+                return
+            self._note(name, None)
+
+    def _gone(self) -> list[str]:
+        """Files that were merged into others or moved since they were copied."""
+        return [name for name in list(self._done) if self._state(name) is None]
+
+    def _note(self, name: str, state: list[int] | None) -> None:
+        if state is None:
+            del self._done[name]
+        else:
+            self._done[name] = state
+        self._record.write(json.dumps({"name": name, "state": state}) + "\n")
+        self._record.flush()
+
+    def _state(self, name: str) -> list[int] | None:
+        """Size and time of the file; None if it is not there."""
+        try:
+            found = (self._folder.root / name).stat()
+        except FileNotFoundError:
+            return None
+        return [found.st_size, found.st_mtime_ns]
+
+    def _of_run(self, experiment_id: str, run_id: str, attempt: int) -> list[str]:
+        folder = self._folder
+        rows = [folder.run_file(run_id, attempt), folder.dataset("processes") / f"{run_id}-{attempt}.parquet"]
+        return [*self._below(folder.run_folder(experiment_id)), *map(self._name, rows)]
+
+    def _shared(self) -> list[str]:
+        folder = self._folder
+        parts = [folder.dataset(name) for name in ("plan", "nodes", "samples")]
+        files = [folder.campaign_yaml, folder.summary_csv, folder.summary_safe_csv, folder.ledger]
+        return [*(name for part in parts for name in self._below(part)), *map(self._name, files)]
+
+    def _everything(self) -> list[str]:
+        """The ledger last: a copy whose ledger says `session_finished` is whole."""
+        ledger = self._name(self._folder.ledger)
+        names = [name for name in self._below(self._folder.root) if name != ledger]
+        return [*names, *([ledger] if self._folder.ledger.exists() else [])]
+
+    def _below(self, folder: Path) -> list[str]:
+        found = (self._name(path) for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
+        return [name for name in found if not any(part.startswith(".") for part in Path(name).parts)]
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._folder.root).as_posix()
+
+
+def _recorded(record: Path, uri: str) -> dict[str, list[int]]:
+    """What the record says was copied; a new one begins with the URI."""
+    if not record.exists():
+        write_whole(record, (json.dumps({"uri": uri}) + "\n").encode())
+    done: dict[str, list[int]] = {}
+    for line in record.read_text().splitlines()[1:]:
+        try:
+            entry: Mapping[str, Any] = json.loads(line)
+        except ValueError:
+            continue  # half a line of a driver that was killed: that file is put again
+        if entry["state"] is None:
+            done.pop(entry["name"], None)
+        else:
+            done[entry["name"]] = entry["state"]
+    return done

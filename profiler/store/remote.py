@@ -1,0 +1,150 @@
+"""A folder at a URI (file://, s3://, gs://, abfs:// ... by pyarrow.fs) into which whole files are put. It decides not
+which, and nothing of it is read."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit, urlunsplit
+
+from profiler.errors import CannotRunError, UsageError
+
+PIECE_BYTES = 4 << 20
+OPEN_TIMEOUT_S = 60.0
+SCHEMES = "file:///folder, s3://bucket/folder, gs://bucket/folder, abfs://container@account/folder"
+COPY_FIRST = (
+    "copy it first, for example with: python -c \"import pyarrow.fs; pyarrow.fs.copy_files('URI/run_20260101_000000', "
+    "'run_20260101_000000')\"; to go on with a campaign give `profiler resume` the working folder that `run` named"
+)
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_OBJECT_STORES = ("s3", "gcs", "abfs")  # no folders, and an object appears when it is whole
+
+
+def is_uri(text: str) -> bool:
+    """Whether `text` means a URI, also one that went through pathlib (s3:/bucket), and no folder here."""
+    return _URI.match(text) is not None and not Path(text).exists()
+
+
+def refuse_uri(results: str) -> None:
+    """Raises UsageError where only a folder will do."""
+    if is_uri(results):
+        raise UsageError(f"--results {results}: a folder of this machine is needed here; only `run` copies to a URI")
+
+
+class Store:
+    """`base` of `filesystem` (a pyarrow.fs.FileSystem), shown to people as `uri`. Errors are OSErrors."""
+
+    def __init__(self, uri: str, filesystem: Any, base: str) -> None:
+        self.uri = uri
+        self._filesystem = filesystem
+        self._base = base.rstrip("/")
+        self._objects = filesystem.type_name in _OBJECT_STORES
+
+    def below(self, name: str) -> Store:
+        """The folder `name` in this one."""
+        parts = urlsplit(self.uri)
+        uri = urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
+        return Store(uri, self._filesystem, f"{self._base}/{name}")
+
+    def put(self, source: Path, name: str) -> None:
+        """The file `source`, as it is now, becomes the file `name`; a half one is never seen."""
+        with source.open("rb") as file:
+            self._put(name, lambda out: _copy(file, out))
+
+    def remove(self, name: str) -> None:
+        """Nothing of that name is there afterwards."""
+        with suppress(FileNotFoundError):
+            self._filesystem.delete_file(f"{self._base}/{name}")
+
+    def probe(self) -> None:
+        """Write a small file and remove it again."""
+        name = f".profiler-{secrets.token_hex(8)}"
+        self._put(name, lambda out: out.write(b"profiler"))
+        self._filesystem.delete_file(f"{self._base}/{name}")
+
+    def _put(self, name: str, write: Callable[[BinaryIO], int]) -> None:
+        target = f"{self._base}/{name}"
+        folder, _, last = target.rpartition("/")
+        first = target if self._objects else f"{folder}/.{last}.part"
+        if not self._objects:
+            self._filesystem.create_dir(folder, recursive=True)
+        try:
+            with self._filesystem.open_output_stream(first) as out:
+                written = write(out)
+            found = self._filesystem.get_file_info(first).size
+            if found != written:
+                raise OSError(f"{name} has {found} bytes there, {written} were sent")
+            if first != target:
+                self._filesystem.move(first, target)
+        except BaseException:
+            with suppress(OSError):
+                self._filesystem.delete_file(first)
+            raise
+
+
+def _copy(file: BinaryIO, out: BinaryIO) -> int:
+    written = 0
+    while piece := file.read(PIECE_BYTES):
+        out.write(piece)
+        written += len(piece)
+    return written
+
+
+def open_store(uri: str) -> Store:
+    """The folder at `uri`, in which a file was written and removed just now.
+
+    Raises UsageError when no such URI can be, CannotRunError when the store cannot be reached or written."""
+    if urlsplit(uri).password:
+        raise UsageError(
+            "--results: a password does not belong in a URI: give it as the store's own tools take it "
+            "(AWS_SECRET_ACCESS_KEY, ~/.aws)"
+        )
+    try:
+        return _within(OPEN_TIMEOUT_S, lambda: _opened(uri))
+    except (ValueError, NotImplementedError) as error:
+        raise UsageError(f"--results {uri}: {_first_line(error)}\nuse a folder, or one of {SCHEMES}") from error
+    except OSError as error:
+        raise CannotRunError(
+            f"results cannot be put at {uri}: {_first_line(error)}\n"
+            "check its name, that it can be reached from here, and that you may write and delete there"
+        ) from error
+
+
+def _opened(uri: str) -> Store:
+    from pyarrow.fs import FileSystem
+
+    filesystem, base = FileSystem.from_uri(uri)
+    if not base.strip("/"):
+        raise ValueError("it names no bucket or folder")
+    store = Store(uri, filesystem, base)
+    store.probe()
+    return store
+
+
+def _within(seconds: float, function: Callable[[], Store]) -> Store:
+    """Its result. TimeoutError when it takes longer: some stores are tried for a quarter of an hour."""
+    answer: Future[Store] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(function())
+        except (OSError, ValueError, NotImplementedError) as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=work, daemon=True, name="open-store").start()
+    try:
+        return answer.result(seconds)
+    except TimeoutError as error:
+        if answer.done():
+            raise
+        raise TimeoutError(f"no answer within {seconds:g} s") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
