@@ -7,10 +7,11 @@ that could not be put stops nothing: it is told, and tried again. It reads no re
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -19,7 +20,8 @@ from profiler import spool
 from profiler.errors import NotCopiedError, SessionError
 from profiler.store.files import write_whole
 from profiler.store.layout import SessionFolder
-from profiler.store.remote import Store, open_store
+from profiler.store.ledger import SESSION_FINISHED
+from profiler.store.remote import Store, first_line, open_store
 
 Observer = Callable[[dict[str, Any]], None]
 
@@ -64,12 +66,11 @@ def reopened(folder: SessionFolder) -> Store | None:
     record = folder.root / _RECORD
     if not record.is_file():
         return None
-    lines = record.read_text().splitlines()
     try:
-        uri = json.loads(lines[0])["uri"]
-    except (IndexError, ValueError, KeyError) as error:
+        uri = json.loads(record.read_text(errors="replace").splitlines()[0])["uri"]
+    except (IndexError, ValueError, KeyError, TypeError) as error:
         raise SessionError(f"{record} is damaged; remove it to go on without copies") from error
-    return open_store(uri)
+    return open_store(str(uri))
 
 
 class Copies:
@@ -79,8 +80,8 @@ class Copies:
         self.store = store.below(folder.session_id)
         self._folder = folder
         self._tell = tell
-        self._done = _recorded(folder.root / _RECORD, store.uri)
-        self._record = (folder.root / _RECORD).open("a")
+        self._record = folder.root / _RECORD
+        self._done = _recorded(self._record, store.uri)
         self._problems: SimpleQueue[str] = SimpleQueue()
         self._ended: SimpleQueue[tuple[str, str, int] | None] = SimpleQueue()
         self._rows: dict[str, tuple[str, str, int]] = {}
@@ -110,8 +111,6 @@ class Copies:
             self._tell({"event": "copies", "message": f"copying {left} files to {self.store.uri}{within}"})
         self._ended.put(None)
         self._thread.join(patience_s)
-        if not self._thread.is_alive():
-            self._record.close()
 
     def missing(self) -> list[str]:
         """The files of the session that are not at the store as they are here, and those that are there only."""
@@ -131,17 +130,27 @@ class Copies:
         while (ended := self._ended.get()) is not None:
             self._put_all(self._of_run(*ended))
             if time.monotonic() - shared_s >= SHARED_INTERVAL_S:
-                self._put_all(self._shared())
+                self._put_shared()
                 shared_s = time.monotonic()
         for _ in range(TRIES):
             self._away_until_s = 0.0
-            self._put_all(self._everything()[:-1])
-            if self.missing() == self._everything()[-1:] + self._gone():
-                self._remove_gone()
-                self._put_all(self._everything()[-1:])
+            self._put_rest()
             if not self.missing():
                 break
             time.sleep(PAUSE_S)
+
+    def _put_shared(self) -> None:
+        self._put_all(self._shared())
+        if not self._is_finished():
+            self._put_all([self._ledger])
+
+    def _put_rest(self) -> None:
+        """The ledger last: a copy whose ledger says `session_finished` is whole, and has nothing twice."""
+        self._put_all(name for name in self._everything() if name != self._ledger)
+        if not {*self.missing()} - {self._ledger, *self._gone()}:
+            self._remove_gone()
+        if self.missing() == [self._ledger]:
+            self._put_all([self._ledger])
 
     def _put_all(self, names: Iterable[str]) -> None:
         """Those that are new or have changed. A store that refuses several in a row is left alone for a minute."""
@@ -152,7 +161,7 @@ class Copies:
                 continue
             try:
                 self.store.put(self._folder.root / name, name)
-            except OSError as error:
+            except (OSError, ValueError) as error:  # ValueError: a name that the store cannot have
                 if self._state(name) is None:
                     continue  # it was put aside just now
                 refused += 1
@@ -164,8 +173,8 @@ class Copies:
                 self._reason = ""
                 self._note(name, state)
 
-    def _refused(self, name: str, error: OSError) -> None:
-        reason = str(error).strip().splitlines()[0]
+    def _refused(self, name: str, error: Exception) -> None:
+        reason = first_line(error)
         if not self._reason:  # told once, until something could be copied again
             self._problems.put(f"{name} could not be copied to {self.store.uri}: {reason}; it is tried again")
         self._reason = reason
@@ -180,22 +189,24 @@ class Copies:
             self._note(name, None)
 
     def _gone(self) -> list[str]:
-        """Files that were merged into others or moved since they were copied."""
-        return [name for name in list(self._done) if self._state(name) is None]
+        """Files that were merged into others or moved since they were copied. None where the session itself is gone,
+        its ledger with it: then the copy is all there is."""
+        gone = [name for name in list(self._done) if self._state(name) is None]
+        return gone if self._folder.ledger.exists() else []
 
     def _note(self, name: str, state: list[int] | None) -> None:
         if state is None:
             del self._done[name]
         else:
             self._done[name] = state
-        self._record.write(json.dumps({"name": name, "state": state}) + "\n")
-        self._record.flush()
+        with suppress(OSError), self._record.open("a") as record:  # what is not noted is put again by a resume
+            record.write(json.dumps({"name": name, "state": state}) + "\n")
 
     def _state(self, name: str) -> list[int] | None:
         """Size and time of the file; None if it is not there."""
         try:
             found = (self._folder.root / name).stat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         return [found.st_size, found.st_mtime_ns]
 
@@ -207,17 +218,24 @@ class Copies:
     def _shared(self) -> list[str]:
         folder = self._folder
         parts = [folder.dataset(name) for name in ("plan", "nodes", "samples")]
-        files = [folder.campaign_yaml, folder.summary_csv, folder.summary_safe_csv, folder.ledger]
+        files = [folder.campaign_yaml, folder.summary_csv, folder.summary_safe_csv]
         return [*(name for part in parts for name in self._below(part)), *map(self._name, files)]
 
     def _everything(self) -> list[str]:
-        """The ledger last: a copy whose ledger says `session_finished` is whole."""
-        ledger = self._name(self._folder.ledger)
-        names = [name for name in self._below(self._folder.root) if name != ledger]
-        return [*names, *([ledger] if self._folder.ledger.exists() else [])]
+        return self._below(self._folder.root)
+
+    @property
+    def _ledger(self) -> str:
+        return self._name(self._folder.ledger)
+
+    def _is_finished(self) -> bool:
+        """Whether the ledger says so already, while this thread is still behind."""
+        return SESSION_FINISHED.encode() in self._folder.ledger.read_bytes()
 
     def _below(self, folder: Path) -> list[str]:
-        found = (self._name(path) for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
+        """Folders come and go meanwhile, which os.walk does not mind."""
+        paths = sorted(Path(where, name) for where, _, names in os.walk(folder) for name in names)
+        found = (self._name(path) for path in paths if path.is_file() and not path.is_symlink())
         return [name for name in found if not any(part.startswith(".") for part in Path(name).parts)]
 
     def _name(self, path: Path) -> str:
@@ -229,13 +247,14 @@ def _recorded(record: Path, uri: str) -> dict[str, list[int]]:
     if not record.exists():
         write_whole(record, (json.dumps({"uri": uri}) + "\n").encode())
     done: dict[str, list[int]] = {}
-    for line in record.read_text().splitlines()[1:]:
+    for line in record.read_text(errors="replace").splitlines()[1:]:
         try:
             entry: Mapping[str, Any] = json.loads(line)
-        except ValueError:
+            name, state = entry["name"], entry["state"]
+        except (ValueError, KeyError, TypeError):
             continue  # half a line of a driver that was killed: that file is put again
-        if entry["state"] is None:
-            done.pop(entry["name"], None)
+        if state is None:
+            done.pop(name, None)
         else:
-            done[entry["name"]] = entry["state"]
+            done[name] = state
     return done

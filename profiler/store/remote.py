@@ -83,8 +83,9 @@ class Store:
             if first != target:
                 self._filesystem.move(first, target)
         except BaseException:
-            with suppress(OSError):
-                self._filesystem.delete_file(first)
+            if first != target:  # an object that is there is the file as it was before, which is better than none
+                with suppress(OSError):
+                    self._filesystem.delete_file(first)
             raise
 
 
@@ -100,18 +101,20 @@ def open_store(uri: str) -> Store:
     """The folder at `uri`, in which a file was written and removed just now.
 
     Raises UsageError when no such URI can be, CannotRunError when the store cannot be reached or written."""
-    if urlsplit(uri).password:
-        raise UsageError(
-            "--results: a password does not belong in a URI: give it as the store's own tools take it "
-            "(AWS_SECRET_ACCESS_KEY, ~/.aws)"
-        )
     try:
+        if urlsplit(uri).password:
+            raise UsageError(
+                "--results: a password does not belong in a URI: give it as the store's own tools take it "
+                "(AWS_SECRET_ACCESS_KEY, ~/.aws)"
+            )
         return _within(OPEN_TIMEOUT_S, lambda: _opened(uri))
     except (ValueError, NotImplementedError) as error:
-        raise UsageError(f"--results {uri}: {_first_line(error)}\nuse a folder, or one of {SCHEMES}") from error
+        raise UsageError(
+            f"--results {uri}: {first_line(error)}\nuse a folder, or one of {SCHEMES} (a space is %20 there)"
+        ) from error
     except OSError as error:
         raise CannotRunError(
-            f"results cannot be put at {uri}: {_first_line(error)}\n"
+            f"results cannot be put at {uri}: {first_line(error)}\n"
             "check its name, that it can be reached from here, and that you may write and delete there"
         ) from error
 
@@ -120,6 +123,8 @@ def _opened(uri: str) -> Store:
     from pyarrow.fs import FileSystem
 
     filesystem, base = FileSystem.from_uri(uri)
+    if filesystem.type_name not in ("local", "hdfs", *_OBJECT_STORES):  # pyarrow's "mock" forgets what it is given
+        raise ValueError(f"nothing is kept in a file system of type {filesystem.type_name}")
     if not base.strip("/"):
         raise ValueError("it names no bucket or folder")
     store = Store(uri, filesystem, base)
@@ -146,5 +151,6 @@ def _within(seconds: float, function: Callable[[], Store]) -> Store:
         raise TimeoutError(f"no answer within {seconds:g} s") from error
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+def first_line(error: Exception) -> str:
+    """What the error says, without the lines that a store's library adds to it."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -119,6 +119,60 @@ def test_an_interrupted_campaign_copies_what_it_has(folder: SessionFolder, there
     assert files(there / folder.session_id) == files(folder.root)
 
 
+def test_a_copy_is_whole_only_when_nothing_is_there_twice(
+    folder: SessionFolder, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies, "PAUSE_S", 0.01)
+    row = Path("dataset", "runs", f"{folder.run_id(1)}-1.parquet")
+    with pytest.raises(NotCopiedError) as caught, copying(folder, open_store(there.as_uri()), print) as tell:
+        end_run(folder, tell, 1)
+        await_file(there / folder.session_id / row)
+        (folder.root / row).rename(folder.dataset("runs") / "merged.parquet")
+        (there / folder.session_id / row).unlink()
+        (there / folder.session_id / row).mkdir()  # what stands there now cannot be removed as a file
+    assert sorted(caught.value.missing) == [str(row), "ledger.jsonl"]
+    assert not (there / folder.session_id / "ledger.jsonl").exists()
+
+
+def test_a_copy_that_is_behind_does_not_say_that_the_campaign_is_finished(
+    folder: SessionFolder, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies, "SHARED_INTERVAL_S", 0.0)
+    ledger = there / folder.session_id / "ledger.jsonl"
+    with copying(folder, open_store(there.as_uri()), print) as tell:
+        end_run(folder, tell, 1)
+        await_file(ledger)
+        folder.ledger.write_text('{}\n{"event": "session_finished"}\n')
+        folder.summary_csv.write_text("the next one")
+        end_run(folder, tell, 2)
+        await_file(there / folder.session_id / "summary.csv")
+        time.sleep(0.05)
+        assert ledger.read_text() == "{}\n"
+    assert ledger.read_text() == folder.ledger.read_text()
+
+
+def test_a_copy_outlives_its_session(folder: SessionFolder, there: Path) -> None:
+    row = there / folder.session_id / "dataset" / "runs" / f"{folder.run_id(1)}-1.parquet"
+    with pytest.raises(CannotRunError), copying(folder, open_store(there.as_uri()), print) as tell:
+        end_run(folder, tell, 1)
+        await_file(row)
+        shutil.rmtree(folder.root)
+        raise CannotRunError("the disk is gone")
+    assert row.read_text() == "row"
+
+
+def test_a_name_that_the_store_cannot_have_does_not_end_the_copying(
+    folder: SessionFolder, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies, "PAUSE_S", 0.01)
+    odd = folder.root / "quick_001" / "odd\udcff"
+    odd.parent.mkdir()
+    odd.write_text("no UTF-8 in its name")
+    with pytest.raises(NotCopiedError) as caught, copying(folder, open_store(there.as_uri()), print) as tell:
+        end_run(folder, tell, 1)
+    assert sorted(caught.value.missing) == ["ledger.jsonl", "quick_001/odd\udcff"]
+
+
 def test_a_refused_campaign_leaves_nothing_there(folder: SessionFolder, there: Path) -> None:
     with pytest.raises(CannotRunError, match="no node"), copying(folder, open_store(there.as_uri()), print):
         shutil.rmtree(folder.root)
@@ -128,9 +182,22 @@ def test_a_refused_campaign_leaves_nothing_there(folder: SessionFolder, there: P
 
 def test_a_session_without_copies_has_none(folder: SessionFolder) -> None:
     assert reopened(folder) is None
-    (folder.root / ".copied").write_text("what is this\n")
+
+
+@pytest.mark.parametrize("text", [b"what is this\n", b"", b"[1]\n", b"null\n", b"{}\n", b"\xff\xfe\n"])
+def test_a_damaged_record_is_named(folder: SessionFolder, text: bytes) -> None:
+    (folder.root / ".copied").write_bytes(text)
     with pytest.raises(SessionError, match="is damaged; remove it"):
         reopened(folder)
+
+
+def test_damaged_lines_of_the_record_are_put_again(folder: SessionFolder, there: Path) -> None:
+    (folder.root / ".copied").write_bytes(
+        f'{{"uri": "{there.as_uri()}"}}\n5\n{{"name": "x"}}\n\xff\n'.encode("latin-1")
+    )
+    with copying(folder, reopened(folder), print) as tell:
+        end_run(folder, tell, 1)
+    assert files(there / folder.session_id) == files(folder.root)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +206,9 @@ def test_a_session_without_copies_has_none(folder: SessionFolder) -> None:
         ("foo://x/y", "Unrecognized filesystem type"),
         ("s3://", "it names no bucket or folder"),
         ("file://elsewhere/x", "hostname"),
+        ("s3://[bad", "Invalid IPv6 URL"),
+        ("mock://x/y", "nothing is kept"),
+        ("file:///tmp/a b", "a space is %20 there"),
         ("s3://key:secret@bucket/x", "a password does not belong in a URI"),
     ],
 )
