@@ -42,7 +42,8 @@ CHANCE = {
 
 @dataclass(frozen=True)
 class Trained:
-    """One training: `labels` is "true", "shuffled" or "true again"; `value` is the model's primary metric."""
+    """One training: `labels` is "true", "shuffled" or "true again"; `value` is the model's primary metric; `epochs` is
+    None for the manifest's default."""
 
     repo: str
     model: str
@@ -53,6 +54,7 @@ class Trained:
     seconds: float
     data_source: str
     threads: int
+    epochs: int | None = None
 
 
 def main() -> int:
@@ -98,7 +100,8 @@ def _control_faults(sign: int, chance: float | None, true: float, control: float
 def _trained(spec: ModelSpec, seed: int, labels: str, threads: int, epochs: int | None, output: Path) -> Trained:
     for line in output.read_text().splitlines() if output.exists() else []:
         found = Trained(**json.loads(line))
-        if (found.repo, found.model, found.seed, found.labels) == (spec.repo, spec.name, seed, labels):
+        known = (found.repo, found.model, found.seed, found.labels, found.epochs)
+        if known == (spec.repo, spec.name, seed, labels, epochs):
             return found
     trained = _train(spec, seed, labels, threads, epochs)
     with output.open("a") as file:
@@ -123,7 +126,8 @@ def _train(spec: ModelSpec, seed: int, labels: str, threads: int, epochs: int | 
     metric = spec.primary_metric
     seconds = round(time.monotonic() - started, 1)
     source = training.event("config")["data_source"]
-    return Trained(spec.repo, spec.name, seed, labels, metric, training.metrics[metric], seconds, source, threads)
+    value = training.metrics[metric]
+    return Trained(spec.repo, spec.name, seed, labels, metric, value, seconds, source, threads, epochs)
 
 
 if __name__ == "__main__":
