@@ -202,13 +202,13 @@ def _int_from(text: str, lowest: int) -> int:
 
 
 def positive_seconds(text: str) -> float:
-    """A number of seconds above 0."""
+    """A number of seconds above 0, of less than 31 years: the clocks of the system know no more."""
     try:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected seconds above 0, got {text!r}")
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"expected seconds above 0 and below 1e9, got {text!r}")
     return value
 
 

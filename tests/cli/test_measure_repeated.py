@@ -129,6 +129,7 @@ def test_input_that_nobody_will_read_is_told() -> None:
         (["--vs", "'open"], "--vs"),
         (["--timeout", "0"], "seconds above 0"),
         (["--idle-seconds", "-1"], "seconds above 0"),
+        (["--idle-seconds", "1e10"], "below 1e9"),
         (["--input", "/no/such/file"], "/no/such/file"),
     ],
 )

@@ -225,6 +225,11 @@ def test_timeout_ends_the_whole_tree(place: Place, tier: str) -> None:
     assert report["left_behind"] >= 4
 
 
+def test_a_timeout_of_months_is_one(place: Place) -> None:
+    report = place.ended(place.trainer("litter", f"litter-{place.mark}"), timeout_s=3e6)
+    assert (report["why"], report["exit_code"]) == ("exited", 0)
+
+
 def test_shared_memory_goes_with_the_run(place: Place) -> None:
     name = f"litter-{place.mark}"
     assert place.ended(place.trainer("litter", name))["exit_code"] == 0

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+LONGEST_POLL_MS = 3_600_000  # poll takes no more than 24 days
 SETTLE_NS = 50_000_000  # helpers that end by themselves right after the trainer are not "left behind"
 
 
@@ -164,7 +165,7 @@ class Guard:
     def watch(self) -> None:
         while not self.over():
             left_ns = None if self.deadline_ns is None else max(0, self.deadline_ns - time.monotonic_ns())
-            self.turn(None if left_ns is None else left_ns / 1e6 + 1)
+            self.turn(None if left_ns is None else min(left_ns / 1e6 + 1, LONGEST_POLL_MS))
             self.check_deadline()
 
     def end_all(self) -> int:
