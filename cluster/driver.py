@@ -26,7 +26,7 @@ from cluster.session import RaySession, open_ray
 from cluster.spooled import fetch_kept
 from cluster.suitability import check_places, most_resources
 from profiler.config import Campaign
-from profiler.copies import copying, reopened, working_folder
+from profiler.copies import copying, new_session, reopened
 from profiler.driver_lock import driver_lock, is_driven
 from profiler.errors import CampaignInterruptedError, CannotRunError
 from profiler.governor import check_governor, held_governor
@@ -76,7 +76,7 @@ def run_campaign(
     if campaign.governor is not None and not governor_optional:
         check_governor(campaign.governor)
     store = open_store(str(results)) if remote else None
-    folder = create_session(working_folder() if remote else Path(results))
+    folder = create_session(Path(results)) if store is None else new_session(store)
     journal = Journal.create(folder, plan, catalog)
     with driver_lock(folder), copying(folder, store, observer or _silent) as observe:
         options = _Options(address, observe, governor_optional, allow_uncontained, require)

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 from profiler import spool
-from profiler.errors import NotCopiedError, SessionError
+from profiler.errors import CannotRunError, NotCopiedError, SessionError
 from profiler.store.files import write_whole
-from profiler.store.layout import SessionFolder
+from profiler.store.layout import SessionFolder, create_session, utc_now
 from profiler.store.ledger import SESSION_FINISHED
 from profiler.store.remote import Store, first_line, open_store
 
@@ -37,6 +40,26 @@ def working_folder() -> Path:
     return spool.place() / "results"
 
 
+def new_session(store: Store, clock: Callable[[], datetime] = utc_now) -> SessionFolder:
+    """A new session in the working folder, of a name that is free at `store` too: drivers of other machines that begin
+    in the same second would mix their files there. CannotRunError when one of the two places cannot be written."""
+    given_way: list[SessionFolder] = []
+    try:
+        while True:
+            folder, claim = create_session(working_folder(), clock), f".claim-{secrets.token_hex(8)}"
+            if store.below(folder.session_id).claim(claim):
+                _begin(folder.root / _RECORD, store.uri, claim)
+                return folder
+            given_way.append(folder)  # stays until another name is found, which is the next second's then
+            time.sleep(secrets.randbelow(100) / 1000)  # two that give way to each other meet once
+    except OSError as error:
+        given_way.append(folder)
+        raise CannotRunError(f"{folder.session_id} cannot be put at {store.uri}: {first_line(error)}") from error
+    finally:
+        for taken in given_way:
+            shutil.rmtree(taken.root)
+
+
 @contextmanager
 def copying(folder: SessionFolder, store: Store | None, observer: Observer) -> Iterator[Observer]:
     """Inside the block the session is copied to `store`, of which nothing is done for None; yields the observer to tell
@@ -52,6 +75,7 @@ def copying(folder: SessionFolder, store: Store | None, observer: Observer) -> I
     except BaseException:
         try:
             copies.close(LAST_CHANCE_S)
+            copies.give_up_unless_begun()
         finally:
             if missing := copies.missing():
                 observer({"event": "warning", "message": copies.shortfall(missing)})
@@ -81,7 +105,9 @@ class Copies:
         self._folder = folder
         self._tell = tell
         self._record = folder.root / _RECORD
-        self._done = _recorded(self._record, store.uri)
+        if not self._record.exists():
+            _begin(self._record, store.uri, None)
+        self._claim, self._done = _recorded(self._record)
         self._problems: SimpleQueue[str] = SimpleQueue()
         self._ended: SimpleQueue[tuple[str, str, int] | None] = SimpleQueue()
         self._rows: dict[str, tuple[str, str, int]] = {}
@@ -111,6 +137,12 @@ class Copies:
             self._tell({"event": "copies", "message": f"copying {left} files to {self.store.uri}{within}"})
         self._ended.put(None)
         self._thread.join(patience_s)
+
+    def give_up_unless_begun(self) -> None:
+        """Of a campaign that was refused nothing stays there."""
+        if self._claim is not None and not self._done and not self._folder.root.exists():
+            with suppress(OSError):
+                self.store.give_up(self._claim)
 
     def missing(self) -> list[str]:
         """The files of the session that are not at the store as they are here, and those that are there only."""
@@ -242,12 +274,15 @@ class Copies:
         return path.relative_to(self._folder.root).as_posix()
 
 
-def _recorded(record: Path, uri: str) -> dict[str, list[int]]:
-    """What the record says was copied; a new one begins with the URI."""
-    if not record.exists():
-        write_whole(record, (json.dumps({"uri": uri}) + "\n").encode())
+def _begin(record: Path, uri: str, claim: str | None) -> None:
+    write_whole(record, (json.dumps({"uri": uri, "claim": claim}) + "\n").encode())
+
+
+def _recorded(record: Path) -> tuple[str | None, dict[str, list[int]]]:
+    """The claim on the copy's folder, and what the record says was copied."""
+    first, *lines = record.read_text(errors="replace").splitlines()
     done: dict[str, list[int]] = {}
-    for line in record.read_text(errors="replace").splitlines()[1:]:
+    for line in lines:
         try:
             entry: Mapping[str, Any] = json.loads(line)
             name, state = entry["name"], entry["state"]
@@ -257,4 +292,4 @@ def _recorded(record: Path, uri: str) -> dict[str, list[int]]:
             done.pop(name, None)
         else:
             done[name] = state
-    return done
+    return json.loads(first).get("claim"), done

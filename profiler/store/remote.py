@@ -62,6 +62,26 @@ class Store:
         with suppress(FileNotFoundError):
             self._filesystem.delete_file(f"{self._base}/{name}")
 
+    def claim(self, name: str) -> bool:
+        """Whether this folder is free, and from now on taken by the hidden file `name`, which stays. Of two that claim
+        it at the same time at most one succeeds: each writes before it looks."""
+        self._put(name, lambda out: out.write(b"profiler"))
+        if self._names() == [name]:
+            return True
+        self.remove(name)
+        return False
+
+    def give_up(self, name: str) -> None:
+        """Take a claim back, and the folder with it where nothing else is in it."""
+        self.remove(name)
+        if not self._objects and not self._names():
+            self._filesystem.delete_dir(self._base)
+
+    def _names(self) -> list[str]:
+        from pyarrow.fs import FileSelector
+
+        return [found.base_name for found in self._filesystem.get_file_info(FileSelector(self._base))]
+
     def probe(self) -> None:
         """Write a small file and remove it again."""
         name = f".profiler-{secrets.token_hex(8)}"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from profiler import copies
-from profiler.copies import copying, reopened
+from profiler.copies import copying, new_session, reopened
 from profiler.errors import CannotRunError, NotCopiedError, SessionError, UsageError
 from profiler.store.layout import SessionFolder, create_session
 from profiler.store.read import open_session
@@ -175,6 +176,32 @@ def test_a_name_that_the_store_cannot_have_does_not_end_the_copying(
 
 def test_a_refused_campaign_leaves_nothing_there(folder: SessionFolder, there: Path) -> None:
     with pytest.raises(CannotRunError, match="no node"), copying(folder, open_store(there.as_uri()), print):
+        shutil.rmtree(folder.root)
+        raise CannotRunError("no node")
+    assert list(there.iterdir()) == []
+
+
+def test_drivers_of_two_machines_that_begin_in_one_second_do_not_mix_their_files(
+    there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, sessions = open_store(there.as_uri()), []
+    for machine in ("one", "two"):
+        monkeypatch.setenv("PROFILER_SPOOL", str(tmp_path / machine))
+        sessions.append(new_session(store, lambda: datetime(2026, 1, 1, tzinfo=UTC)))
+    assert [folder.session_id for folder in sessions] == ["run_20260101_000000", "run_20260101_000001"]
+    assert [path.name for path in (tmp_path / "two" / "results").iterdir()] == ["run_20260101_000001"]
+    for folder in sessions:
+        folder.ledger.write_text(folder.session_id)
+        with copying(folder, store, print):
+            pass
+        assert files(there / folder.session_id) == files(folder.root)
+
+
+def test_a_refused_campaign_gives_its_name_up(there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROFILER_SPOOL", str(tmp_path / "spool"))
+    store = open_store(there.as_uri())
+    folder = new_session(store)
+    with pytest.raises(CannotRunError, match="no node"), copying(folder, store, print):
         shutil.rmtree(folder.root)
         raise CannotRunError("no node")
     assert list(there.iterdir()) == []
