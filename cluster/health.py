@@ -50,10 +50,13 @@ class Health:
         raise KeyboardInterrupt
 
     def _end_the_process(self) -> None:
-        if not self._stopped.is_set():
+        if self._stopped.is_set():
+            return
+        try:
             print(
                 f"error: {self.lost}, and what waits for it cannot be interrupted: ended", file=sys.stderr, flush=True
             )
+        finally:  # also where the terminal is gone
             os._exit(CannotRunError.exit_code)
 
     def stop(self) -> None:

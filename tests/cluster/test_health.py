@@ -57,3 +57,10 @@ def test_a_driver_that_hangs_in_a_call_that_hears_no_signal_is_ended() -> None:
     assert ended.returncode == CannotRunError.exit_code
     assert "Ray's gcs at 127.0.0.1:" in ended.stderr and "cannot be interrupted: ended" in ended.stderr
     assert seconds < 30
+
+
+def test_it_ends_also_where_nobody_can_be_told() -> None:
+    program = "from cluster.health import Health; Health({})._end_the_process()"
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], stderr=full, timeout=60)
+    assert ended.returncode == CannotRunError.exit_code
