@@ -31,7 +31,7 @@ Observer = Callable[[dict[str, Any]], None]
 SHARED_INTERVAL_S = 60.0
 TRIES, PAUSE_S = 2, 2.0
 LAST_CHANCE_S = 30.0  # for an interrupted campaign to copy what it has
-AWAY = 2  # so many files refused one after the other: the store is not to be had now
+AWAY = 2  # so many files refused one after the other: the store may not be to be had now
 _RECORD = ".copied"
 
 
@@ -185,7 +185,8 @@ class Copies:
             self._put_all([self._ledger])
 
     def _put_all(self, names: Iterable[str]) -> None:
-        """Those that are new or have changed. A store that refuses several in a row is left alone for a minute."""
+        """Those that are new or have changed. A store that refuses several in a row, and takes nothing else either, is
+        left alone for a minute."""
         refused = 0
         for name in names:
             state = self._state(name)
@@ -198,7 +199,7 @@ class Copies:
                     continue  # it was put aside just now
                 refused += 1
                 self._refused(name, error)
-                if refused >= AWAY:
+                if refused >= AWAY and not self._takes_anything():
                     self._away_until_s = time.monotonic() + SHARED_INTERVAL_S
             else:
                 refused = 0
@@ -210,6 +211,13 @@ class Copies:
         if not self._reason:  # told once, until something could be copied again
             self._problems.put(f"{name} could not be copied to {self.store.uri}: {reason}; it is tried again")
         self._reason = reason
+
+    def _takes_anything(self) -> bool:
+        try:
+            self.store.probe()
+        except OSError:
+            return False
+        return True
 
     def _remove_gone(self) -> None:
         for name in self._gone():

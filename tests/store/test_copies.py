@@ -166,12 +166,13 @@ def test_a_name_that_the_store_cannot_have_does_not_end_the_copying(
     folder: SessionFolder, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(copies, "PAUSE_S", 0.01)
-    odd = folder.root / "quick_001" / "odd\udcff"
-    odd.parent.mkdir()
-    odd.write_text("no UTF-8 in its name")
+    odd = ["quick_001/odd\udcff", "quick_001/odd\udcff2"]  # no UTF-8
+    folder.run_folder("quick_001").mkdir()
+    for name in odd:
+        (folder.root / name).touch()
     with pytest.raises(NotCopiedError) as caught, copying(folder, open_store(there.as_uri()), print) as tell:
         end_run(folder, tell, 1)
-    assert sorted(caught.value.missing) == ["ledger.jsonl", "quick_001/odd\udcff"]
+    assert sorted(caught.value.missing) == ["ledger.jsonl", *odd]
 
 
 def test_a_refused_campaign_leaves_nothing_there(folder: SessionFolder, there: Path) -> None:
