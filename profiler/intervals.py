@@ -37,7 +37,7 @@ class Summary:
 class Difference:
     """The second series against the first one: `difference` = mean of the second - mean of the first, in the values'
     unit, with its 95 % interval `low`..`high` (Welch); `percent`..: the same relative to the first mean, its interval
-    from the logarithm of the ratio (None where a mean is not positive); `p_value`: two-sided."""
+    from the logarithm of the ratio (None where a value is not positive); `p_value`: two-sided."""
 
     difference: float
     low: float | None
@@ -69,7 +69,7 @@ def compare(first: Sequence[float], second: Sequence[float]) -> Difference:
     """How the second series differs from the first; intervals need at least two values in both."""
     a, b = summarize(first), summarize(second)
     difference = b.mean - a.mean
-    ratio = b.mean / a.mean if a.mean > 0 and b.mean > 0 else None
+    ratio = b.mean / a.mean if a.min > 0 and b.min > 0 else None
     percent = None if ratio is None else 100 * (ratio - 1)
     if a.std is None or b.std is None:
         return Difference(difference, None, None, percent, None, None, None)

@@ -51,6 +51,12 @@ def test_equal_values_differ_by_nothing_and_zero_has_no_percent() -> None:
     assert compare([0.0, 0.0], [1.0, 2.0]).percent is None
 
 
+def test_figures_around_zero_have_no_percent() -> None:
+    """Energy above idle may be below 0 by what it is unsure of."""
+    found = compare([-0.5, 0.5000001], [0.1, 0.2])
+    assert (found.percent, found.percent_low, found.shown) == (None, None, False)
+
+
 def test_nothing_cannot_be_summarized() -> None:
     with pytest.raises(ValueError, match="at least one"):
         summarize([])
