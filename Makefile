@@ -23,10 +23,10 @@ demo: $(VENV)/.demo ## set up, train the quick-start campaign, show where the re
 test: $(VENV)/.dev ## the tests; most wait for processes, so four go at a time
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not models and not cluster"
 
-models: $(VENV)/.dev ## the tests that train the models of the larger repositories, and every model in one campaign: many minutes
+models: $(VENV)/.dev ## the tests that train for long, and every model in one campaign: many minutes
 	$(BIN)/python -m pytest -m models
 
-cluster: $(VENV)/.dev ## the tests on clusters of several machines, made of namespaces; one after the other
+cluster: $(VENV)/.dev ## the tests with several Rays, most on machines made of namespaces; one after the other
 	$(BIN)/python -m pytest -m cluster
 
 fast: $(VENV)/.dev

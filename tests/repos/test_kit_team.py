@@ -58,6 +58,7 @@ def outcome(folder: Path, processes: int) -> list[dict[str, object]]:
     return [json.loads((folder / f"found-{number}.json").read_text()) for number in range(processes)]
 
 
+@pytest.mark.models  # three times torch; a pair of processes in a real campaign is in tests/cluster
 def test_two_are_as_one(tmp_path: Path) -> None:
     (alone,) = outcome(tmp_path / "one", 1)
     first, second = outcome(tmp_path / "two", 2)
