@@ -26,7 +26,7 @@ test: $(VENV)/.dev ## the tests; most wait for processes, so four go at a time
 models: $(VENV)/.dev ## the tests that train for long, and every model in one campaign: many minutes
 	$(BIN)/python -m pytest -m models
 
-cluster: $(VENV)/.dev ## the tests with several Rays, most on machines made of namespaces; one after the other
+cluster: $(VENV)/.dev ## the tests with several Rays or long campaigns, most on machines made of namespaces; one after the other
 	$(BIN)/python -m pytest -m cluster
 
 fast: $(VENV)/.dev

@@ -68,7 +68,7 @@ os._exit(0)
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("where", ["here", "cluster"])
+@pytest.mark.parametrize("where", ["here", pytest.param("cluster", marks=pytest.mark.cluster)])
 def test_reap_ends_what_has_lost_its_owner(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # on loopback; a user's token is none of its business
     if subprocess.run([*INSIDE, "true"], capture_output=True).returncode:

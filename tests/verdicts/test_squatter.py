@@ -1,4 +1,4 @@
-"""The short form of the long campaign with a stranger: four runs, two of them pairs."""
+"""The short form of the long campaign with a stranger: five runs, two of them pairs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from tests.verdicts.squatter import CONFIG, as_planted, first_runs, replay
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.cluster]  # a minute; the incident in test_campaign_gpu is like it
 
 
 def test_exactly_the_squatted_run_is_not_safe(tmp_path: Path, fake_nvml_library: Path) -> None:
