@@ -62,7 +62,7 @@ def test_torchrun_starts_it_once_for_each_gpu_and_nothing_listens_for_them(tmp_p
 
 @pytest.mark.ray
 @pytest.mark.train
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_two_processes_train_and_each_gpu_has_its_own_energy(tmp_path: Path, fake_nvml_library: Path) -> None:
     two = FakeNvml(tmp_path / "two.state", fake_nvml_library, gpus=2)
     two.power(300.0, gpu=0)
