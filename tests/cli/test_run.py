@@ -144,7 +144,8 @@ def test_an_interrupted_campaign_can_be_resumed(tmp_path: Path) -> None:
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)  # twice, as people do
         process.communicate(timeout=60)
-    assert process.returncode == 130
+    # As a shell tells it: the second one can meet Ray's end, which resets handlers, and then SIGINT itself ends us.
+    assert process.returncode in (130, -signal.SIGINT)
     assert "nothing runs on this machine" in run("status", session).stdout
     assert run("show", session).returncode == 0
     document = run_json("resume", session)
