@@ -136,7 +136,7 @@ def test_an_interruption_stops_everything_and_says_how_to_go_on(number: int, tmp
 
 
 def test_an_interrupted_campaign_can_be_resumed(tmp_path: Path) -> None:
-    with training(tmp_path, epochs=5) as (process, _said):
+    with training(tmp_path, epochs=15) as (process, _said):  # still at it when `status` has answered
         session = next((tmp_path / "results").glob("run_*"))
         live = json.loads(run("status", session, "--json").stdout)["processes"]
         assert [(one["role"], one["attempt"], one["leftover"]) for one in live] == [("foreground", 1, False)]
@@ -144,8 +144,7 @@ def test_an_interrupted_campaign_can_be_resumed(tmp_path: Path) -> None:
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)  # twice, as people do
         process.communicate(timeout=60)
-    # As a shell tells it: the second one can meet Ray's end, which resets handlers, and then SIGINT itself ends us.
-    assert process.returncode in (130, -signal.SIGINT)
+    assert process.returncode == 130
     assert "nothing runs on this machine" in run("status", session).stdout
     assert run("show", session).returncode == 0
     document = run_json("resume", session)
