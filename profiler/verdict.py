@@ -144,7 +144,9 @@ def _end(report: Exit, events: TrainerEvents, host_oom: str | None) -> list[Find
         return [Finding("interrupted", f"{report.why.replace('_', ' ')}; {status}")]
     if report.exit_code == 0 and events.done is not None:
         return []
-    cause = _named_cause(events, host_oom)
+    # The kernel may have ended a stranger: what ended well, or by another signal, did not end for lack of memory.
+    may_be_killed = report.exit_code != 0 and report.signal in (None, signals.SIGKILL)
+    cause = _named_cause(events, host_oom if may_be_killed else None)
     if cause:
         return [Finding(cause[0], f"{cause[1]}; {status}")]
     if report.signal is not None:

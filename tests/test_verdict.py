@@ -154,6 +154,15 @@ def test_out_of_memory_is_named_and_not_tried_again() -> None:
     assert "oom_kill 1" in killed[0].evidence
 
 
+def test_whom_the_kernel_ended_elsewhere_is_not_this_run() -> None:
+    elsewhere = "the kernel's out-of-memory killer ended 1 process(es) of this node during the run"
+    log_only = TrainerEvents(effective=USED)  # as from a user's own checkout: no event tells its end
+    assert "oom" not in names(findings(log_only, Ended(exit_code=0), host_oom=elsewhere))
+    assert names(findings(trained(), Ended(exit_code=0), host_oom=elsewhere)) == []
+    assert names(findings(log_only, Ended(None, signal.SIGSEGV), host_oom=elsewhere)) == ["signal"]
+    assert names(findings(log_only, Ended(exit_code=1), host_oom=elsewhere)) == ["oom"]  # a worker of it may be gone
+
+
 def test_a_trainer_that_got_over_its_memory_trouble_succeeds() -> None:
     events = TrainerEvents(effective=USED, error_kind="oom", done=trained().done)
     assert findings(events) == []
