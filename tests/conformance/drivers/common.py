@@ -2,12 +2,14 @@
 
 A driver runs as `python -m tests.conformance.drivers.NAME FOLDER cpu|gpu SECONDS`, in the tool's own environment, and
 needs nothing but the standard library and the tool. It tells the stage that the tool is measuring (FOLDER/ready), waits
-for the load's begin (FOLDER/go, CLOCK_MONOTONIC in ns), sleeps through the load, and writes FOLDER/answer.json.
+for the load's begin (FOLDER/go, CLOCK_MONOTONIC in ns), sleeps through the load, and writes FOLDER/answer.json. Where
+several tools shall measure one load (CONFORMANCE_TOGETHER is set), it tells that it could measure, and begins at `go`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -18,8 +20,8 @@ LOOK_S = 0.01
 WAIT_S = 120.0
 
 
-def block(folder: Path, seconds: float) -> tuple[int, int]:
-    """What is measured: sleeps from the load's begin to its end. Returns both, CLOCK_MONOTONIC."""
+def wait_for_go(folder: Path) -> None:
+    """Tells that it is ready, and returns when FOLDER/go is there."""
     (folder / "ready").touch()
     go = folder / "go"
     deadline = time.monotonic() + WAIT_S
@@ -27,7 +29,12 @@ def block(folder: Path, seconds: float) -> tuple[int, int]:
         if time.monotonic() > deadline:
             raise TimeoutError(f"no {go}: the stage did not begin")
         time.sleep(LOOK_S)
-    start_ns = int(go.read_text())
+
+
+def block(folder: Path, seconds: float) -> tuple[int, int]:
+    """What is measured: sleeps from the load's begin to its end. Returns both, CLOCK_MONOTONIC."""
+    wait_for_go(folder)
+    start_ns = int((folder / "go").read_text())
     end_ns = start_ns + round(seconds * 1e9)
     time.sleep(max(0.0, (start_ns - time.monotonic_ns()) / 1e9))
     time.sleep(max(0.0, (end_ns - time.monotonic_ns()) / 1e9))
@@ -43,6 +50,8 @@ class Driver:
 
     def around_block(self, begin: Callable[[], Any], end: Callable[[], Any]) -> Any:
         """Calls `begin`, the block, `end`; returns what `end` did."""
+        if "CONFORMANCE_TOGETHER" in os.environ:
+            wait_for_go(self.folder)
         self.mark()
         begin()
         self.mark()
