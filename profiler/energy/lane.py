@@ -65,13 +65,12 @@ class Taken(NamedTuple):
 
 
 class Lane:
-    """Probes and their grid; `next_tick` is due at `due_ns`. `ticked`: it has ticked since it began."""
+    """Probes and their grid; `next_tick` is due at `due_ns`."""
 
     def __init__(self, name: str, probes: Sequence[Probe[Any]], clocks: Time, grid: Grid) -> None:
         self.name = name
         self.probes = tuple(probes)
         self.priority: priority.Priority = "normal"
-        self.ticked = threading.Event()
         self.reading: tuple[Probe[Any], int] | None = None
         self._clocks = clocks
         self._taken: deque[Taken] = deque()
@@ -80,7 +79,6 @@ class Lane:
     def begin(self, grid: Grid, tick: int) -> None:
         """The next tick is number `tick` of `grid`."""
         self.grid, self.next_tick, self.due_ns = grid, tick, grid.due_ns(tick)
-        self.ticked.clear()
 
     def tick(self) -> None:
         """Reads every probe for the tick that is current, and notes each tick that passed unread."""
@@ -109,6 +107,15 @@ class Lane:
         for tick in range(max(self.next_tick, current - MAX_MISSED_ROWS), current):
             for probe in self.probes:
                 self._taken.append(Taken(probe, tick, self.grid.due_ns(tick), None, failed_ns=now_ns))
+
+    def split_overdue(self, number: int, now_ns: int) -> Sequence[Probe[Any]]:
+        """When a tick is due, and a probe behind the first `number` still keeps the thread: gives those up and returns
+        them; else returns nothing. They were read for the tick before."""
+        reading = self.reading
+        if reading is None or now_ns < self.due_ns or reading[0] in self.probes[:number]:
+            return ()
+        first, self.probes = self.probes[:number], self.probes[number:]
+        return first
 
     def leave_hanging(self, now_ns: int) -> Sequence[Probe[Any]]:
         """When a probe hangs: keeps it, gives up the others and returns them; else returns nothing.

@@ -22,6 +22,7 @@ from profiler.energy.nvml_values import (
     GpuReading,
     NvmlReadError,
     PowerSample,
+    PowerStamps,
     ProcessUtilization,
     reason_of,
 )
@@ -89,10 +90,27 @@ class NvmlDevice:
         self._throttle = nvml_ways.throttle_reasons(nvml, handle)
         self._energy = nvml_ways.energy_mj(nvml, handle)
         self._power_buffer = nvml_calls.power_buffer(nvml, handle)
+        # As long as nothing fails, a reading asks for no reason: half the work beside the driver's own.
+        self._all_answer = True
         self._process_samples = nvml_calls.process_utilization(nvml, handle)
 
     def read(self, clock_ns: Clock = time.monotonic_ns) -> GpuReading:
-        """Power and the cheap indicators, about 50 us on an H100. Never raises; see `GpuReading` for what fails."""
+        """Power and the cheap indicators, about 150 us on an H100. Never raises; see `GpuReading` for what fails."""
+        if not self._all_answer:
+            return self._read_one_by_one(clock_ns)
+        try:
+            power, kind = self._power()
+            t_ns = clock_ns()
+            used = self._utilization()
+            busy, memory_busy = float(used.gpu), float(used.memory)
+            rest = (self._temperature(), busy, memory_busy, self._memory(), self._clock(), self._throttle())
+            return GpuReading(t_ns, power, kind, *rest, {})
+        except self.error:
+            self._all_answer = False
+            return self._read_one_by_one(clock_ns)
+
+    def _read_one_by_one(self, clock_ns: Clock) -> GpuReading:
+        """What answers, and of the rest the reason."""
         nulls: dict[str, str] = {}
         power = self._get("power_w", self._power, nulls)
         t_ns = clock_ns()
@@ -164,13 +182,12 @@ class NvmlDevice:
     def power_samples(self, after_us: int = 0) -> tuple[PowerSample, ...]:
         """The driver's power buffer after `after_us` (the last `stamp_us` seen), oldest first: on an H100 2.4 s of
         samples 20 ms apart, for about 1 ms a call. Raises NvmlReadError, e.g. where it is not supported."""
-        samples = self._new_samples(lambda: self._power_buffer(after_us))
-        offset_ns = _wall_minus_monotonic_ns()
-        return tuple(
-            PowerSample(stamp_us * 1000 - offset_ns, stamp_us, power_mw / 1000)
-            for stamp_us, power_mw in sorted(samples)
-            if stamp_us > after_us
-        )
+        return self.power_stamps(after_us).samples(after_us)
+
+    def power_stamps(self, after_us: int = 0) -> PowerStamps:
+        """The same as the driver gives it, to be worked out later."""
+        stamped = self._new_samples(lambda: self._power_buffer(after_us))
+        return PowerStamps(_wall_minus_monotonic_ns(), stamped)
 
     def _read_power_limit_w(self) -> float:
         return float(self._nvml.nvmlDeviceGetPowerManagementLimitConstraints(self._handle)[1]) / 1000

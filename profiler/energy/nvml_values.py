@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -95,3 +96,19 @@ class PowerSample(NamedTuple):
     t_ns: int
     stamp_us: int
     power_w: float
+
+
+class PowerStamps(NamedTuple):
+    """The driver's power buffer as it gives it: (us of its wall clock, mW) in its order. `offset_ns`: what to take from
+    its clock for CLOCK_MONOTONIC, as it was at the call, so a step of the clock shows only in stamps from before it."""
+
+    offset_ns: int
+    stamped: Sequence[tuple[int, float]]
+
+    def samples(self, after_us: int = 0) -> tuple[PowerSample, ...]:
+        """Those after `after_us`, oldest first."""
+        return tuple(
+            PowerSample(stamp_us * 1000 - self.offset_ns, stamp_us, power_mw / 1000)
+            for stamp_us, power_mw in sorted(self.stamped)
+            if stamp_us > after_us
+        )

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from profiler.energy import integral
 from profiler.energy.counters import Clock
 from profiler.energy.integral import Integral, Point
-from profiler.energy.nvml_values import FOREVER_REASONS, NvmlReadError, PowerSample
+from profiler.energy.nvml_values import FOREVER_REASONS, NvmlReadError, PowerSample, PowerStamps
 from profiler.energy.probes import Identity, Look
-from profiler.energy.sample import Sample
+from profiler.energy.sample import Sample, Seen
 
 if TYPE_CHECKING:
     from profiler.energy.nvml import NvmlDevice
@@ -38,11 +38,12 @@ def device_of(uuid: str) -> str:
 
 
 class BufferShown(NamedTuple):
-    """What was new in the buffer, or why it could not be fetched."""
+    """What the buffer held, new after `after_us`, or why it could not be fetched."""
 
     t_ns: int
-    samples: Sequence[PowerSample]
-    null_reason: str | None
+    stamps: PowerStamps | None
+    after_us: int
+    null_reason: str | None = None
 
 
 class BufferProbe:
@@ -66,33 +67,35 @@ class BufferProbe:
         if self._countdown >= 0 or not self._supported:
             return None
         self._countdown = self._every - 1
+        after_us = self._newest_us
         try:
-            samples = self._gpu.power_samples(self._newest_us)
+            stamps = self._gpu.power_stamps(after_us)
         except NvmlReadError as error:
             self._supported = error.reason not in FOREVER_REASONS
-            return BufferShown(clock_ns(), (), error.reason)
-        if samples:
-            self._newest_us = samples[-1].stamp_us
-        return BufferShown(clock_ns(), samples, None)
+            return BufferShown(clock_ns(), None, after_us, error.reason)
+        if stamps.stamped:
+            self._newest_us = max(after_us, max(stamps.stamped)[0])
+        return BufferShown(clock_ns(), stamps, after_us)
 
     def look(self, shown: BufferShown) -> Look | None:
-        if shown.null_reason is not None:
-            return Look(shown.t_ns, {"null_reason": shown.null_reason})
-        if not shown.samples:
+        if shown.stamps is None:
+            return Look(shown.t_ns, Seen(null_reason=shown.null_reason))
+        samples = shown.stamps.samples(shown.after_us)
+        if not samples:
             return None
-        joined = [*([self._last] if self._last else []), *shown.samples]
+        joined = [*([self._last] if self._last else []), *samples]
         self._last = joined[-1]
         steps_ns = [b.t_ns - a.t_ns for a, b in pairwise(joined)]
         if steps_ns and (max(steps_ns) > MAX_STEP_NS or min(steps_ns) < 0):
-            return Look(joined[-1].t_ns, {"null_reason": GAP})
+            return Look(joined[-1].t_ns, Seen(null_reason=GAP))
         if steps_ns and sum(steps_ns) / len(steps_ns) > MAX_MEAN_STEP_NS:
-            return Look(joined[-1].t_ns, {"null_reason": BELOW_DENSITY})
+            return Look(joined[-1].t_ns, Seen(null_reason=BELOW_DENSITY))
         looks = []
         for number, (a, b) in enumerate(pairwise(joined), start=1):
             self._energy_j += (a.power_w + b.power_w) / 2 * (b.t_ns - a.t_ns) / 1e9
             if number % ROW_EVERY == 0 or b is joined[-1]:
-                looks.append(Look(b.t_ns, {"energy_j": self._energy_j}))
-        return Look(looks[-1].t_ns, looks[-1].columns, tuple(looks[:-1])) if looks else None
+                looks.append(Look(b.t_ns, Seen(self._energy_j)))
+        return Look(*looks[-1][:2], tuple(looks[:-1])) if looks else None
 
     def close(self) -> None:
         """Nothing to do: the GPU belongs to the sources."""

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 from profiler.energy.counters import Clock, EnergyCounter, Reading, Unwrapper
-from profiler.energy.sample import NODE, join_reasons
+from profiler.energy.sample import NODE, Seen, join_reasons
 
 if TYPE_CHECKING:
     from profiler.energy.nvml import GpuReading, NvmlDevice
@@ -26,6 +26,7 @@ Shown = TypeVar("Shown")
 UTILISATION_PERIOD_S: Final = 0.5
 MEMORY_PERIOD_S: Final = 1.0
 COUNTER_PERIOD_S: Final = 1.0
+NOTHING_SEEN: Final = Seen()
 # Of a core, for the energy counter of one GPU. Its readings in the trace show resets and a counter that stands still;
 # the energy of a run is between two readings at its ends.
 COUNTER_SHARE: Final = 0.0008
@@ -42,10 +43,10 @@ class Identity:
 
 
 class Look(NamedTuple):
-    """What was seen of a device: when, and the columns it fills. `earlier`: what it shows of the time before."""
+    """What was seen of a device, and when. `earlier`: what it shows of the time before."""
 
     t_ns: int
-    columns: dict[str, Any]
+    seen: Seen
     earlier: tuple[Look, ...] = ()
 
 
@@ -98,20 +99,21 @@ class NodeProbe:
         return NodeShown(clock_ns(), stat, meminfo)
 
     def look(self, shown: NodeShown) -> Look:
-        columns: dict[str, Any] = {}
+        if shown.stat is None and shown.meminfo is None:
+            return Look(shown.t_ns, NOTHING_SEEN)
+        util_percent = memory_mib = None
         missing: dict[str, str] = {}
         if shown.stat is not None:
             first = self._before is None
-            columns["util_percent"] = self._utilisation(shown.stat)
-            if columns["util_percent"] is None:
+            util_percent = self._utilisation(shown.stat)
+            if util_percent is None:
                 missing["util_percent"] = "no_earlier_look" if first and self._before is not None else "not_in_proc"
         if shown.meminfo is not None:
-            columns["memory_mib"] = _memory_mib(shown.meminfo)
-            if columns["memory_mib"] is None:
+            memory_mib = _memory_mib(shown.meminfo)
+            if memory_mib is None:
                 missing["memory_mib"] = "not_in_proc"
-        if missing:
-            columns["null_reason"] = join_reasons(missing)
-        return Look(shown.t_ns, columns)
+        reason = join_reasons(missing)
+        return Look(shown.t_ns, Seen(util_percent=util_percent, memory_mib=memory_mib, null_reason=reason))
 
     def close(self) -> None:
         for descriptor in (self._stat, self._meminfo):
@@ -173,32 +175,30 @@ class CounterProbe:
         return self._counter.read(clock_ns)
 
     def look(self, shown: Reading) -> Look:
-        return Look(shown.t_ns, self._ledger.columns(shown))
+        return Look(shown.t_ns, self._ledger.seen(shown))
 
     def close(self) -> None:
         """Nothing to do: the counter belongs to the sources."""
 
 
 class Ledger:
-    """The columns of an energy counter in a row: raw units, joules since the first reading, power in between."""
+    """What an energy counter fills of a row: raw units, joules since the first reading, power in between."""
 
     def __init__(self, counter: EnergyCounter) -> None:
         self._info = counter.info
         self._unwrapper = Unwrapper(counter.info)
         self._before: tuple[int, float] | None = None
 
-    def columns(self, reading: Reading) -> dict[str, Any]:
+    def seen(self, reading: Reading) -> Seen:
         units, reason = self._unwrapper.push(reading)
-        columns: dict[str, Any] = {"counter_units": reading.units, "null_reason": reason}
         if units is None:
-            return columns
+            return Seen(None, reading.units, null_reason=reason)
         energy_j = self._info.joules(units)
         before, self._before = self._before, (reading.t_ns, energy_j)
-        columns["energy_j"] = energy_j
-        if before is not None and reading.t_ns > before[0]:
-            columns["power_w"] = (energy_j - before[1]) / ((reading.t_ns - before[0]) / 1e9)
-            columns["power_kind"] = "interval"
-        return columns
+        if before is None or reading.t_ns <= before[0]:
+            return Seen(energy_j, reading.units, null_reason=reason)
+        power_w = (energy_j - before[1]) / ((reading.t_ns - before[0]) / 1e9)
+        return Seen(energy_j, reading.units, power_w, "interval", null_reason=reason)
 
 
 class GpuShown(NamedTuple):
@@ -248,17 +248,16 @@ class GpuProbe:
         return round(self._counter_every * min(max(1.0, dearer), MAX_COUNTER_STRETCH))
 
     def look(self, shown: GpuShown) -> Look:
-        columns = shown.reading._asdict()
-        t_ns, missing = columns.pop("t_ns"), columns.pop("null_reasons")
+        reading, missing = shown.reading, shown.reading.null_reasons
+        energy_j = counter_units = None
         if shown.counted is not None and self._ledger is not None:
-            counted = self._ledger.columns(shown.counted)
             # Not the power between its readings: the row has the sensor's.
-            columns |= {name: counted[name] for name in ("energy_j", "counter_units") if name in counted}
-            if counted["null_reason"]:
-                missing = {**missing, "energy_j": counted["null_reason"]}
-        if missing:
-            columns["null_reason"] = join_reasons(missing)
-        return Look(t_ns, columns)
+            counted = self._ledger.seen(shown.counted)
+            energy_j, counter_units = counted.energy_j, counted.counter_units
+            if counted.null_reason:
+                missing = {**missing, "energy_j": counted.null_reason}
+        reason = join_reasons(missing) if missing else None
+        return Look(reading.t_ns, Seen(energy_j, counter_units, *reading[1:9], reason))
 
     def close(self) -> None:
         """Nothing to do: the GPU belongs to the sources."""

@@ -6,7 +6,7 @@ Rows live in chunks, so that a reader copies a few references under the lock and
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -43,16 +43,19 @@ class Retention:
         self._holds: dict[int, int] = {}
         self._next_token = 1
 
-    def append(self, row: Sample) -> None:
-        with self._lock:
-            chunk = self._chunks[-1]
-            chunk.rows.append(row)
-            chunk.newest_ns = max(chunk.newest_ns, row.t_mono_ns)
-            self._next_seq += 1
-            self._row_count += 1
-            if len(chunk.rows) >= CHUNK_ROWS:
-                self._prune(row.t_mono_ns)
-                self._chunks.append(_Chunk(self._next_seq))
+    def extend(self, rows: Sequence[Sample]) -> None:
+        while rows:
+            with self._lock:
+                chunk = self._chunks[-1]
+                room = CHUNK_ROWS - len(chunk.rows)
+                fitting, rows = rows[:room], rows[room:]
+                chunk.rows.extend(fitting)
+                chunk.newest_ns = max(chunk.newest_ns, *(row.t_mono_ns for row in fitting))
+                self._next_seq += len(fitting)
+                self._row_count += len(fitting)
+                if len(chunk.rows) >= CHUNK_ROWS:
+                    self._prune(fitting[-1].t_mono_ns)
+                    self._chunks.append(_Chunk(self._next_seq))
 
     def hold(self, t0_ns: int) -> int:
         """Keep every row from `t0_ns` on until `release` of the returned token."""

@@ -9,6 +9,22 @@ TICK_MISSED: Final = "tick_missed"
 NODE: Final = "node"
 
 
+class Seen(NamedTuple):
+    """What a reading fills of a row: the last fields of `Sample`, in its order."""
+
+    energy_j: float | None = None
+    counter_units: int | None = None
+    power_w: float | None = None
+    power_kind: str | None = None
+    temp_c: float | None = None
+    util_percent: float | None = None
+    memory_util_percent: float | None = None
+    memory_mib: float | None = None
+    clock_mhz: float | None = None
+    throttle_reasons: int | None = None
+    null_reason: str | None = None
+
+
 class Sample(NamedTuple):
     """A row of `samples`. A named tuple: a sampler makes 150 a second, and a frozen dataclass takes five times as long.
 

@@ -1,9 +1,10 @@
 """The sampler: reads every source on an absolute grid, from threads of its own, and keeps the rows.
 
-One thread reads the node and the CPU counters, another one the GPUs, so that a blocked driver call never delays the
-CPU's grid. A GPU whose call hangs is left alone with that thread, and the others go on in a new one: a thread for each
-GPU from the start would cost five times the CPU. What was read becomes rows later, many at a time, when somebody asks
-for them or after some seconds. It decides nothing about energy (account) and stores nothing (store).
+One thread reads everything, the CPU's counters first. When a driver call still keeps it at the next tick, the CPU's
+counters get a thread of their own, in time for that tick, and stay there; a GPU whose call hangs is left alone with its
+thread, and the others go on in a new one. A thread for each from the start would cost much more: most of the CPU time
+of a tick is its waking up. What was read becomes rows later, many at a time, when somebody asks for them or after some
+seconds. It decides nothing about energy (account) and stores nothing (store).
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ import heapq
 import logging
 import threading
 import time
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any, Final
 
 from profiler.energy import grid, priority
+from profiler.energy.alarm import Alarm
 from profiler.energy.grid import Grid
 from profiler.energy.lane import Lane, SystemTime, Taken, Time
 from profiler.energy.power_buffer import BufferProbe
-from profiler.energy.probes import COUNTER_PERIOD_S, CounterProbe, GpuProbe, Identity, NodeProbe, Probe
+from profiler.energy.probes import COUNTER_PERIOD_S, CounterProbe, GpuProbe, NodeProbe, Probe
 from profiler.energy.retention import KEEP_S, Retention
-from profiler.energy.sample import TICK_MISSED, Sample
+from profiler.energy.sample import TICK_MISSED, Sample, Seen
 from profiler.energy.sources import Sources
 
 __all__ = ["Sample", "Sampler", "SystemTime", "Time"]
@@ -31,16 +33,11 @@ _log = logging.getLogger(__name__)
 FIRST_TICK_TIMEOUT_S: Final = 5.0
 STOP_TIMEOUT_S: Final = 2.0
 # An H100's power buffer holds 2.4 s; fetching it takes 0.5 ms, however much is new in it.
-BUFFER_PERIOD_S: Final = 1.5
+BUFFER_PERIOD_S: Final = 2.0
 # The longest that readings wait to become rows.
 ROWS_PERIOD_S: Final = 5.0
-# The GPUs' ticks are due a little after the CPU's: two threads that wake together fight over the interpreter's lock.
-GPU_OFFSET_NS: Final = 5_000_000
-
-
-def _later(grid: Grid) -> Grid:
-    """The grid of the GPUs."""
-    return replace(grid, start_ns=grid.start_ns + min(GPU_OFFSET_NS, grid.period_ns // 2))
+# So late is a tick before somebody looks at what delays it.
+OVERDUE_NS: Final = 3_000_000
 
 
 class Sampler:
@@ -84,9 +81,10 @@ class Sampler:
         fetched = max(1, round(rate_hz * BUFFER_PERIOD_S))
         gpus += [BufferProbe(gpu, fetched, turn=number + every // 2) for number, gpu in enumerate(sources.gpus)]
         self._rows_every = max(1, round(rate_hz * ROWS_PERIOD_S))
-        self._lanes = [Lane("cpu", cpu, self.time, self.grid)]
-        if gpus:
-            self._lanes.append(Lane("gpu", gpus, self.time, _later(self.grid)))
+        self._of_the_cpu = len(cpu)
+        self._lanes = [Lane("all", [*cpu, *gpus], self.time, self.grid)]
+        self._ticked = threading.Event()
+        self._alarm: Alarm | None = None
 
     def __enter__(self) -> Sampler:
         self.start()
@@ -101,7 +99,7 @@ class Sampler:
 
     @property
     def running(self) -> bool:
-        return bool(self._threads) and self._threads[0].is_alive()
+        return bool(self._threads) and not self._stopping.is_set() and self._threads[0].is_alive()
 
     def start(self) -> None:
         """Starts the threads and returns after the first tick. After a `stop` the same grid goes on."""
@@ -115,46 +113,79 @@ class Sampler:
             self.grid = Grid(now_ns, self._rate)
             self._utc_offset_ns = self.time.utc_ns() - now_ns
         self._threads = []
+        self._ticked.clear()
+        apart = len(self._lanes) > 1
+        self._alarm = None if apart or len(self._lanes[0].probes) == self._of_the_cpu else Alarm()
         for lane in self._lanes:
-            lane.begin(self.grid if lane is self._lanes[0] else _later(self.grid), first)
-            self._start_thread(lane)
-        self._lanes[0].ticked.wait(FIRST_TICK_TIMEOUT_S)
+            lane.begin(self.grid, first)
+            self._threads.append(self._start_thread(lane))
+        if self._alarm is not None:
+            watch = threading.Thread(
+                target=self._watch, args=(self._alarm, self._stopping), name="sampler-watch", daemon=True
+            )
+            watch.start()
+        self._ticked.wait(FIRST_TICK_TIMEOUT_S)
 
-    def _start_thread(self, lane: Lane) -> None:
+    def _start_thread(self, lane: Lane) -> threading.Thread:
         thread = threading.Thread(
-            target=self._run, args=(lane, self._stopping), name=f"sampler-{lane.name}", daemon=True
+            target=self._run, args=(lane, self._alarm, self._stopping), name=f"sampler-{lane.name}", daemon=True
         )
-        self._threads.append(thread)
         thread.start()
+        return thread
 
-    def _run(self, lane: Lane, stopping: threading.Event) -> None:
-        """A thread: ticks until `stopping` is set. The CPU's sees to the others too."""
+    def _run(self, lane: Lane, alarm: Alarm | None, stopping: threading.Event) -> None:
+        """A thread: ticks until `stopping` is set. The first lane's sees to the others too."""
         lane.priority = priority.raise_own()
-        first = lane is self._lanes[0]
+        period_ns = lane.grid.period_ns
         while self.time.wait_until(lane.due_ns, stopping):
+            if alarm is not None:
+                alarm.set(lane.due_ns + period_ns + OVERDUE_NS)
             lane.tick()
-            if not lane.ticked.is_set():
-                lane.ticked.set()
-            if first and any(other.reading for other in self._lanes[1:]):
+            if lane is not self._lanes[0]:
+                alarm = None
+                continue
+            if not self._ticked.is_set():
+                self._ticked.set()
+            if len(self._lanes) > 1 and any(other.reading for other in self._lanes[1:]):
                 self._free_lanes()
-            if first and lane.next_tick % self._rows_every == 0:
+            if lane.next_tick % self._rows_every == 0:
                 self._make_rows(wait=False)
+
+    def _watch(self, alarm: Alarm, stopping: threading.Event) -> None:
+        """A thread: when a tick of the only lane is overdue, gives the CPU's probes a lane of their own, the first."""
+        lane = self._lanes[0]
+        first: Sequence[Probe[Any]] = ()
+        while not first:
+            alarm.wait()
+            if stopping.is_set():
+                return
+            first = lane.split_overdue(self._of_the_cpu, self.time.monotonic_ns())
+        _log.warning("%s is late to answer; the CPU's counters go on without it", lane.probes[0].identity.device)
+        self._lanes.insert(0, self._lane_of("cpu", first, lane))
+        self._threads.insert(0, self._start_thread(self._lanes[0]))
 
     def _free_lanes(self) -> None:
         """Gives the probes that wait behind a hanging one a thread of their own."""
         now_ns = self.time.monotonic_ns()
-        for lane in self._lanes[1:]:
+        for lane in tuple(self._lanes[1:]):
             freed = lane.leave_hanging(now_ns)
             if freed:
                 _log.warning("%s does not answer; the other GPUs go on without it", lane.probes[0].identity.device)
-                successor = Lane(f"gpu-{len(self._lanes)}", freed, self.time, lane.grid)
-                successor.begin(lane.grid, lane.next_tick)
+                successor = self._lane_of(f"gpu-{len(self._lanes)}", freed, lane)
                 self._lanes.append(successor)
-                self._start_thread(successor)
+                self._threads.append(self._start_thread(successor))
+
+    def _lane_of(self, name: str, probes: Sequence[Probe[Any]], origin: Lane) -> Lane:
+        """A lane that goes on with the next tick of `origin`."""
+        lane = Lane(name, probes, self.time, origin.grid)
+        lane.begin(origin.grid, origin.next_tick)
+        return lane
 
     def stop(self) -> None:
         """Ends the threads; one that hangs in a driver call is left behind after 2 s (it is a daemon thread)."""
         self._stopping.set()
+        if self._alarm is not None:
+            self._alarm.set(self.time.monotonic_ns())
         deadline = time.monotonic() + STOP_TIMEOUT_S
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -205,54 +236,38 @@ class Sampler:
             return
         try:
             taken = [one for lane in self._lanes for one in lane.take()]
-            for one in sorted(taken, key=lambda one: one.due_ns):
-                self._make_rows_of(one)
+            rows = [row for one in sorted(taken, key=lambda one: one.due_ns) for row in self._rows_of(one)]
+            self._latest.update((row.device, row) for row in rows)
+            self._retention.extend(rows)
         finally:
             self._making_rows.release()
 
-    def _make_rows_of(self, one: Taken) -> None:
-        probe, tick, due_ns = one.probe, one.tick, one.due_ns
+    def _rows_of(self, one: Taken) -> list[Sample]:
         if one.error is not None:
-            self._record_error(one, one.error, one.failed_ns or due_ns)
-        elif one.failed_ns is not None:
-            if probe.on_grid:
-                late_ns = one.failed_ns - due_ns
-                self._record(self._row(probe.identity, tick, due_ns, late_ns, missed=True, null_reason=TICK_MISSED))
-        else:
-            self._record_looks(one)
-
-    def _record_looks(self, one: Taken) -> None:
-        probe = one.probe
+            return [self._error_row(one, one.error, one.failed_ns or one.due_ns)]
+        if one.failed_ns is not None:
+            if not one.probe.on_grid:
+                return []
+            late_ns = one.failed_ns - one.due_ns
+            return [self._row(one, one.due_ns, late_ns, Seen(null_reason=TICK_MISSED), missed=True)]
         try:
-            look = probe.look(one.shown)
+            look = one.probe.look(one.shown)
         except Exception as error:  # noqa: BLE001 - a border: one broken device must not end the trace of the others
-            self._record_error(one, error, one.due_ns)
-            return
-        for seen in (*look.earlier, look) if look is not None else ():
-            late_ns = seen.t_ns - one.due_ns if probe.on_grid else 0
-            self._record(self._row(probe.identity, one.tick, seen.t_ns, late_ns, missed=False, **seen.columns))
+            return [self._error_row(one, error, one.due_ns)]
+        if look is None:
+            return []
+        on_grid = one.probe.on_grid
+        return [
+            self._row(one, seen.t_ns, seen.t_ns - one.due_ns if on_grid else 0, seen.seen)
+            for seen in (*look.earlier, look)
+        ]
 
-    def _record_error(self, one: Taken, error: Exception, t_ns: int) -> None:
+    def _error_row(self, one: Taken, error: Exception, t_ns: int) -> Sample:
         _log.warning("sampling %s failed: %r", one.probe.identity.device, error)
-        reason = f"sampler_error_{type(error).__name__}"
-        self._record(self._row(one.probe.identity, one.tick, t_ns, t_ns - one.due_ns, missed=False, null_reason=reason))
+        seen = Seen(null_reason=f"sampler_error_{type(error).__name__}")
+        return self._row(one, t_ns, t_ns - one.due_ns, seen)
 
-    def _row(
-        self, identity: Identity, tick: int, t_ns: int, lateness_ns: int, *, missed: bool, **columns: Any
-    ) -> Sample:
-        return Sample(
-            t_mono_ns=t_ns,
-            t_utc_ns=t_ns + self._utc_offset_ns,
-            boot_id=self.boot_id,
-            tick=tick,
-            lateness_ns=lateness_ns,
-            missed=missed,
-            source=identity.source,
-            device=identity.device,
-            scope=identity.scope,
-            **columns,
-        )
-
-    def _record(self, row: Sample) -> None:
-        self._latest[row.device] = row
-        self._retention.append(row)
+    def _row(self, one: Taken, t_ns: int, lateness_ns: int, seen: Seen, *, missed: bool = False) -> Sample:
+        of = one.probe.identity
+        utc_ns = t_ns + self._utc_offset_ns
+        return Sample(t_ns, utc_ns, self.boot_id, one.tick, lateness_ns, missed, of.source, of.device, of.scope, *seen)

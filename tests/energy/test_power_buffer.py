@@ -15,7 +15,7 @@ from profiler.energy.gpu_account import power_points
 from profiler.energy.meter import Meter
 from profiler.energy.power_buffer import GAP, BufferProbe, Piece, device_of, pieces, refine
 from profiler.energy.probes import Look
-from profiler.energy.sample import Sample
+from profiler.energy.sample import Sample, Seen
 from tests.energy.test_account import bench
 from tests.fakes.nvml import NOT_SUPPORTED, FakeNvml
 from tests.fakes.virtual import SECOND, Profile, VirtualGpu, VirtualTime
@@ -87,17 +87,17 @@ def test_lost_samples_break_the_chain() -> None:
     seen(probe, clock)
     clock.pass_s(5.0)  # the buffer holds 2.4 s
     look = seen(probe, clock)
-    assert look is not None and look.columns == {"null_reason": GAP}
+    assert look is not None and look.seen == Seen(null_reason=GAP)
     clock.pass_s(1.0)
     again = seen(probe, clock)
-    assert again is not None and again.columns["energy_j"] == pytest.approx(300 * (1.0 + 2.36))
+    assert again is not None and again.seen.energy_j == pytest.approx(300 * (1.0 + 2.36))
 
 
 def test_a_buffer_that_is_not_denser_than_the_ticks_is_not_used() -> None:
     clock = VirtualTime()
     probe = BufferProbe(VirtualGpu(Profile((300.0,), (1.0,)), clock, buffer_s=0.1), 1)  # type: ignore[arg-type]
     look = seen(probe, clock)
-    assert look is not None and look.columns == {"null_reason": power_buffer.BELOW_DENSITY}
+    assert look is not None and look.seen == Seen(null_reason=power_buffer.BELOW_DENSITY)
 
 
 def test_parts_add_up_to_the_whole() -> None:

@@ -193,7 +193,7 @@ def test_rows_are_drained_once_each() -> None:
     seen: list[int] = []
     since = 0
     for tick in range(3 * CHUNK_ROWS + 7):
-        kept.append(row(tick))
+        kept.extend([row(tick)])
         if tick % 100 == 0:
             new, since = kept.rows(since)
             seen += [r.tick for r in new]
@@ -206,13 +206,13 @@ def test_old_rows_go_unless_they_are_held() -> None:
     token = kept.hold(5 * SECOND)
     other = kept.hold(700 * SECOND)
     for tick in range(4 * CHUNK_ROWS):
-        kept.append(row(tick))
+        kept.extend([row(tick)])
     assert kept.window(0, 10**15)[0].tick <= 5
     kept.release(token)
     kept.release(other)
     kept.release(other)
     for tick in range(4 * CHUNK_ROWS, 6 * CHUNK_ROWS):
-        kept.append(row(tick))
+        kept.extend([row(tick)])
     assert kept.window(0, 10**15)[0].tick > 4 * CHUNK_ROWS
 
 
@@ -220,7 +220,7 @@ def test_a_long_hold_is_thinned_and_never_unbounded() -> None:
     kept = Retention(keep_s=10.0, max_rows=4 * CHUNK_ROWS)
     kept.hold(0)
     for tick in range(50 * CHUNK_ROWS):
-        kept.append(row(tick))
+        kept.extend([row(tick)])
     ticks = [r.tick for r in kept.window(0, 10**15)]
     assert len(ticks) <= 5 * CHUNK_ROWS
     assert ticks[-CHUNK_ROWS:] == list(range(49 * CHUNK_ROWS, 50 * CHUNK_ROWS))
@@ -295,6 +295,24 @@ def test_a_gpu_that_hangs_delays_neither_the_cpu_nor_the_other_gpus() -> None:
     for device in ("GPU-0", "GPU-1", "GPU-2"):
         every = sorted(r.tick for r in [*rows, *later] if r.device == device)
         assert every == list(range(len(every))), "one row a tick, read or missed"
+
+
+def test_a_blocked_driver_call_costs_the_cpu_no_tick_and_wakes_nobody_while_it_answers() -> None:
+    block, release = threading.Event(), threading.Event()
+    gpu = VirtualGpu(constant(300.0), before_read=lambda: release.wait(10) if block.is_set() else None)
+    counter = VirtualCounter(constant(100.0), PACKAGE)
+    found = Sources((counter,), (gpu,), {gpu.uuid: gpu.energy_counter()})  # type: ignore[arg-type, dict-item]
+    with Sampler(found, 10.0) as sampler:
+        time.sleep(0.5)
+        names = {thread.name for thread in threading.enumerate() if thread.name.startswith("sampler-")}
+        assert names == {"sampler-all", "sampler-watch"}, "one thread reads everything"
+        block.set()
+        time.sleep(1.2)
+        rows = [row for row in sampler.rows(0)[0] if row.device == "package-0"]
+        release.set()
+    assert [row.tick for row in rows] == list(range(len(rows)))
+    assert len(rows) >= 16
+    assert sum(row.missed for row in rows) <= 1, "no more than one tick, that at which it was noticed"
 
 
 def test_a_thread_that_hung_over_a_stop_does_not_come_back(monkeypatch: pytest.MonkeyPatch) -> None:

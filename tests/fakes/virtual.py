@@ -14,7 +14,7 @@ from fractions import Fraction
 from itertools import accumulate
 
 from profiler.energy.counters import Clock, CounterInfo, Reading
-from profiler.energy.nvml_values import GpuReading, NvmlReadError, PowerSample
+from profiler.energy.nvml_values import GpuReading, NvmlReadError, PowerSample, PowerStamps
 
 SECOND = 1_000_000_000
 
@@ -195,15 +195,16 @@ class VirtualGpu:
     def _mean_w(self, end_ns: int, window_ns: int) -> float:
         return (self.profile.energy_j(end_ns) - self.profile.energy_j(end_ns - window_ns)) / window_ns * SECOND
 
-    def power_samples(self, after_us: int = 0) -> tuple[PowerSample, ...]:
+    def power_stamps(self, after_us: int = 0) -> PowerStamps:
         """The last 119 samples, each the mean of the time since the one before."""
         if self._buffer_ns is None:
             raise NvmlReadError("nvml_not_supported")
         assert self._clock is not None
         newest = self._clock.now_ns // self._buffer_ns
         stamps = [number * self._buffer_ns for number in range(newest - 118, newest + 1)]
-        return tuple(
-            PowerSample(t_ns, t_ns // 1000, self._mean_w(t_ns, self._buffer_ns))
-            for t_ns in stamps
-            if t_ns // 1000 > after_us
+        return PowerStamps(
+            0, [(t // 1000, 1000 * self._mean_w(t, self._buffer_ns)) for t in stamps if t // 1000 > after_us]
         )
+
+    def power_samples(self, after_us: int = 0) -> tuple[PowerSample, ...]:
+        return self.power_stamps(after_us).samples(after_us)
