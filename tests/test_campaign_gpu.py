@@ -35,6 +35,7 @@ def test_counter_energy_is_that_of_the_closed_form(tmp_path: Path, fake_nvml: Fa
     assert "gpu_energy_j" in row["energy_sources"]
 
 
+@pytest.mark.cluster
 def test_a_second_gpu_of_the_node_holds_no_run_up(tmp_path: Path, fake_nvml_library: Path) -> None:
     two = FakeNvml(tmp_path / "two.state", fake_nvml_library, gpus=2)
     path = config(tmp_path, [quick(epochs=1)], cooling={"seconds": 0}, gate={"max_wait_seconds": 0})
@@ -88,6 +89,7 @@ def test_the_incident_a_squatter_before_run_3_and_during_run_5(tmp_path: Path, f
     assert not seen["own"].any()
 
 
+@pytest.mark.cluster
 def test_a_squatter_that_stays_ends_the_campaign_by_name(tmp_path: Path, fake_nvml: FakeNvml) -> None:
     path = config(tmp_path, [quick(), quick(seed=2)], cooling={"seconds": 0}, gate={"max_wait_seconds": 0.5})
     with _squatter(fake_nvml) as pid:

@@ -122,7 +122,9 @@ def training(folder: Path, epochs: int = 100) -> Iterator[tuple[subprocess.Popen
         process.communicate(timeout=30)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.cluster), signal.SIGTERM, signal.SIGHUP]
+)
 def test_an_interruption_stops_everything_and_says_how_to_go_on(number: int, tmp_path: Path) -> None:
     with training(tmp_path) as (process, _said):
         process.send_signal(number)

@@ -115,6 +115,7 @@ def test_ctrl_c_in_a_terminal(scene: Scene) -> None:
         drive.close()
 
 
+@pytest.mark.cluster
 def test_ctrl_c_twice(scene: Scene) -> None:
     with training(scene) as drive:
         os.killpg(drive.pid, signal.SIGINT)
@@ -124,6 +125,7 @@ def test_ctrl_c_twice(scene: Scene) -> None:
         check_resumable(scene)
 
 
+@pytest.mark.cluster
 def test_closing_the_terminal(scene: Scene) -> None:
     terminal = Terminal(scene, "run", endless(scene), "--results", scene.folder / "results")
     drive = terminal.drive
@@ -136,6 +138,7 @@ def test_closing_the_terminal(scene: Scene) -> None:
         drive.close()
 
 
+@pytest.mark.cluster
 def test_ctrl_z_then_kill(scene: Scene) -> None:
     with training(scene) as drive:
         os.killpg(drive.pid, signal.SIGSTOP)
