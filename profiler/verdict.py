@@ -145,7 +145,7 @@ def _end(report: Exit, events: TrainerEvents, host_oom: str | None) -> list[Find
     if report.exit_code == 0 and events.done is not None:
         return []
     # The kernel may have ended a stranger: what ended well, or by another signal, did not end for lack of memory.
-    may_be_killed = report.exit_code != 0 and report.signal in (None, signals.SIGKILL)
+    may_be_killed = report.exit_code != 0 and report.signal in (None, signals.SIGKILL, signals.SIGABRT)
     cause = _named_cause(events, host_oom if may_be_killed else None)
     if cause:
         return [Finding(cause[0], f"{cause[1]}; {status}")]

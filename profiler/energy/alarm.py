@@ -18,7 +18,7 @@ _ABSOLUTE: Final = 1
 
 
 class _TimerSpec(ctypes.Structure):
-    """struct itimerspec: the interval, which stays 0 (it rings once), and the time."""
+    """struct itimerspec: how long until it rings again, and when it rings first."""
 
     _fields_ = (
         ("interval_s", ctypes.c_long),
@@ -29,25 +29,27 @@ class _TimerSpec(ctypes.Structure):
 
 
 class Alarm:
-    """Rings once at the time that `set` was last given. Raises OSError where the kernel gives none.
+    """Rings at the time that `put_off` was last given, and then every `again_ns`. Raises OSError where the kernel gives
+    none.
 
-    It is there until its last user is gone: a thread that hung may yet come back and put it off."""
+    One thread puts it off. It is there until its last user is gone: a thread that hung may yet come back to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, again_ns: int) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         self._fd = libc.timerfd_create(time.CLOCK_MONOTONIC, _CLOEXEC)
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create failed")
-        weakref.finalize(self, os.close, self._fd)
-        self._spec = _TimerSpec()
+        # Not at the interpreter's end: the thread that waits is still there, and the number may be another file's.
+        weakref.finalize(self, os.close, self._fd).atexit = False
+        self._spec = _TimerSpec(*divmod(again_ns, SECOND_NS))
         self._set = libc.timerfd_settime
         self._arguments = (self._fd, _ABSOLUTE, ctypes.byref(self._spec), None)
 
-    def set(self, t_ns: int) -> None:
+    def put_off(self, t_ns: int) -> None:
         """It rings at `t_ns` (CLOCK_MONOTONIC, above 0), at once if that has passed."""
         self._spec.s, self._spec.ns = divmod(t_ns, SECOND_NS)
         self._set(*self._arguments)
 
     def wait(self) -> None:
-        """Returns when it has rung."""
+        """Returns when it has rung since the last call."""
         os.read(self._fd, 8)

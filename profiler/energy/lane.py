@@ -73,6 +73,7 @@ class Lane:
         self.priority: priority.Priority = "normal"
         self.reading: tuple[Probe[Any], int] | None = None
         self._clocks = clocks
+        self._sharing = threading.Lock()  # over who reads what from which tick on
         self._taken: deque[Taken] = deque()
         self.begin(grid, 0)
 
@@ -83,13 +84,15 @@ class Lane:
     def tick(self) -> None:
         """Reads every probe for the tick that is current, and notes each tick that passed unread."""
         clock_ns = self._clocks.monotonic_ns
-        current, due_ns, following_ns = self.next_tick, self.due_ns, self.grid.due_ns(self.next_tick + 1)
-        if (now_ns := clock_ns()) >= following_ns:
-            current = self.grid.tick_at(now_ns)
-            self._note_missed(current, now_ns)
-            due_ns, following_ns = self.grid.due_ns(current), self.grid.due_ns(current + 1)
-        self.next_tick, self.due_ns = current + 1, following_ns
-        for probe in self.probes:
+        with self._sharing:
+            probes, current = self.probes, self.next_tick
+            due_ns, following_ns = self.due_ns, self.grid.due_ns(current + 1)
+            if (now_ns := clock_ns()) >= following_ns:
+                current = self.grid.tick_at(now_ns)
+                self._note_missed(current, now_ns)
+                due_ns, following_ns = self.grid.due_ns(current), self.grid.due_ns(current + 1)
+            self.next_tick, self.due_ns = current + 1, following_ns
+        for probe in probes:
             # While one hung, the others may have been given to another lane.
             if probe not in self.probes:
                 continue
@@ -108,31 +111,45 @@ class Lane:
             for probe in self.probes:
                 self._taken.append(Taken(probe, tick, self.grid.due_ns(tick), None, failed_ns=now_ns))
 
-    def split_overdue(self, number: int, now_ns: int) -> Sequence[Probe[Any]]:
-        """When a tick is due, and a probe behind the first `number` still keeps the thread: gives those up and returns
-        them; else returns nothing. They were read for the tick before."""
-        reading = self.reading
-        if reading is None or now_ns < self.due_ns or reading[0] in self.probes[:number]:
-            return ()
-        first, self.probes = self.probes[:number], self.probes[number:]
-        return first
+    def split_overdue(self, number: int, name: str, now_ns: int) -> Lane | None:
+        """When a tick is due, and a probe behind the first `number` still keeps the thread: gives those, read for the
+        tick before, to a new lane; else None."""
+        with self._sharing:
+            reading = self.reading
+            if reading is None or now_ns < self.due_ns or reading[0] in self.probes[:number]:
+                return None
+            return self._split(number, name)
 
-    def leave_hanging(self, now_ns: int) -> Sequence[Probe[Any]]:
-        """When a probe hangs: keeps it, gives up the others and returns them; else returns nothing.
+    def split(self, number: int, name: str) -> Lane:
+        """Gives the first `number` probes to a new lane, before the first tick."""
+        with self._sharing:
+            return self._split(number, name)
+
+    def _split(self, number: int, name: str) -> Lane:
+        first, self.probes = self.probes[:number], self.probes[number:]
+        return self._successor(name, first)
+
+    def leave_hanging(self, name: str, now_ns: int) -> Lane | None:
+        """When a probe hangs: keeps it, and gives the others to a new lane; else None.
 
         Those that were still to come have missed the tick."""
-        reading = self.reading
         limit_ns = max(HANG_NS, 2 * self.grid.period_ns)
-        if reading is None or len(self.probes) == 1 or now_ns - reading[1] < limit_ns:
-            return ()
-        hanging = reading[0]
-        place = self.probes.index(hanging)
-        others = (*self.probes[:place], *self.probes[place + 1 :])
-        self.probes = (hanging,)
-        missed = self.next_tick - 1
-        for probe in others[place:]:
-            self._taken.append(Taken(probe, missed, self.grid.due_ns(missed), None, failed_ns=now_ns))
-        return others
+        with self._sharing:
+            reading = self.reading
+            if reading is None or len(self.probes) == 1 or now_ns - reading[1] < limit_ns:
+                return None
+            place = self.probes.index(reading[0])
+            others = (*self.probes[:place], *self.probes[place + 1 :])
+            self.probes = (reading[0],)
+            missed = self.next_tick - 1
+            for probe in others[place:]:
+                self._taken.append(Taken(probe, missed, self.grid.due_ns(missed), None, failed_ns=now_ns))
+            return self._successor(name, others)
+
+    def _successor(self, name: str, probes: Sequence[Probe[Any]]) -> Lane:
+        lane = Lane(name, probes, self._clocks, self.grid)
+        lane.begin(self.grid, self.next_tick)
+        return lane
 
     def take(self) -> Iterator[Taken]:
         """Everything that was read since the last call, in order. While the lane goes on."""

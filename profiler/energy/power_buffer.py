@@ -1,8 +1,8 @@
-"""The driver's own power buffer as the source of an integral: a sample every 20 ms, fetched about once a second.
+"""The driver's own power buffer as the source of an integral: a sample every 20 ms, fetched every two seconds.
 
 At 10 Hz, bursts that keep step with the grid alias: what the sensor shows at the ticks is not their mean. The buffer
-is five times as dense and costs one call a second. Here its samples are added up to joules, and the pieces of a window
-that it covers are put in place of those of the 10 Hz curve. It knows no grid (sampler) and no counter (account).
+is five times as dense and costs a call every two seconds. Here its samples are added up to joules, and the pieces of a
+window that it covers are put in place of those of the 10 Hz curve. It knows no grid (sampler) and no counter (account).
 """
 
 from __future__ import annotations

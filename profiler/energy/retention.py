@@ -44,11 +44,12 @@ class Retention:
         self._next_token = 1
 
     def extend(self, rows: Sequence[Sample]) -> None:
-        while rows:
+        begin = 0
+        while begin < len(rows):
             with self._lock:
                 chunk = self._chunks[-1]
-                room = CHUNK_ROWS - len(chunk.rows)
-                fitting, rows = rows[:room], rows[room:]
+                fitting = rows[begin : begin + CHUNK_ROWS - len(chunk.rows)]
+                begin += len(fitting)
                 chunk.rows.extend(fitting)
                 chunk.newest_ns = max(chunk.newest_ns, *(row.t_mono_ns for row in fitting))
                 self._next_seq += len(fitting)

@@ -13,7 +13,6 @@ import heapq
 import logging
 import threading
 import time
-from collections.abc import Sequence
 from typing import Any, Final
 
 from profiler.energy import grid, priority
@@ -36,8 +35,13 @@ STOP_TIMEOUT_S: Final = 2.0
 BUFFER_PERIOD_S: Final = 2.0
 # The longest that readings wait to become rows.
 ROWS_PERIOD_S: Final = 5.0
-# So late is a tick before somebody looks at what delays it.
+# So late is a tick before somebody looks at what delays it; the first one reads the counters of all GPUs.
 OVERDUE_NS: Final = 3_000_000
+FIRST_OVERDUE_NS: Final = 100_000_000
+# Rows are made by the thread that reads: of its time between two ticks they take no more than this share, where one
+# takes about so long.
+ROWS_SHARE: Final = 0.1
+ROW_S: Final = 15e-6
 
 
 class Sampler:
@@ -80,11 +84,11 @@ class Sampler:
         ]
         fetched = max(1, round(rate_hz * BUFFER_PERIOD_S))
         gpus += [BufferProbe(gpu, fetched, turn=number + every // 2) for number, gpu in enumerate(sources.gpus)]
-        self._rows_every = max(1, round(rate_hz * ROWS_PERIOD_S))
+        affordable = ROWS_SHARE / rate_hz / (ROW_S * len(cpu + gpus))
+        self._rows_every = max(1, min(round(rate_hz * ROWS_PERIOD_S), int(affordable)))
         self._of_the_cpu = len(cpu)
         self._lanes = [Lane("all", [*cpu, *gpus], self.time, self.grid)]
         self._ticked = threading.Event()
-        self._alarm: Alarm | None = None
 
     def __enter__(self) -> Sampler:
         self.start()
@@ -102,7 +106,7 @@ class Sampler:
         return bool(self._threads) and not self._stopping.is_set() and self._threads[0].is_alive()
 
     def start(self) -> None:
-        """Starts the threads and returns after the first tick. After a `stop` the same grid goes on."""
+        """Starts the threads and returns after the first tick, or after 5 s. After a `stop` the same grid goes on."""
         if self.running:
             return
         # A new event each time: a thread that hung over the last stop must not come back to life.
@@ -114,21 +118,29 @@ class Sampler:
             self._utc_offset_ns = self.time.utc_ns() - now_ns
         self._threads = []
         self._ticked.clear()
-        apart = len(self._lanes) > 1
-        self._alarm = None if apart or len(self._lanes[0].probes) == self._of_the_cpu else Alarm()
+        alarm = self._new_alarm()
         for lane in self._lanes:
             lane.begin(self.grid, first)
-            self._threads.append(self._start_thread(lane))
-        if self._alarm is not None:
-            watch = threading.Thread(
-                target=self._watch, args=(self._alarm, self._stopping), name="sampler-watch", daemon=True
-            )
-            watch.start()
+            self._threads.append(self._start_thread(lane, alarm))
+        if alarm is not None:
+            arguments = (self._lanes[0], alarm, self._stopping)
+            threading.Thread(target=self._watch, args=arguments, name="sampler-watch", daemon=True).start()
         self._ticked.wait(FIRST_TICK_TIMEOUT_S)
 
-    def _start_thread(self, lane: Lane) -> threading.Thread:
+    def _new_alarm(self) -> Alarm | None:
+        """Where one thread reads all; where the kernel gives none, the CPU's probes are apart from the start."""
+        if len(self._lanes) > 1 or len(self._lanes[0].probes) == self._of_the_cpu:
+            return None
+        try:
+            return Alarm(self.grid.period_ns)
+        except OSError as error:
+            _log.warning("no alarm (%s): the CPU's counters are read by a thread of their own", error)
+            self._lanes.insert(0, self._lanes[0].split(self._of_the_cpu, "cpu"))
+            return None
+
+    def _start_thread(self, lane: Lane, alarm: Alarm | None = None) -> threading.Thread:
         thread = threading.Thread(
-            target=self._run, args=(lane, self._alarm, self._stopping), name=f"sampler-{lane.name}", daemon=True
+            target=self._run, args=(lane, alarm, self._stopping), name=f"sampler-{lane.name}", daemon=True
         )
         thread.start()
         return thread
@@ -136,10 +148,11 @@ class Sampler:
     def _run(self, lane: Lane, alarm: Alarm | None, stopping: threading.Event) -> None:
         """A thread: ticks until `stopping` is set. The first lane's sees to the others too."""
         lane.priority = priority.raise_own()
-        period_ns = lane.grid.period_ns
+        overdue_ns = lane.grid.period_ns + FIRST_OVERDUE_NS
         while self.time.wait_until(lane.due_ns, stopping):
             if alarm is not None:
-                alarm.set(lane.due_ns + period_ns + OVERDUE_NS)
+                alarm.put_off(lane.due_ns + overdue_ns)
+                overdue_ns = lane.grid.period_ns + OVERDUE_NS
             lane.tick()
             if lane is not self._lanes[0]:
                 alarm = None
@@ -151,41 +164,33 @@ class Sampler:
             if lane.next_tick % self._rows_every == 0:
                 self._make_rows(wait=False)
 
-    def _watch(self, alarm: Alarm, stopping: threading.Event) -> None:
-        """A thread: when a tick of the only lane is overdue, gives the CPU's probes a lane of their own, the first."""
-        lane = self._lanes[0]
-        first: Sequence[Probe[Any]] = ()
-        while not first:
+    def _watch(self, lane: Lane, alarm: Alarm, stopping: threading.Event) -> None:
+        """A thread: when a driver call makes a tick of the only lane late, gives the CPU's probes a lane, the first."""
+        priority.raise_own()
+        first = None
+        while first is None:
             alarm.wait()
             if stopping.is_set():
                 return
-            first = lane.split_overdue(self._of_the_cpu, self.time.monotonic_ns())
+            first = lane.split_overdue(self._of_the_cpu, "cpu", self.time.monotonic_ns())
+        self._lanes.insert(0, first)
+        self._threads.insert(0, self._start_thread(first))
         _log.warning("%s is late to answer; the CPU's counters go on without it", lane.probes[0].identity.device)
-        self._lanes.insert(0, self._lane_of("cpu", first, lane))
-        self._threads.insert(0, self._start_thread(self._lanes[0]))
 
     def _free_lanes(self) -> None:
         """Gives the probes that wait behind a hanging one a thread of their own."""
         now_ns = self.time.monotonic_ns()
         for lane in tuple(self._lanes[1:]):
-            freed = lane.leave_hanging(now_ns)
-            if freed:
-                _log.warning("%s does not answer; the other GPUs go on without it", lane.probes[0].identity.device)
-                successor = self._lane_of(f"gpu-{len(self._lanes)}", freed, lane)
+            successor = lane.leave_hanging(f"gpu-{len(self._lanes)}", now_ns)
+            if successor is not None:
                 self._lanes.append(successor)
                 self._threads.append(self._start_thread(successor))
-
-    def _lane_of(self, name: str, probes: Sequence[Probe[Any]], origin: Lane) -> Lane:
-        """A lane that goes on with the next tick of `origin`."""
-        lane = Lane(name, probes, self.time, origin.grid)
-        lane.begin(origin.grid, origin.next_tick)
-        return lane
+                _log.warning("%s does not answer; the other GPUs go on without it", lane.probes[0].identity.device)
 
     def stop(self) -> None:
-        """Ends the threads; one that hangs in a driver call is left behind after 2 s (it is a daemon thread)."""
+        """Ends the threads; one that hangs in a driver call is left behind after 2 s. Like the one that waits for the
+        alarm, which rings within two periods, it is a daemon thread."""
         self._stopping.set()
-        if self._alarm is not None:
-            self._alarm.set(self.time.monotonic_ns())
         deadline = time.monotonic() + STOP_TIMEOUT_S
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))

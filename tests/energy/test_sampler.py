@@ -8,16 +8,18 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from profiler.energy import sampler as sampler_module
-from profiler.energy.counters import Reading
+from profiler.energy.counters import Clock, Reading
 from profiler.energy.grid import Grid, rate
-from profiler.energy.probes import Identity, Look
+from profiler.energy.lane import Lane
+from profiler.energy.probes import Identity, Look, NodeProbe
 from profiler.energy.retention import CHUNK_ROWS, Retention
-from profiler.energy.sample import TICK_MISSED, Sample, join_reasons, reason_for
+from profiler.energy.sample import TICK_MISSED, Sample, Seen, join_reasons, reason_for
 from profiler.energy.sampler import Sampler, SystemTime
 from profiler.energy.sources import Sources
 from tests.fakes.virtual import BOARD, PACKAGE, SECOND, VirtualCounter, VirtualGpu, VirtualTime, constant
@@ -37,7 +39,7 @@ class NodeStandIn:
         return t_ns
 
     def look(self, shown: int) -> Look:
-        return Look(shown, {"util_percent": 50.0})
+        return Look(shown, Seen(util_percent=50.0))
 
     def close(self) -> None:
         """Nothing is open."""
@@ -297,22 +299,149 @@ def test_a_gpu_that_hangs_delays_neither_the_cpu_nor_the_other_gpus() -> None:
         assert every == list(range(len(every))), "one row a tick, read or missed"
 
 
-def test_a_blocked_driver_call_costs_the_cpu_no_tick_and_wakes_nobody_while_it_answers() -> None:
-    block, release = threading.Event(), threading.Event()
-    gpu = VirtualGpu(constant(300.0), before_read=lambda: release.wait(10) if block.is_set() else None)
-    counter = VirtualCounter(constant(100.0), PACKAGE)
-    found = Sources((counter,), (gpu,), {gpu.uuid: gpu.energy_counter()})  # type: ignore[arg-type, dict-item]
-    with Sampler(found, 10.0) as sampler:
-        time.sleep(0.5)
-        names = {thread.name for thread in threading.enumerate() if thread.name.startswith("sampler-")}
-        assert names == {"sampler-all", "sampler-watch"}, "one thread reads everything"
-        block.set()
-        time.sleep(1.2)
+class Blocked:
+    """A package, two GPUs and a switch: with it the first GPU's next call lasts until `release` (10 s at most)."""
+
+    def __init__(self) -> None:
+        self.block, self.release = threading.Event(), threading.Event()
+        gpus = [VirtualGpu(constant(300.0), index=i, before_read=self.wait if i == 0 else lambda: None) for i in (0, 1)]
+        counters = {gpu.uuid: gpu.energy_counter() for gpu in gpus}
+        package = VirtualCounter(constant(100.0), PACKAGE)
+        self.sources = Sources((package,), tuple(gpus), counters)  # type: ignore[arg-type]
+
+    def wait(self) -> None:
+        if self.block.is_set():
+            self.release.wait(10)
+
+    def package_rows(self, sampler: Sampler) -> list[Sample]:
         rows = [row for row in sampler.rows(0)[0] if row.device == "package-0"]
-        release.set()
-    assert [row.tick for row in rows] == list(range(len(rows)))
+        assert [row.tick for row in rows] == list(range(len(rows))), "one row a tick, read or missed"
+        return rows
+
+
+def test_a_blocked_driver_call_costs_the_cpu_no_tick() -> None:
+    gpu = Blocked()
+    with Sampler(gpu.sources, 10.0) as sampler:
+        time.sleep(0.5)
+        gpu.block.set()
+        time.sleep(1.2)
+        rows = gpu.package_rows(sampler)
+        gpu.release.set()
     assert len(rows) >= 16
     assert sum(row.missed for row in rows) <= 1, "no more than one tick, that at which it was noticed"
+
+
+def test_one_thread_reads_everything_and_the_other_sleeps_while_calls_answer() -> None:
+    with Sampler(Blocked().sources, 10.0):
+        time.sleep(0.3)
+        threads = {thread.name: thread for thread in threading.enumerate() if thread.name.startswith("sampler-")}
+        before = {name: waits(thread) for name, thread in threads.items()}
+        time.sleep(1.0)
+        woken = {name: waits(thread) - before[name] for name, thread in threads.items()}
+    assert set(woken) == {"sampler-all", "sampler-watch"}
+    assert 9 <= woken["sampler-all"] <= 60
+    assert woken["sampler-watch"] <= 3, "only where a tick was late on this machine"
+
+
+def waits(thread: threading.Thread) -> int:
+    """How often a thread gave up its CPU to wait."""
+    status = Path(f"/proc/self/task/{thread.native_id}/status").read_text()
+    return int(status.split("voluntary_ctxt_switches:")[1].split()[0])
+
+
+class SlowOnce(NodeProbe):
+    """A look at the node that takes 0.25 s when it is told to, and blocks the GPU's call of the same tick."""
+
+    def __init__(self, gpu: Blocked) -> None:
+        super().__init__(10.0)
+        self.now = threading.Event()
+        self._gpu = gpu
+
+    def read(self, clock_ns: Clock) -> Any:
+        if self.now.is_set() and not self._gpu.block.is_set():
+            self._gpu.block.set()
+            time.sleep(0.25)
+        return super().read(clock_ns)
+
+
+def test_a_call_that_blocks_after_a_late_tick_is_noticed_too() -> None:
+    gpu = Blocked()
+    slow = SlowOnce(gpu)
+    with Sampler(gpu.sources, 10.0, node_probe=slow) as sampler:
+        time.sleep(0.3)
+        slow.now.set()
+        time.sleep(1.5)
+        rows = gpu.package_rows(sampler)
+        gpu.release.set()
+    assert len(rows) >= 16
+    assert sum(row.missed for row in rows) <= 4, "those of the slow look, and one at which the call was noticed"
+
+
+def test_a_call_that_blocks_at_the_very_first_tick_is_noticed() -> None:
+    gpu = Blocked()
+    gpu.block.set()
+    with Sampler(gpu.sources, 10.0) as sampler:
+        assert sampler.running
+        time.sleep(1.0)
+        rows = gpu.package_rows(sampler)
+        gpu.release.set()
+    assert len(rows) >= 9
+    assert sum(row.missed for row in rows) <= 3
+
+
+def test_a_lane_is_divided_between_two_ticks() -> None:
+    """The call comes back while its lane is being divided: no tick is read twice, and none by nobody."""
+    clock = VirtualTime()
+    lanes: list[Lane] = []
+
+    def divide() -> None:
+        if clock.now_ns > start_ns + 150 * MS and not lanes:
+            clock.now_ns += 120 * MS
+            divided = lane.split_overdue(1, "cpu", clock.now_ns)
+            assert divided is not None
+            lanes.append(divided)
+
+    gpu = VirtualGpu(constant(300.0), clock, before_read=divide)
+    sampler = virtual(Sources(gpus=(gpu,)), clock)  # type: ignore[arg-type]
+    lane, start_ns = sampler._lanes[0], clock.now_ns
+    ticks: dict[str, list[int]] = {"node": [], "nvml": []}
+    for _ in range(6):
+        for one in (lane, *lanes):
+            clock.now_ns = max(clock.now_ns, one.due_ns)
+            one.tick()
+        for one in (lane, *lanes):
+            for taken in one.take():
+                ticks[taken.probe.identity.source].append(taken.tick)
+    assert len(lanes) == 1
+    for found in ticks.values():
+        assert sorted(set(found) - {found[-1]}) == list(range(found[-1])), "one after the other"
+
+
+def test_without_an_alarm_there_are_two_threads_from_the_start() -> None:
+    """No descriptor is left for it."""
+    program = (
+        "import os, resource, threading, time\n"
+        "from tests.energy.test_sampler import Blocked, Sampler\n"
+        "sampler = Sampler(Blocked().sources, 20.0)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir('/proc/self/fd'))), 4096))\n"
+        "while True:\n"
+        "    try:\n"
+        "        os.dup(0)\n"
+        "    except OSError:\n"
+        "        break\n"
+        "sampler.start()\n"
+        "print(sorted(thread.name for thread in threading.enumerate() if thread.name.startswith('sampler-')))\n"
+        "time.sleep(0.3)\n"
+        "rows = sampler.rows(0)[0]\n"
+        "print({row.device for row in rows if not row.missed} >= {'node', 'package-0', 'GPU-0', 'GPU-1'})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split("\n")[:2] == ["['sampler-all', 'sampler-cpu']", "True"], done.stderr
+
+
+def test_rows_are_made_in_pieces_that_delay_no_tick() -> None:
+    assert Sampler(Blocked().sources, 10.0)._rows_every == 50
+    assert 1 <= Sampler(Blocked().sources, 100.0)._rows_every <= 20
 
 
 def test_a_thread_that_hung_over_a_stop_does_not_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
