@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from profiler.energy import integral
@@ -59,7 +59,7 @@ class BufferProbe:
         self._countdown = turn % every
         self._supported = True
         self._newest_us = 0
-        self._last: PowerSample | None = None
+        self._last: tuple[int, float] | None = None
         self._energy_j = 0.0
 
     def read(self, clock_ns: Clock) -> BufferShown | None:
@@ -80,22 +80,26 @@ class BufferProbe:
     def look(self, shown: BufferShown) -> Look | None:
         if shown.stamps is None:
             return Look(shown.t_ns, Seen(null_reason=shown.null_reason))
-        samples = shown.stamps.samples(shown.after_us)
-        if not samples:
+        points = shown.stamps.points(shown.after_us)
+        if not points:
             return None
-        joined = [*([self._last] if self._last else []), *samples]
-        self._last = joined[-1]
-        steps_ns = [b.t_ns - a.t_ns for a, b in pairwise(joined)]
-        if steps_ns and (max(steps_ns) > MAX_STEP_NS or min(steps_ns) < 0):
-            return Look(joined[-1].t_ns, Seen(null_reason=GAP))
-        if steps_ns and sum(steps_ns) / len(steps_ns) > MAX_MEAN_STEP_NS:
-            return Look(joined[-1].t_ns, Seen(null_reason=BELOW_DENSITY))
-        looks = []
-        for number, (a, b) in enumerate(pairwise(joined), start=1):
-            self._energy_j += (a.power_w + b.power_w) / 2 * (b.t_ns - a.t_ns) / 1e9
-            if number % ROW_EVERY == 0 or b is joined[-1]:
-                looks.append(Look(b.t_ns, Seen(self._energy_j)))
-        return Look(*looks[-1][:2], tuple(looks[:-1])) if looks else None
+        if self._last is not None:
+            points.insert(0, self._last)
+        self._last = points[-1]
+        times_ns, powers_mw = zip(*points, strict=True)
+        steps_ns = [b - a for a, b in pairwise(times_ns)]
+        if not steps_ns:
+            return None
+        if max(steps_ns) > MAX_STEP_NS or min(steps_ns) < 0:
+            return Look(times_ns[-1], Seen(null_reason=GAP))
+        if sum(steps_ns) / len(steps_ns) > MAX_MEAN_STEP_NS:
+            return Look(times_ns[-1], Seen(null_reason=BELOW_DENSITY))
+        doubled_pj = accumulate((a + b) * step for a, b, step in zip(powers_mw, powers_mw[1:], steps_ns, strict=False))
+        sums_j = [self._energy_j + doubled / 2e12 for doubled in doubled_pj]
+        self._energy_j = sums_j[-1]
+        shown_at = [*range(ROW_EVERY, len(sums_j), ROW_EVERY), len(sums_j)]
+        *earlier, newest = [Look(times_ns[number], Seen(sums_j[number - 1])) for number in shown_at]
+        return Look(newest.t_ns, newest.seen, tuple(earlier))
 
     def close(self) -> None:
         """Nothing to do: the GPU belongs to the sources."""
