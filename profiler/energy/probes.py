@@ -43,7 +43,7 @@ class Identity:
 
 
 class Look(NamedTuple):
-    """What was seen of a device, and when. `earlier`: what it shows of the time before."""
+    """What was seen of a device, and when. `earlier`: what a probe off the grid shows of the time before."""
 
     t_ns: int
     seen: Seen

@@ -13,6 +13,7 @@ import heapq
 import logging
 import threading
 import time
+from operator import attrgetter
 from typing import Any, Final
 
 from profiler.energy import grid, priority
@@ -175,7 +176,7 @@ class Sampler:
             first = lane.split_overdue(self._of_the_cpu, "cpu", self.time.monotonic_ns())
         self._lanes.insert(0, first)
         self._threads.insert(0, self._start_thread(first))
-        _log.warning("%s is late to answer; the CPU's counters go on without it", lane.probes[0].identity.device)
+        _log.info("%s is late to answer; the CPU's counters go on without it", lane.probes[0].identity.device)
 
     def _free_lanes(self) -> None:
         """Gives the probes that wait behind a hanging one a thread of their own."""
@@ -241,7 +242,7 @@ class Sampler:
             return
         try:
             taken = [one for lane in self._lanes for one in lane.take()]
-            rows = [row for one in sorted(taken, key=lambda one: one.due_ns) for row in self._rows_of(one)]
+            rows = [row for one in sorted(taken, key=attrgetter("due_ns")) for row in self._rows_of(one)]
             self._latest.update((row.device, row) for row in rows)
             self._retention.extend(rows)
         finally:
@@ -261,11 +262,9 @@ class Sampler:
             return [self._error_row(one, error, one.due_ns)]
         if look is None:
             return []
-        on_grid = one.probe.on_grid
-        return [
-            self._row(one, seen.t_ns, seen.t_ns - one.due_ns if on_grid else 0, seen.seen)
-            for seen in (*look.earlier, look)
-        ]
+        if one.probe.on_grid:
+            return [self._row(one, look.t_ns, look.t_ns - one.due_ns, look.seen)]
+        return [self._row(one, seen.t_ns, 0, seen.seen) for seen in (*look.earlier, look)]
 
     def _error_row(self, one: Taken, error: Exception, t_ns: int) -> Sample:
         _log.warning("sampling %s failed: %r", one.probe.identity.device, error)
