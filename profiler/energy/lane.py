@@ -74,7 +74,7 @@ class Lane:
         self.reading: tuple[Probe[Any], int] | None = None
         self._clocks = clocks
         self._sharing = threading.Lock()  # over who reads what from which tick on
-        self._taken: deque[Taken] = deque()
+        self._taken: deque[tuple[Any, ...]] = deque()  # the fields of Taken: to make one takes time
         self.begin(grid, 0)
 
     def begin(self, grid: Grid, tick: int) -> None:
@@ -103,7 +103,7 @@ class Lane:
                 self._taken.append(Taken(probe, current, due_ns, None, error, clock_ns()))
                 continue
             if shown is not None:
-                self._taken.append(Taken(probe, current, due_ns, shown))
+                self._taken.append((probe, current, due_ns, shown))
         self.reading = None
 
     def _note_missed(self, current: int, now_ns: int) -> None:
@@ -154,4 +154,4 @@ class Lane:
     def take(self) -> Iterator[Taken]:
         """Everything that was read since the last call, in order. While the lane goes on."""
         while self._taken:
-            yield self._taken.popleft()
+            yield Taken(*self._taken.popleft())

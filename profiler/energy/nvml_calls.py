@@ -64,17 +64,19 @@ class FirstSupported(Generic[T]):
     def __init__(self, error: type[Any], *ways: Callable[[], T]) -> None:
         self._error = error
         self._ways = ways
+        self.way = ways[0]
+        """The one that is asked now."""
 
     def __call__(self) -> T:
         while True:
-            way = self._ways[0]
+            way = self.way
             try:
                 return way()
             except self._error as error:
-                if error.value not in FOREVER or len(self._ways) == 1:
+                if error.value not in FOREVER or way is self._ways[-1]:
                     raise
-            if self._ways[0] is way:  # two threads may meet here; one of them moves on
-                self._ways = self._ways[1:]
+            if self.way is way:  # two threads may meet here; one of them moves on
+                self.way = self._ways[self._ways.index(way) + 1]
 
 
 def field_value(nvml: Any, handle: Any, field_id: int) -> Callable[[], float]:

@@ -90,24 +90,31 @@ class NvmlDevice:
         self._throttle = nvml_ways.throttle_reasons(nvml, handle)
         self._energy = nvml_ways.energy_mj(nvml, handle)
         self._power_buffer = nvml_calls.power_buffer(nvml, handle)
-        # As long as nothing fails, a reading asks for no reason: half the work beside the driver's own.
+        # As long as nothing fails, a reading looks for no reason and no other way: half the work beside the driver's.
         self._all_answer = True
         self._process_samples = nvml_calls.process_utilization(nvml, handle)
 
     def read(self, clock_ns: Clock = time.monotonic_ns) -> GpuReading:
         """Power and the cheap indicators, about 150 us on an H100. Never raises; see `GpuReading` for what fails."""
-        if not self._all_answer:
-            return self._read_one_by_one(clock_ns)
-        try:
-            power, kind = self._power()
-            t_ns = clock_ns()
-            used = self._utilization()
-            busy, memory_busy = float(used.gpu), float(used.memory)
-            rest = (self._temperature(), busy, memory_busy, self._memory(), self._clock(), self._throttle())
-            return GpuReading(t_ns, power, kind, *rest, {})
-        except self.error:
-            self._all_answer = False
-            return self._read_one_by_one(clock_ns)
+        if self._all_answer:
+            try:
+                return self._read_at_once(clock_ns)
+            except self.error:
+                pass
+        reading = self._read_one_by_one(clock_ns)
+        self._all_answer = not reading.null_reasons
+        return reading
+
+    def _read_at_once(self, clock_ns: Clock) -> GpuReading:
+        """Each value in the way that answered last, and no second one. Raises NVMLError."""
+        power_w, kind = self._power.way()
+        t_ns = clock_ns()
+        used = self._utilization()
+        temp_c, memory_mib = self._temperature.way(), self._memory.way()
+        clock_mhz, throttled = self._clock(), self._throttle.way()
+        return GpuReading(
+            t_ns, power_w, kind, temp_c, float(used.gpu), float(used.memory), memory_mib, clock_mhz, throttled, {}
+        )
 
     def _read_one_by_one(self, clock_ns: Clock) -> GpuReading:
         """What answers, and of the rest the reason."""
