@@ -118,14 +118,10 @@ class Lane:
             reading = self.reading
             if reading is None or now_ns < self.due_ns or reading[0] in self.probes[:number]:
                 return None
-            return self._split(number, name)
+            return self.split(number, name)
 
     def split(self, number: int, name: str) -> Lane:
-        """Gives the first `number` probes to a new lane, before the first tick."""
-        with self._sharing:
-            return self._split(number, name)
-
-    def _split(self, number: int, name: str) -> Lane:
+        """Gives the first `number` probes to a new lane, while nobody begins a tick."""
         first, self.probes = self.probes[:number], self.probes[number:]
         return self._successor(name, first)
 

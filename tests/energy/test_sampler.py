@@ -239,6 +239,10 @@ def test_window_has_two_ticks_more_on_each_side() -> None:
     assert [r.tick for r in window] == [1, 2, 3, 4, 5, 6]
 
 
+def test_what_is_seen_are_the_last_fields_of_a_row() -> None:
+    assert Sample._fields[-len(Seen._fields) :] == Seen._fields
+
+
 def test_null_reasons_of_a_row_can_be_taken_apart() -> None:
     text = join_reasons({"temp_c": "nvml_not_supported", "energy_j": "nvml_gpu_lost"})
     assert text == "energy_j=nvml_gpu_lost;temp_c=nvml_not_supported"
