@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler.energy.nvml import Nvml, open_nvml
+from tests.conformance import stage
 from tests.conformance.environments import PINS, ROOT, peers, prepare
 from tests.conformance.tools import Tool, of_peer, own
 
@@ -91,9 +92,7 @@ def begin(loads: list[subprocess.Popen[str]], places: list[Path]) -> None:
     """The tools at once, the load LEAD_S later."""
     start_ns = time.monotonic_ns() + round(LEAD_S * 1e9)
     for place in places:
-        scratch = place / "go.part"
-        scratch.write_text(str(start_ns))
-        scratch.rename(place / "go")
+        stage.place(place / "go", start_ns)
     time.sleep(max(0.0, (start_ns - time.monotonic_ns()) / 1e9))
     for load in loads:
         assert load.stdin is not None
