@@ -1,9 +1,10 @@
 """Pairs on a real GPU: `python -m tests.hardware.pairs OUT.json [--minutes 8]`. One JSON; needs no network.
 
-Runs the pairs of configs/parallel_feasibility_test.yaml (or those that --pairs names) at one epoch, with each distinct
-training alone beside them (--solo), and writes of each pair: verdict, peak memory, overlap, slowdown, the parts of the
-energy, and how long it waited. With --repeat it takes one training of about 30 s instead, five times with cooling until
-idle and five times with fixed waits, and writes the coefficient of variation of both.
+Runs the pairs of configs/parallel_feasibility_test.yaml (or those that --pairs names) at one epoch, by time slices,
+under MPS or both (--sharing), with each distinct training alone before them (--solo), and writes of each pair: verdict,
+peak memory, overlap, slowdown, the parts of the energy, and how long it waited. With --repeat it takes one training of about
+30 s instead (or of the epochs that --repeat-values names), five times with cooling until idle and five times with fixed
+waits, and writes the coefficient of variation of both.
 """
 
 from __future__ import annotations
@@ -40,6 +41,10 @@ OF_A_PAIR = (
     "gpu_idle_power_w", "gpu_power_mean_w", "gpu_sm_foreground_percent", "gpu_sm_background_percent", "cooling_s",
     "cooling_end", "cooling_idle_proven", "gate_wait_s", "steps", "null_reasons",
 )  # fmt: skip
+OF_A_SOLO = (
+    "repo", "model", "verdict", "reasons", "error_message", "duration_s", "ready_s", "gpu_uuid", "gpu_energy_j",
+    "gpu_idle_power_w", "gpu_power_mean_w", "gpu_memory_peak_mib", "gpu_sm_foreground_percent",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -56,9 +61,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=8.0, help="after that time the campaign is ended (8)")
     parser.add_argument("--pairs", default="", help="numbers of the pairs, from 1, as in 1,3,5 (all)")
     parser.add_argument("--size", choices=("full", "reduced"), default="full")
-    parser.add_argument("--sharing", choices=("time_slice", "mps"), default="time_slice")
+    parser.add_argument("--sharing", nargs="+", choices=("time_slice", "mps"), default=["time_slice"])
     parser.add_argument("--mode", choices=("loop", "reuse"), default="loop", help="of the background (loop)")
-    parser.add_argument("--solo", action="store_true", help="each distinct training alone first, for slowdowns")
+    text = "each distinct training alone first, for slowdowns and for the parts under MPS; only these if any are named"
+    parser.add_argument("--solo", nargs="*", metavar="REPO/MODEL", help=text)
     parser.add_argument("--repeat", action="store_true", help="repeat one training instead of running pairs")
     parser.add_argument("--repeat-model", default="examples/mnist_cnn", help="REPO/MODEL (examples/mnist_cnn)")
     parser.add_argument(
@@ -98,8 +104,9 @@ def pairs(options: argparse.Namespace, deadline: float) -> dict[str, Any]:
     items = [copy.deepcopy(config["experiments"][number - 1]) for number in wanted]
     for item in items:
         item["background"]["mode"] = options.mode
-    alone = list(solo_items(items)) if options.solo else []
-    config.update(experiments=[*alone, *items], size=options.size, sharing=options.sharing, seed=1, max_retries=0)
+    alone = [] if options.solo is None else list(solo_items(items, options.solo))
+    together = [{**item, "sharing": sharing} for sharing in options.sharing for item in items]
+    config.update(experiments=[*alone, *together], size=options.size, seed=1, max_retries=0)
     rows, code = campaign(config, deadline)
     both = [row for row in rows if row["background_repo"] is not None]
     costs = [
@@ -110,20 +117,22 @@ def pairs(options: argparse.Namespace, deadline: float) -> dict[str, Any]:
     ]  # fmt: skip
     return {
         "exit_code": code,
-        "planned": len(items),
+        "planned": len(together),
         "summary": summary(both),
         "pairs": [{**{name: row[name] for name in OF_A_PAIR}, **derived(row)} for row in both],
+        "alone": [{name: row[name] for name in OF_A_SOLO} for row in rows if row["background_repo"] is None],
         "peak_memory_mib": peaks(rows),
         "costs": costs,
     }
 
 
-def solo_items(items: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def solo_items(items: list[dict[str, Any]], models: list[str]) -> Iterator[dict[str, Any]]:
+    """Each training of `items` once, alone; only those of `models` where any are named."""
     seen = []
     for item in items:
         for part in (item["foreground"], item["background"]):
             training = {name: part[name] for name in ("repo", "model", "hyperparameters")}
-            if training not in seen:
+            if training not in seen and (not models or f"{part['repo']}/{part['model']}" in models):
                 seen.append(training)
                 yield {"mode": "default", **training}
 
@@ -181,9 +190,7 @@ def repeats(options: argparse.Namespace, deadline: float) -> dict[str, Any]:
         "hyperparameters": {"seed": 1, **options.repeat_values, "epochs": 2},
     }
     base = {"name": "repeats", "seed": 1, "max_retries": 0, "size": options.size}
-    (probe,), _ = campaign({**base, "cooling": {"seconds": 0}, "experiments": [item]}, deadline)
-    epoch_s = (probe["duration_s"] - probe["ready_s"]) / 2
-    epochs = max(1, round((REPEAT_SECONDS - probe["ready_s"]) / epoch_s))
+    epochs = options.repeat_values.get("epochs") or epochs_of_a_repeat({**base, "experiments": [item]}, deadline)
     item = {**item, "hyperparameters": {**item["hyperparameters"], "epochs": epochs}, "runs_per_config": REPEATS}
     found: dict[str, Any] = {"model": options.repeat_model, "values": item["hyperparameters"], "summary": {}}
     for name, cooling in (("idle", {"until": "idle"}), ("fixed", {"seconds": options.fixed_seconds})):
@@ -202,6 +209,13 @@ def repeats(options: argparse.Namespace, deadline: float) -> dict[str, Any]:
             "waited_median_s": median(waits) if waits else None,
         }
     return found
+
+
+def epochs_of_a_repeat(config: dict[str, Any], deadline: float) -> int:
+    """How many epochs make REPEAT_SECONDS, by a run of two."""
+    (probe,), _ = campaign({**config, "cooling": {"seconds": 0}}, deadline)
+    epoch_s = (probe["duration_s"] - probe["ready_s"]) / 2
+    return max(1, round((REPEAT_SECONDS - probe["ready_s"]) / epoch_s))
 
 
 if __name__ == "__main__":
