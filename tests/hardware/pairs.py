@@ -2,9 +2,9 @@
 
 Runs the pairs of configs/parallel_feasibility_test.yaml (or those that --pairs names) at one epoch, by time slices,
 under MPS or both (--sharing), with each distinct training alone before them (--solo), and writes of each pair: verdict,
-peak memory, overlap, slowdown, the parts of the energy, and how long it waited. With --repeat it takes one training of about
-30 s instead (or of the epochs that --repeat-values names), five times with cooling until idle and five times with fixed
-waits, and writes the coefficient of variation of both.
+peak memory, overlap, slowdown, the parts of the energy, and how long it waited. With --repeat it takes one training of
+about 30 s instead (or of the epochs that --repeat-values names), five times with cooling until idle and five times with
+fixed waits, and writes the coefficient of variation of both.
 """
 
 from __future__ import annotations
