@@ -12,6 +12,7 @@ from profiler.colocation import background_findings
 from profiler.energy.account import EnergyAccount, account
 from profiler.energy.attribution import GpuEnergy, Role, Shares, attribute
 from profiler.energy.derived import Derived, Run, derive
+from profiler.energy.epochs import setup_energy
 from profiler.energy.gpu_account import power_points
 from profiler.energy.idle import IdlePower, cpu_idle_power
 from profiler.energy.sample import Sample
@@ -116,16 +117,19 @@ def assess(
         observed += energy.observations
         columns |= _measured(node, execution, outcome, events, energy)
         columns["gpu_energy_by_device_j"], unknown = _by_device(node, samples, sources, execution, energy)
+        first_ns = execution.window_ns[0]
+        columns["gpu_energy_setup_j"], no_setup = setup_energy(first_ns, events.ready_t_ns, samples, node.gpu_uuids)
         derived = _derived(trace, execution, background, energy, idle)
         columns |= record.derived_columns(derived, energy)
         namespaces = background.namespaces if background else frozenset[int]()
         whose = colocation.roles(processes, execution.namespace, namespaces)
-        shares = _shares(spec, node, samples, execution, whose, energy, idle)
+        busy = background.busy.share if background is not None and background.busy is not None else None
+        shares = _shares(spec, node, samples, execution, whose, energy, idle, busy)
         columns |= record.share_columns(shares, idle)
         columns |= _memory_columns(processes, whose)
         columns["checkout_commit"] = recorded_commit(spec.work)
         nulls = {**record.null_reasons(columns, energy, shares, idle), **outcome.null_reasons, **derived.null_reasons}
-        nulls |= unknown
+        nulls |= unknown | ({"gpu_energy_setup_j": no_setup} if no_setup else {})
     findings += that_hold(observed, limit)
     columns |= record.verdict_columns(judge(findings), findings)
     columns |= {"observations": [finding.to_json() for finding in observed], "thresholds": limit}
@@ -203,6 +207,7 @@ def _shares(
     whose: Mapping[int, Role],
     energy: EnergyAccount,
     idle: IdlePower,
+    background_busy_share: float | None,
 ) -> Shares:
     """The GPU's energy, split among those who used it."""
     if energy.gpu_energy_j is None:
@@ -219,6 +224,7 @@ def _shares(
         paired=paired,
         solo=spec.solo_power,
         told_apart=spec.planned.sharing == "time_slice" or not paired,
+        background_busy_share=background_busy_share,
     )
 
 

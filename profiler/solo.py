@@ -28,8 +28,13 @@ class SoloRuns:
         power_w, idle_w = row.get("gpu_power_mean_w"), row.get("gpu_idle_power_w")
         key = _key(row["repo"], row["model"], row["requested_hyperparameters"])
         if power_w is not None and idle_w is not None and key in self._wanted:
+            trained_w = _training_power_w(row)
             self._seen[key, row.get("gpu_name")].append(
-                SoloPower(max(0.0, power_w - idle_w), row.get("gpu_sm_foreground_percent"))
+                SoloPower(
+                    max(0.0, power_w - idle_w),
+                    row.get("gpu_sm_foreground_percent"),
+                    None if trained_w is None else max(0.0, trained_w - idle_w),
+                )
             )
 
     def of(self, run: PlannedRun, gpu_name: str | None) -> dict[Role, SoloPower]:
@@ -45,7 +50,21 @@ class SoloRuns:
         if not seen:
             return None
         shares = [power.sm_percent for power in seen if power.sm_percent is not None]
-        return SoloPower(mean(power.above_idle_w for power in seen), mean(shares) if shares else None)
+        trained = [power.training_w for power in seen if power.training_w is not None]
+        return SoloPower(
+            mean(power.above_idle_w for power in seen),
+            mean(shares) if shares else None,
+            mean(trained) if trained else None,
+        )
+
+
+def _training_power_w(row: Mapping[str, Any]) -> float | None:
+    """Mean W from the first optimiser step to the end of the run; None where a part of it is not known."""
+    known = [row.get(name) for name in ("gpu_energy_integral_j", "gpu_energy_setup_j", "duration_s", "ready_s")]
+    if any(value is None for value in known):
+        return None
+    whole_j, setup_j, duration_s, ready_s = (float(value) for value in known if value is not None)
+    return (whole_j - setup_j) / (duration_s - ready_s) if duration_s > ready_s else None
 
 
 def _key(repo: str, model: str, values: Mapping[str, Any]) -> TrainingKey:

@@ -9,12 +9,20 @@ import pytest
 
 from profiler.analysis.pairs import pair_costs
 
+SETUP_J = 300.0
+
 
 def solo(model: str, seconds: float, joules: float, epochs: int = 10) -> dict[str, Any]:
     return {
         "repo": "r", "model": model, "requested_hyperparameters": {"epochs": epochs}, "background_repo": None,
-        "safe": True, "duration_s": seconds, "ready_s": 2.0, "epochs_done": epochs, "gpu_energy_j": joules,
+        "safe": True, "duration_s": seconds, "ready_s": 2.0, "gpu_energy_setup_j": SETUP_J, "epochs_done": epochs,
+        "gpu_energy_j": joules,
     }  # fmt: skip
+
+
+def back(seconds: float, joules: float) -> dict[str, Any]:
+    """The background alone; `joules` are those from its first step on."""
+    return solo("b", seconds, joules + SETUP_J)
 
 
 def pair(seconds: float, joules: float, epochs: int) -> dict[str, Any]:
@@ -24,7 +32,7 @@ def pair(seconds: float, joules: float, epochs: int) -> dict[str, Any]:
 
 def test_a_pair_that_saves() -> None:
     """Alone 60 s and 12 kJ; the background's epoch 5 s and 1 kJ. Together 90 s for 15 kJ and 9 epochs: 21 kJ alone."""
-    (cost,) = pair_costs([solo("f", 60, 12_000), solo("b", 52, 10_000), pair(90, 15_000, 9)])
+    (cost,) = pair_costs([solo("f", 60, 12_000), back(52, 10_000), pair(90, 15_000, 9)])
     assert cost.runs == (1, 1, 1)
     assert cost.slowdown_foreground.value == pytest.approx(1.5)
     assert cost.slowdown_background.value == pytest.approx(90 / 45)
@@ -40,7 +48,7 @@ def test_most_intervals_hold_the_truth() -> None:
     held = []
     for _ in range(6):
         rows = [solo("f", 60 * draw.gauss(1, 0.02), 12_000 * draw.gauss(1, 0.02)) for _ in range(8)]
-        rows += [solo("b", 52 * draw.gauss(1, 0.02), 10_000 * draw.gauss(1, 0.02)) for _ in range(8)]
+        rows += [back(52 * draw.gauss(1, 0.02), 10_000 * draw.gauss(1, 0.02)) for _ in range(8)]
         rows += [pair(90 * draw.gauss(1, 0.02), 15_000 * draw.gauss(1, 0.02), 9) for _ in range(8)]
         (cost,) = pair_costs(rows)
         for estimate, truth in ((cost.slowdown_foreground, 1.5), (cost.energy_saved_j, 6_000)):
@@ -58,11 +66,20 @@ def test_what_is_missing_is_named() -> None:
 
 
 def test_unsafe_runs_do_not_count() -> None:
-    rows = [solo("f", 60, 12_000), {**solo("f", 600, 1.0), "safe": False}, solo("b", 52, 10_000), pair(90, 15_000, 9)]
+    rows = [
+        solo("f", 60, 12_000),
+        {**solo("f", 600, 1.0), "safe": False},
+        back(52, 10_000),
+        pair(90, 15_000, 9),
+    ]
     assert pair_costs(rows)[0].runs == (1, 1, 1)
 
 
 def test_without_a_counter_there_is_no_saving() -> None:
-    rows = [{**solo("f", 60, 1), "gpu_energy_j": None}, solo("b", 52, 10_000), pair(90, 15_000, 9)]
+    rows = [{**solo("f", 60, 1), "gpu_energy_j": None}, back(52, 10_000), pair(90, 15_000, 9)]
     (cost,) = pair_costs(rows)
     assert cost.energy_saved_j.null_reason == "gpu_energy_j_unknown"
+    older = {**back(52, 10_000), "gpu_energy_setup_j": None}
+    (cost,) = pair_costs([solo("f", 60, 12_000), older, pair(90, 15_000, 9)])
+    assert cost.energy_saved_j.null_reason == "gpu_energy_setup_j_unknown"
+    assert cost.time_saved_s.value == pytest.approx(15)

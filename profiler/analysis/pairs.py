@@ -1,8 +1,9 @@
 """What a pair costs and saves against its two trainings one after the other. Pure; it reads rows and runs nothing.
 
 A pair is compared with solo runs of both partners with the same values (`baseline_runs` plans them). The background is
-counted in epochs: those that it finished within the foreground's window, against what an epoch takes alone, from its
-first step on. Intervals come from resampling the runs of each kind (percentiles of 1,000 draws with a fixed seed).
+counted in epochs: those that it finished within the foreground's window, against the time and the energy that an epoch
+takes alone, from its first step on. Intervals come from resampling the runs of each kind (percentiles of 1,000 draws
+with a fixed seed).
 """
 
 from __future__ import annotations
@@ -68,13 +69,13 @@ class _Kinds:
         return _Kinds(*(draw.choices(rows, k=len(rows)) for rows in (self.pairs, self.fronts, self.backs)))
 
 
-def pair_costs(rows: Iterable[Row], energy: str = "gpu_energy_j") -> list[PairCost]:
-    """Every pair among the safe ones of `rows` (of `runs`), each GPU model apart. `energy`: the column that counts."""
+def pair_costs(rows: Iterable[Row]) -> list[PairCost]:
+    """Every pair among the safe ones of `rows` (of `runs`), each GPU model apart; energy is that of the whole GPU."""
     safe = [row for row in rows if row.get("safe")]
-    return [cost for gpu, here in by_gpu(safe).items() for cost in _costs(here, energy, gpu)]
+    return [cost for gpu, here in by_gpu(safe).items() for cost in _costs(here, gpu)]
 
 
-def _costs(rows: Iterable[Row], energy: str, gpu: str) -> list[PairCost]:
+def _costs(rows: Iterable[Row], gpu: str) -> list[PairCost]:
     """Every pair among runs on GPUs of one kind."""
     solos: defaultdict[Training, list[Row]] = defaultdict(list)
     pairs: defaultdict[tuple[Training, Training], list[Row]] = defaultdict(list)
@@ -86,7 +87,7 @@ def _costs(rows: Iterable[Row], energy: str, gpu: str) -> list[PairCost]:
             values = row["background_hyperparameters"]
             pairs[front, _training(row["background_repo"], row["background_model"], values)].append(row)
     return [
-        replace(_cost(front, back, _Kinds(both, solos.get(front, []), solos.get(back, [])), energy), gpu=gpu)
+        replace(_cost(front, back, _Kinds(both, solos.get(front, []), solos.get(back, []))), gpu=gpu)
         for (front, back), both in pairs.items()
     ]
 
@@ -95,21 +96,14 @@ def _training(repo: str, model: str, values: Mapping[str, Any] | None) -> Traini
     return repo, model, json.dumps(dict(values or {}), sort_keys=True)
 
 
-def _cost(front: Training, back: Training, kinds: _Kinds, energy: str) -> PairCost:
-    def alone_j(some: _Kinds) -> float:
-        epoch_j = _mean(row[energy] / row["epochs_done"] for row in some.backs)
-        return _mean(row[energy] for row in some.fronts) + _epochs(some) * epoch_j
-
-    def saved_j(some: _Kinds) -> float:
-        return alone_j(some) - _mean(row[energy] for row in some.pairs)
-
+def _cost(front: Training, back: Training, kinds: _Kinds) -> PairCost:
     need_front = _needed("solo_foreground", kinds.fronts, ("duration_s",))
     need_back = _needed("solo_background", kinds.backs, ("duration_s", "ready_s", "epochs_done"))
     need_pair = _needed("pair", kinds.pairs, ("background_epochs",))
     need_energy = [
-        *_needed("pair", kinds.pairs, (energy,)),
-        *_needed("solo_foreground", kinds.fronts, (energy,)),
-        *_needed("solo_background", kinds.backs, (energy, "epochs_done")),
+        *_needed("pair", kinds.pairs, ("gpu_energy_j",)),
+        *_needed("solo_foreground", kinds.fronts, ("gpu_energy_j",)),
+        *_needed("solo_background", kinds.backs, ("gpu_energy_j", "gpu_energy_setup_j", "epochs_done")),
         *need_pair,
     ]
     return PairCost(
@@ -118,8 +112,8 @@ def _cost(front: Training, back: Training, kinds: _Kinds, energy: str) -> PairCo
         runs=(len(kinds.pairs), len(kinds.fronts), len(kinds.backs)),
         slowdown_foreground=_estimate(_slowdown_foreground, kinds, need_front),
         slowdown_background=_estimate(_slowdown_background, kinds, [*need_back, *need_pair]),
-        energy_saved_j=_estimate(saved_j, kinds, need_energy),
-        energy_saved_share=_estimate(lambda some: saved_j(some) / alone_j(some), kinds, need_energy),
+        energy_saved_j=_estimate(_saved_j, kinds, need_energy),
+        energy_saved_share=_estimate(lambda some: _saved_j(some) / _alone_j(some), kinds, need_energy),
         time_saved_s=_estimate(_time_saved_s, kinds, [*need_front, *need_back, *need_pair]),
     )
 
@@ -131,6 +125,16 @@ def _epochs(kinds: _Kinds) -> float:
 def _epoch_s(kinds: _Kinds) -> float:
     """Seconds that an epoch of the background takes alone, from its first step on."""
     return _mean((row["duration_s"] - row["ready_s"]) / row["epochs_done"] for row in kinds.backs)
+
+
+def _alone_j(kinds: _Kinds) -> float:
+    """J of one after the other. A start-up of the background is not counted: in the pair it lies before the window."""
+    epoch_j = _mean((row["gpu_energy_j"] - row["gpu_energy_setup_j"]) / row["epochs_done"] for row in kinds.backs)
+    return _mean(row["gpu_energy_j"] for row in kinds.fronts) + _epochs(kinds) * epoch_j
+
+
+def _saved_j(kinds: _Kinds) -> float:
+    return _alone_j(kinds) - _mean(row["gpu_energy_j"] for row in kinds.pairs)
 
 
 def _slowdown_foreground(kinds: _Kinds) -> float:

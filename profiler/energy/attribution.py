@@ -46,10 +46,12 @@ class GpuEnergy:
 
 @dataclass(frozen=True)
 class SoloPower:
-    """One partner alone on the same kind of GPU: mean W above idle, and mean percent of the SMs (None: not known)."""
+    """One partner alone on the same kind of GPU: mean W above idle, mean percent of the SMs, and mean W above idle from
+    its first optimiser step on (None: not known)."""
 
     above_idle_w: float
     sm_percent: float | None
+    training_w: float | None = None
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,11 @@ def attribute(
     paired: bool,
     solo: Mapping[Role, SoloPower] | None = None,
     told_apart: bool = True,
+    background_busy_share: float | None = None,
 ) -> Shares:
     """The split of `energy`. `roles`: whose each PID is (others are strangers); `paired`: there was a background;
-    `solo`: what each partner took alone; `told_apart` False: activity is reported under a server's PID (MPS)."""
+    `solo`: what each partner took alone; `told_apart` False: activity is reported under a server's PID (MPS);
+    `background_busy_share`: for how much of the window the background trained (None: not known)."""
     bins = _bins(energy, activity if told_apart else ActivityWindow(()), roles)
     known = told_apart and activity.null_reason is None
     plain = _plain(energy, bins, paired) if known else Shares()
@@ -94,7 +98,7 @@ def attribute(
     if known and seen:
         return _with(plain, **_sliced(energy, bins, above, solo or {}))
     if solo and all(role in solo for role in ("foreground", "background")):
-        return _with(plain, **_calibrated(energy, sum(above), solo))
+        return _with(plain, **_calibrated(energy, sum(above), solo, background_busy_share))
     return _with(plain, null_reason=f"{NOT_TOLD_APART}: {_why(activity, told_apart)}; no solo runs of both to go by")
 
 
@@ -212,13 +216,23 @@ def _share(item: _Bin, role: Role, weights: Mapping[Role, float]) -> float:
     return item.sm[role] * weights[role] / total if total else 0.0
 
 
-def _calibrated(energy: GpuEnergy, above_j: float, solo: Mapping[Role, SoloPower]) -> dict[str, object]:
-    first, second = (max(0.0, solo[role].above_idle_w) for role in ("foreground", "background"))
+def _calibrated(
+    energy: GpuEnergy, above_j: float, solo: Mapping[Role, SoloPower], busy_share: float | None
+) -> dict[str, object]:
+    first, second = max(0.0, solo["foreground"].above_idle_w), max(0.0, _beside_w(solo["background"], busy_share))
     if first + second <= 0:
         return {"null_reason": "solo_runs_took_no_power_above_idle"}
     foreground_j = above_j * first / (first + second)
     parts = _parts(energy, above_j, foreground_j, above_j - foreground_j)
     return {**parts, "method": "solo_calibration", "confidence": "medium"}
+
+
+def _beside_w(background: SoloPower, busy_share: float | None) -> float:
+    """W above idle in the window of a pair, whose foreground is there from its start on, while the background is past
+    its own: what it took alone once it trained, for as long as it did."""
+    if background.training_w is None or busy_share is None:
+        return background.above_idle_w
+    return background.training_w * busy_share
 
 
 def _with(shares: Shares, **changes: object) -> Shares:

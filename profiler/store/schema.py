@@ -263,6 +263,14 @@ RUNS = Table(
             NO_INTEGRAL,
         ),
         Column(
+            "gpu_energy_setup_j",
+            FLOAT,
+            "J",
+            "of gpu_energy_j, what came before the first optimiser step (ready_s): imports, data, the model; by the"
+            " power trace. Without it, repeated runs differ less",
+            (*NO_INTEGRAL, "not_reported"),
+        ),
+        Column(
             "gpu_energy_net_j",
             FLOAT,
             "J",

@@ -129,6 +129,17 @@ def test_without_processes_told_apart_the_solo_runs_split() -> None:
     assert shares.sm_ratio_foreground_j is None
 
 
+def test_under_mps_a_background_counts_with_what_it_takes_once_it_trains() -> None:
+    """Alone it idled through half of its run; in the pair it has that behind it, and trained for 0.8 of the window."""
+    solo = {"foreground": SoloPower(200.0, 90.0), "background": SoloPower(150.0, 40.0, 300.0)}
+    scene = Planted(1, 300, 100)
+    known = scene.split(solo=solo, told_apart=False, background_busy_share=0.8)
+    unknown = scene.split(solo=solo, told_apart=False)
+    for shares, watts in ((known, 240.0), (unknown, 150.0)):
+        assert shares.foreground_j and shares.background_j
+        assert abs(shares.background_j / shares.foreground_j - watts / 200) < 1e-9
+
+
 def test_with_neither_there_is_no_split() -> None:
     shares = Planted(1, 300, 100).split(told_apart=False)
     assert shares.null_reason is not None and "mps" in shares.null_reason

@@ -43,7 +43,7 @@ OF_A_PAIR = (
 )  # fmt: skip
 OF_A_SOLO = (
     "repo", "model", "verdict", "reasons", "error_message", "duration_s", "ready_s", "gpu_uuid", "gpu_energy_j",
-    "gpu_idle_power_w", "gpu_power_mean_w", "gpu_memory_peak_mib", "gpu_sm_foreground_percent",
+    "gpu_energy_setup_j", "gpu_idle_power_w", "gpu_power_mean_w", "gpu_memory_peak_mib", "gpu_sm_foreground_percent",
 )  # fmt: skip
 
 
@@ -196,19 +196,26 @@ def repeats(options: argparse.Namespace, deadline: float) -> dict[str, Any]:
     for name, cooling in (("idle", {"until": "idle"}), ("fixed", {"seconds": options.fixed_seconds})):
         rows, _ = campaign({**base, "cooling": cooling, "experiments": [item]}, deadline)
         energies = [row["gpu_energy_j"] for row in rows if row["valid"]]
+        trained = [row["gpu_energy_j"] - row["gpu_energy_setup_j"] for row in rows if row["valid"]]
         waits = [
             derived({**row, "background_started_at": None, "background_ended_at": None})["waited_s"] for row in rows
         ]
-        columns = ("duration_s", "gpu_energy_j", "gpu_temp_mean_c", "cooling_s", "cooling_end", "cooling_idle_proven",
+        columns = ("duration_s", "ready_s", "gpu_energy_j", "gpu_energy_setup_j", "gpu_temp_mean_c",
+                   "cooling_s", "cooling_end", "cooling_idle_proven",
                    "gpu_idle_power_w", "gpu_uuid", "verdict", "reasons", "steps")  # fmt: skip
         found[name] = [{column: row[column] for column in columns} for row in rows]
         found["summary"][name] = {
             "runs": len(energies),
-            "energy_cv_percent": 100 * stdev(energies) / mean(energies) if len(energies) > 1 else None,
+            "energy_cv_percent": variation_percent(energies),
+            "energy_after_setup_cv_percent": variation_percent(trained),
             "duration_mean_s": mean([row["duration_s"] for row in rows]) if rows else None,
             "waited_median_s": median(waits) if waits else None,
         }
     return found
+
+
+def variation_percent(values: list[float]) -> float | None:
+    return 100 * stdev(values) / mean(values) if len(values) > 1 else None
 
 
 def epochs_of_a_repeat(config: dict[str, Any], deadline: float) -> int:
