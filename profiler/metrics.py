@@ -213,8 +213,8 @@ def _select(spec: MetricSpec, numbers: tuple[float, ...]) -> float | None:
     """The value that counts. A NaN is no candidate for max and min unless there is nothing else."""
     if not numbers:
         return None
-    if spec.select == "last":
-        return numbers[-1]
+    if spec.select in ("first", "last"):
+        return numbers[0 if spec.select == "first" else -1]
     finite = [number for number in numbers if math.isfinite(number)] or numbers[-1:]
     return max(finite) if spec.select == "max" else min(finite)
 

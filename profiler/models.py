@@ -33,7 +33,7 @@ class MetricSpec(Frozen):
     pattern: str | None = None
     scale: float = 1.0
     offset: float = 0.0
-    select: Literal["last", "max", "min"] = "last"
+    select: Literal["first", "last", "max", "min"] = "last"
     description: str = ""
 
     @field_validator("pattern")

@@ -55,7 +55,7 @@ BUGS = r"""
 import os, sys
 assert os.path.basename(os.getcwd()) == "src" and os.path.isfile("../data/features.csv") and len(sys.argv) == 1
 for fold in range(1, 11):
-    print(f"Fold: {fold} / 10", end="\r" if fold < 10 else "")
+    print(f"Fold: {fold} / 10", end="\r")
 print({k: round(0.26 + k / 100, 3) for k in range(1, 21)})
 print({k: round(0.28 + k / 100, 3) for k in range(1, 21)})
 """

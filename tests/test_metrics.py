@@ -161,6 +161,13 @@ def test_a_number_behind_a_glued_progress_line(tmp_path: Path) -> None:
     assert outcome(tmp_path, spec, TrainerEvents(), log).primary_value == 0.286
 
 
+@pytest.mark.parametrize(("select", "value"), [("first", 0.269), ("last", 0.286)])
+def test_two_lines_of_one_shape_are_told_apart_by_their_order(tmp_path: Path, select: str, value: float) -> None:
+    spec = model(metrics=metric(pattern=r"\{1: ([\d.]+),", select=select))
+    log = "Fold: 1 / 10\rFold: 10 / 10\r{1: 0.269, 2: 0.337}\n{1: 0.286, 2: 0.339}\n"
+    assert outcome(tmp_path, spec, TrainerEvents(), log).primary_value == value
+
+
 def test_several_numbers_in_one_line(tmp_path: Path) -> None:
     spec = model(metrics=metric(pattern=r"acc=([\d.]+)", select="min"))
     assert outcome(tmp_path, spec, TrainerEvents(), "acc=0.3 acc=0.1 acc=0.2").primary_value == 0.1

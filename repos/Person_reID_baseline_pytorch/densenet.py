@@ -17,7 +17,7 @@ class Shape:
     stem: int
 
 
-FULL, REDUCED = Shape((6, 12, 24, 16), growth=32, stem=64), Shape((2, 2, 2, 2), growth=8, stem=16)
+FULL, REDUCED = Shape((6, 12, 24, 16), growth=32, stem=64), Shape((2, 4, 4, 2), growth=8, stem=16)
 
 
 def normalised_convolution(channels_in: int, channels: int, kernel: int) -> nn.Sequential:

@@ -11,12 +11,13 @@ BLOCKS_PER_STAGE = {"resnet20": 3, "resnet32": 5, "resnet44": 7, "resnet56": 9, 
 
 @dataclass(frozen=True)
 class Shape:
-    """The channels of the three stages; the depth is the model's name, 6 x blocks + 2."""
+    """The channels of the three stages, and how many blocks a stage has at most; the depth is 6 x blocks + 2."""
 
     channels: tuple[int, int, int]
+    most_blocks: int
 
 
-FULL, REDUCED = Shape((16, 32, 64)), Shape((8, 16, 32))
+FULL, REDUCED = Shape((16, 32, 64), most_blocks=200), Shape((8, 16, 32), most_blocks=22)
 
 
 class BasicBlock(nn.Module):
@@ -44,7 +45,8 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """One convolution, three stages of `blocks` basic blocks, average pooling, ten classes."""
+    """One convolution, three stages of `blocks` basic blocks (at most as many as the shape has), average pooling, ten
+    classes."""
 
     def __init__(self, blocks: int, shape: Shape = FULL) -> None:
         super().__init__()
@@ -54,7 +56,7 @@ class ResNet(nn.Module):
         layers: list[nn.Module] = []
         channels_in = first
         for channels in shape.channels:
-            for _ in range(blocks):
+            for _ in range(min(blocks, shape.most_blocks)):
                 layers.append(BasicBlock(channels_in, channels, 1 if channels == channels_in else 2))
                 channels_in = channels
         self.blocks = nn.Sequential(*layers)

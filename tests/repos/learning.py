@@ -6,7 +6,7 @@ A model learns if three seeds with true labels are at least three standard error
 if those stay at chance (they gain less than a tenth of what true labels gain over it), and if the first seed, trained
 again, gives the same metric to the bit. Prints one line a training and one a model, appends each training to the output
 (what is there already is not trained again) and ends with 1 if a model does not hold. Runs the reduced size with the
-manifest's defaults; it writes nothing else but to a temporary folder. Minutes, so no part of the tests.
+manifest's defaults but for --values, and writes nothing else but to a temporary folder. Minutes: no part of the tests.
 """
 
 import argparse
@@ -17,8 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from profiler.workloads import ModelSpec, load_catalog
 from tests.repos.trainings import collect, environment
@@ -42,8 +43,8 @@ CHANCE = {
 
 @dataclass(frozen=True)
 class Trained:
-    """One training: `labels` is "true", "shuffled" or "true again"; `value` is the model's primary metric; `epochs` is
-    None for the manifest's default."""
+    """One training: `labels` is "true", "shuffled" or "true again"; `value` is the model's primary metric; `values` are
+    the hyperparameters that are not the manifest's defaults."""
 
     repo: str
     model: str
@@ -54,7 +55,7 @@ class Trained:
     seconds: float
     data_source: str
     threads: int
-    epochs: int | None = None
+    values: dict[str, Any] = field(default_factory=dict)
 
 
 def main() -> int:
@@ -62,18 +63,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="REPO/MODEL", help="default: all")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--epochs", type=int, help="instead of the manifest's default")
+    text = "hyperparameters instead of the manifest's defaults, as in '{\"learning_rate\": 0.02}'"
+    parser.add_argument("--values", type=json.loads, default={}, help=text)
     parser.add_argument("-o", "--output", type=Path, default=Path("learning.jsonl"))
     chosen = parser.parse_args()
     catalog = load_catalog()
     names = [name.split("/", 1) for name in chosen.models]
     specs = [catalog.resolve(*name) for name in names] if names else list(catalog.models())
-    return max(_compare(spec, chosen.threads, chosen.epochs, chosen.output) for spec in specs)
+    return max(_compare(spec, chosen.threads, chosen.values, chosen.output) for spec in specs)
 
 
-def _compare(spec: ModelSpec, threads: int, epochs: int | None, output: Path) -> int:
+def _compare(spec: ModelSpec, threads: int, chosen: dict[str, Any], output: Path) -> int:
     def values(labels: str, seeds: tuple[int, ...] = SEEDS) -> list[float]:
-        return [_trained(spec, seed, labels, threads, epochs, output).value for seed in seeds]
+        return [_trained(spec, seed, labels, threads, chosen, output).value for seed in seeds]
 
     true, again, control = values("true"), values("true again", SEEDS[:1]), values("shuffled")
     sign = 1 if spec.metrics[spec.primary_metric].direction == "maximize" else -1
@@ -97,22 +99,22 @@ def _control_faults(sign: int, chance: float | None, true: float, control: float
     return ["control above chance"] if sign * (control - chance) > CONTROL_GAIN * sign * (true - chance) else []
 
 
-def _trained(spec: ModelSpec, seed: int, labels: str, threads: int, epochs: int | None, output: Path) -> Trained:
+def _trained(spec: ModelSpec, seed: int, labels: str, threads: int, values: dict[str, Any], output: Path) -> Trained:
     for line in output.read_text().splitlines() if output.exists() else []:
         found = Trained(**json.loads(line))
-        known = (found.repo, found.model, found.seed, found.labels, found.epochs)
-        if known == (spec.repo, spec.name, seed, labels, epochs):
+        known = (found.repo, found.model, found.seed, found.labels, found.values)
+        if known == (spec.repo, spec.name, seed, labels, values):
             return found
-    trained = _train(spec, seed, labels, threads, epochs)
+    trained = _train(spec, seed, labels, threads, values)
     with output.open("a") as file:
         file.write(json.dumps(asdict(trained)) + "\n")
     print(f"  seed {seed}, {labels} labels: {trained.value:.4f} in {trained.seconds:.0f} s", flush=True)
     return trained
 
 
-def _train(spec: ModelSpec, seed: int, labels: str, threads: int, epochs: int | None) -> Trained:
-    values = spec.defaults() | {"size": "reduced", "seed": seed} | ({"epochs": epochs} if epochs else {})
-    command = [*spec.argv(values, python=sys.executable), *(["--shuffle-labels"] if labels == "shuffled" else [])]
+def _train(spec: ModelSpec, seed: int, labels: str, threads: int, values: dict[str, Any]) -> Trained:
+    whole = spec.defaults() | {"size": "reduced", "seed": seed} | values
+    command = [*spec.argv(whole, python=sys.executable), *(["--shuffle-labels"] if labels == "shuffled" else [])]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         started = time.monotonic()
@@ -127,7 +129,7 @@ def _train(spec: ModelSpec, seed: int, labels: str, threads: int, epochs: int | 
     seconds = round(time.monotonic() - started, 1)
     source = training.event("config")["data_source"]
     value = training.metrics[metric]
-    return Trained(spec.repo, spec.name, seed, labels, metric, value, seconds, source, threads, epochs)
+    return Trained(spec.repo, spec.name, seed, labels, metric, value, seconds, source, threads, values)
 
 
 if __name__ == "__main__":

@@ -89,6 +89,16 @@ def test_ten_logits_come_out_of_images_of_any_side(shape: object) -> None:
         assert network(torch.zeros(2, 3, side, side)).shape == (2, 10)
 
 
+@pytest.mark.parametrize(("model", "layers"), [("resnet110", 110), ("resnet1202", 134)])
+def test_only_the_deepest_network_is_shallower_at_reduced_size(model: str, layers: int) -> None:
+    import torch
+
+    with torch.device("meta"):
+        network = residual.ResNet(residual.BLOCKS_PER_STAGE[model], residual.REDUCED)
+    found = [part for part in network.modules() if isinstance(part, torch.nn.Conv2d | torch.nn.Linear)]
+    assert len(found) == layers
+
+
 @pytest.mark.parametrize("keys", [bytes, str])
 @pytest.mark.parametrize("place", ["cifar-10-batches-py", "."])
 def test_cifar_files_are_found_and_read(place: str, keys: type, tmp_path: Path) -> None:
