@@ -12,7 +12,7 @@ from profiler.colocation import background_findings
 from profiler.energy.account import EnergyAccount, account
 from profiler.energy.attribution import GpuEnergy, Role, Shares, attribute
 from profiler.energy.derived import Derived, Run, derive
-from profiler.energy.epochs import setup_energy
+from profiler.energy.epochs import span_energy
 from profiler.energy.gpu_account import power_points
 from profiler.energy.idle import IdlePower, cpu_idle_power
 from profiler.energy.sample import Sample
@@ -117,19 +117,18 @@ def assess(
         observed += energy.observations
         columns |= _measured(node, execution, outcome, events, energy)
         columns["gpu_energy_by_device_j"], unknown = _by_device(node, samples, sources, execution, energy)
-        first_ns = execution.window_ns[0]
-        columns["gpu_energy_setup_j"], no_setup = setup_energy(first_ns, events.ready_t_ns, samples, node.gpu_uuids)
+        columns["gpu_energy_training_j"], untold = _training_energy(node, samples, execution, events, energy)
         derived = _derived(trace, execution, background, energy, idle)
         columns |= record.derived_columns(derived, energy)
         namespaces = background.namespaces if background else frozenset[int]()
         whose = colocation.roles(processes, execution.namespace, namespaces)
-        busy = background.busy.share if background is not None and background.busy is not None else None
-        shares = _shares(spec, node, samples, execution, whose, energy, idle, busy)
+        trained = background.busy.events_share if background is not None and background.busy is not None else None
+        shares = _shares(spec, node, samples, execution, whose, energy, idle, trained)
         columns |= record.share_columns(shares, idle)
         columns |= _memory_columns(processes, whose)
         columns["checkout_commit"] = recorded_commit(spec.work)
         nulls = {**record.null_reasons(columns, energy, shares, idle), **outcome.null_reasons, **derived.null_reasons}
-        nulls |= unknown | ({"gpu_energy_setup_j": no_setup} if no_setup else {})
+        nulls |= unknown | ({"gpu_energy_training_j": untold} if untold else {})
     findings += that_hold(observed, limit)
     columns |= record.verdict_columns(judge(findings), findings)
     columns |= {"observations": [finding.to_json() for finding in observed], "thresholds": limit}
@@ -177,6 +176,23 @@ def _by_device(
     return {uuid: part.gpu_energy_j for uuid, part in parts.items()}, unknown
 
 
+def _training_energy(
+    node: NodeFacts, samples: Sequence[Sample], execution: Execution, events: TrainerEvents, whole: EnergyAccount
+) -> tuple[float | None, str | None]:
+    """J from the first optimiser step to the trainer's own end, as the power trace divides the run's energy."""
+    for column in ("gpu_energy_j", "gpu_energy_integral_j"):
+        if not getattr(whole, column):
+            return None, whole.null_reasons.get(column, "not_recorded")
+    first_ns, last_ns = execution.window_ns
+    span = events.training_ns
+    if span is None or not first_ns <= span[0] < span[1] <= last_ns:
+        return None, "not_reported"
+    part_j, reason = span_energy(*span, samples, node.gpu_uuids)
+    if part_j is None or whole.gpu_energy_j is None or whole.gpu_energy_integral_j is None:
+        return None, reason
+    return part_j * whole.gpu_energy_j / whole.gpu_energy_integral_j, None
+
+
 def _derived(
     trace: Trace,
     execution: Execution,
@@ -207,7 +223,7 @@ def _shares(
     whose: Mapping[int, Role],
     energy: EnergyAccount,
     idle: IdlePower,
-    background_busy_share: float | None,
+    background_training_share: float | None,
 ) -> Shares:
     """The GPU's energy, split among those who used it."""
     if energy.gpu_energy_j is None:
@@ -224,7 +240,7 @@ def _shares(
         paired=paired,
         solo=spec.solo_power,
         told_apart=spec.planned.sharing == "time_slice" or not paired,
-        background_busy_share=background_busy_share,
+        background_training_share=background_training_share,
     )
 
 

@@ -37,6 +37,8 @@ class Busy:
     gap_s: float | None
     trainings: int | None
     epochs: int | None
+    events_share: float | None = None
+    """What the events alone say: the share of the window between first steps and ends of trainings."""
 
 
 def measure_busy(
@@ -59,6 +61,7 @@ def measure_busy(
         gap_s=sum(gaps) if told else None,
         trainings=sum(_within(training.end_ns, t0_ns, t1_ns) for training in trainings) if told else None,
         epochs=sum(_within(end, t0_ns, t1_ns) for item in trainings for end in item.epoch_ends_ns) if told else None,
+        events_share=shares["events"],
     )
 
 

@@ -58,6 +58,13 @@ class TrainerEvents:
     problems: tuple[str, ...] = ()
 
     @property
+    def training_ns(self) -> tuple[int, int] | None:
+        """From the first optimiser step to the trainer's own end (`done`); None where it did not tell both."""
+        end_ns = self.done.t_ns if self.done is not None else None
+        known = self.ready_t_ns is not None and end_ns is not None and self.ready_t_ns < end_ns
+        return (self.ready_t_ns, end_ns) if known else None  # type: ignore[return-value]
+
+    @property
     def oom(self) -> bool:
         """The trainer ran out of (GPU) memory and said so."""
         return self.error_kind == OUT_OF_MEMORY

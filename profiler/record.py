@@ -145,7 +145,7 @@ def window_columns(report: ExitReport, node: NodeFacts, containment: str, argv: 
 
 def outcome_columns(outcome: Outcome, events: TrainerEvents, t0_ns: int | None) -> dict[str, Any]:
     """What the trainer said of itself."""
-    ready_ns = events.ready_t_ns
+    ready_ns, trained_ns = events.ready_t_ns, events.training_ns
     return {
         "hyperparameters": outcome.effective,
         "effective_source": outcome.effective_source,
@@ -154,6 +154,7 @@ def outcome_columns(outcome: Outcome, events: TrainerEvents, t0_ns: int | None) 
         "primary_metric_value": outcome.primary_value,
         "epochs_done": events.done.epochs if events.done else None,
         "ready_s": (ready_ns - t0_ns) / 1e9 if ready_ns is not None and t0_ns is not None else None,
+        "training_s": (trained_ns[1] - trained_ns[0]) / 1e9 if trained_ns is not None else None,
         "data_source": events.data_source,
         "data_hash": events.data_hash,
         "problems": list(outcome.problems),
@@ -278,7 +279,7 @@ def null_reasons(row: Mapping[str, Any], account: EnergyAccount, shares: Shares,
     if row["background_repo"] is not None:
         names = ("busy_share", "busy_method", "gaps", "gap_s", "trainings", "epochs")
         reasons |= {f"background_{name}": "not_told" for name in names if row.get(f"background_{name}") is None}
-    not_reported = ("epochs_done", "ready_s", "data_source", "data_hash")
+    not_reported = ("epochs_done", "ready_s", "training_s", "data_source", "data_hash")
     reasons |= {name: "not_reported" for name in not_reported if row[name] is None}
     if row["primary_metric_value"] is None:
         reasons["primary_metric_value"] = "missing"

@@ -35,7 +35,7 @@ from profiler.workloads import Catalog, UnknownWorkloadError, load_catalog
 
 REPROCESSED = "reprocessed"
 _SAMPLE_FIELDS = Sample._fields
-_FROM_EVENTS = ("epochs_done", "ready_s", "data_source", "data_hash")
+_FROM_EVENTS = ("epochs_done", "ready_s", "training_s", "data_source", "data_hash")
 
 
 @dataclass(frozen=True)

@@ -59,12 +59,9 @@ class SoloRuns:
 
 
 def _training_power_w(row: Mapping[str, Any]) -> float | None:
-    """Mean W from the first optimiser step to the end of the run; None where a part of it is not known."""
-    known = [row.get(name) for name in ("gpu_energy_integral_j", "gpu_energy_setup_j", "duration_s", "ready_s")]
-    if any(value is None for value in known):
-        return None
-    whole_j, setup_j, duration_s, ready_s = (float(value) for value in known if value is not None)
-    return (whole_j - setup_j) / (duration_s - ready_s) if duration_s > ready_s else None
+    """Mean W from the first optimiser step to the trainer's own end; None where that is not known."""
+    joules, seconds = row.get("gpu_energy_training_j"), row.get("training_s")
+    return joules / seconds if joules is not None and seconds else None
 
 
 def _key(repo: str, model: str, values: Mapping[str, Any]) -> TrainingKey:

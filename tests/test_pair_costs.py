@@ -9,25 +9,26 @@ import pytest
 
 from profiler.analysis.pairs import pair_costs
 
-SETUP_J = 300.0
+START_S, END_S, SETUP_J = 1.5, 0.5, 300.0
 
 
 def solo(model: str, seconds: float, joules: float, epochs: int = 10) -> dict[str, Any]:
     return {
         "repo": "r", "model": model, "requested_hyperparameters": {"epochs": epochs}, "background_repo": None,
-        "safe": True, "duration_s": seconds, "ready_s": 2.0, "gpu_energy_setup_j": SETUP_J, "epochs_done": epochs,
-        "gpu_energy_j": joules,
+        "safe": True, "duration_s": seconds, "training_s": seconds - START_S - END_S, "epochs_done": epochs,
+        "gpu_energy_j": joules, "gpu_energy_training_j": joules - SETUP_J, "sharing": None, "background_mode": None,
     }  # fmt: skip
 
 
 def back(seconds: float, joules: float) -> dict[str, Any]:
-    """The background alone; `joules` are those from its first step on."""
+    """The background alone; `joules` are those of its training, without its start and end."""
     return solo("b", seconds, joules + SETUP_J)
 
 
 def pair(seconds: float, joules: float, epochs: int) -> dict[str, Any]:
     partner = {"background_repo": "r", "background_model": "b", "background_hyperparameters": {"epochs": 10}}
-    return {**solo("f", seconds, joules), **partner, "background_epochs": epochs}
+    how = {"sharing": "time_slice", "background_mode": "reuse"}
+    return {**solo("f", seconds, joules), **partner, **how, "background_epochs": epochs}
 
 
 def test_a_pair_that_saves() -> None:
@@ -65,6 +66,16 @@ def test_what_is_missing_is_named() -> None:
     assert cost.slowdown_foreground.null_reason == "no_solo_foreground_run"
 
 
+@pytest.mark.parametrize("change", [{"sharing": "mps"}, {"background_mode": "loop"}])
+def test_pairs_that_share_the_gpu_in_another_way_are_apart(change: dict[str, str]) -> None:
+    rows = [solo("f", 60, 12_000), back(52, 10_000), pair(120, 20_000, 9), {**pair(60, 9_000, 9), **change}]
+    costs = pair_costs(rows)
+    assert [cost.slowdown_foreground.value for cost in costs] == pytest.approx([2.0, 1.0])
+    assert [(cost.sharing, cost.background_mode) for cost in costs] == [
+        ("time_slice", "reuse"), (change.get("sharing", "time_slice"), change.get("background_mode", "reuse"))
+    ]  # fmt: skip
+
+
 def test_unsafe_runs_do_not_count() -> None:
     rows = [
         solo("f", 60, 12_000),
@@ -79,7 +90,7 @@ def test_without_a_counter_there_is_no_saving() -> None:
     rows = [{**solo("f", 60, 1), "gpu_energy_j": None}, back(52, 10_000), pair(90, 15_000, 9)]
     (cost,) = pair_costs(rows)
     assert cost.energy_saved_j.null_reason == "gpu_energy_j_unknown"
-    older = {**back(52, 10_000), "gpu_energy_setup_j": None}
+    older = {**back(52, 10_000), "gpu_energy_training_j": None}
     (cost,) = pair_costs([solo("f", 60, 12_000), older, pair(90, 15_000, 9)])
-    assert cost.energy_saved_j.null_reason == "gpu_energy_setup_j_unknown"
+    assert cost.energy_saved_j.null_reason == "gpu_energy_training_j_unknown"
     assert cost.time_saved_s.value == pytest.approx(15)

@@ -110,7 +110,8 @@ def test_on_a_gpu_the_shares_are_what_was_planted(tmp_path: Path, fake_nvml_here
     parts = [row[f"gpu_energy_{part}_j"] for part in ("foreground", "background", "idle", "other")]
     assert abs(sum(parts) - row["gpu_energy_j"]) < 0.001
     assert row["gpu_idle_power_w"] == pytest.approx(70, abs=1)
-    assert 0 < row["gpu_energy_setup_j"] < row["gpu_energy_j"] - 3 * 570  # three of its four seconds of epochs
+    assert row["training_s"] == pytest.approx(4.0, abs=1.0)
+    assert row["gpu_energy_training_j"] == pytest.approx(570 * row["training_s"], rel=0.05)
     assert parts[2] == pytest.approx(70 * duration_s, rel=0.02)
     assert parts[0] == pytest.approx(300 * duration_s, rel=0.1)
     assert parts[1] == pytest.approx(200 * duration_s, rel=0.1)

@@ -2,8 +2,8 @@
 
 A pair is compared with solo runs of both partners with the same values (`baseline_runs` plans them). The background is
 counted in epochs: those that it finished within the foreground's window, against the time and the energy that an epoch
-takes alone, from its first step on. Intervals come from resampling the runs of each kind (percentiles of 1,000 draws
-with a fixed seed).
+takes alone, between its first step and its own end. Intervals come from resampling the runs of each kind (percentiles
+of 1,000 draws with a fixed seed).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import mean
 from typing import Any, Final
 
@@ -38,23 +38,32 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class PairCost:
-    """One pair against one after the other. `runs`: how many pairs, solo foregrounds, solo backgrounds.
-
-    Slowdowns are times (1: none). `energy_saved_j` and `time_saved_s` are what the two trainings, the background's
-    epochs as many as it finished, would take more one after the other; negative: together costs more.
-    `energy_saved_share` is the first of these as a share of what they would take. `gpu`: the GPU model of all these
+class Pair:
+    """What runs together, and how; runs that differ in any of it are never averaged. `gpu`: the GPU model of all these
     runs, where the session has several, else ""."""
 
     foreground: Training
     background: Training
+    sharing: str
+    background_mode: str
+    gpu: str
+
+
+@dataclass(frozen=True)
+class PairCost(Pair):
+    """One pair against one after the other. `runs`: how many pairs, solo foregrounds, solo backgrounds.
+
+    Slowdowns are times (1: none). `energy_saved_j` and `time_saved_s` are what the two trainings, the background's
+    epochs as many as it finished, would take more one after the other; negative: together costs more.
+    `energy_saved_share` is the first of these as a share of what they would take. The background's first start is left
+    out on both sides; what it starts again within the window (mode loop) is the pair's."""
+
     runs: tuple[int, int, int]
     slowdown_foreground: Estimate
     slowdown_background: Estimate
     energy_saved_j: Estimate
     energy_saved_share: Estimate
     time_saved_s: Estimate
-    gpu: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,17 +87,18 @@ def pair_costs(rows: Iterable[Row]) -> list[PairCost]:
 def _costs(rows: Iterable[Row], gpu: str) -> list[PairCost]:
     """Every pair among runs on GPUs of one kind."""
     solos: defaultdict[Training, list[Row]] = defaultdict(list)
-    pairs: defaultdict[tuple[Training, Training], list[Row]] = defaultdict(list)
+    pairs: defaultdict[Pair, list[Row]] = defaultdict(list)
     for row in rows:
         front = _training(row["repo"], row["model"], row["requested_hyperparameters"])
         if row.get("background_repo") is None:
             solos[front].append(row)
         else:
             values = row["background_hyperparameters"]
-            pairs[front, _training(row["background_repo"], row["background_model"], values)].append(row)
+            back = _training(row["background_repo"], row["background_model"], values)
+            pairs[Pair(front, back, row["sharing"] or "", row["background_mode"] or "", gpu)].append(row)
     return [
-        replace(_cost(front, back, _Kinds(both, solos.get(front, []), solos.get(back, []))), gpu=gpu)
-        for (front, back), both in pairs.items()
+        _cost(which, _Kinds(both, solos.get(which.foreground, []), solos.get(which.background, [])))
+        for which, both in pairs.items()
     ]
 
 
@@ -96,19 +106,18 @@ def _training(repo: str, model: str, values: Mapping[str, Any] | None) -> Traini
     return repo, model, json.dumps(dict(values or {}), sort_keys=True)
 
 
-def _cost(front: Training, back: Training, kinds: _Kinds) -> PairCost:
+def _cost(which: Pair, kinds: _Kinds) -> PairCost:
     need_front = _needed("solo_foreground", kinds.fronts, ("duration_s",))
-    need_back = _needed("solo_background", kinds.backs, ("duration_s", "ready_s", "epochs_done"))
+    need_back = _needed("solo_background", kinds.backs, ("training_s", "epochs_done"))
     need_pair = _needed("pair", kinds.pairs, ("background_epochs",))
     need_energy = [
         *_needed("pair", kinds.pairs, ("gpu_energy_j",)),
         *_needed("solo_foreground", kinds.fronts, ("gpu_energy_j",)),
-        *_needed("solo_background", kinds.backs, ("gpu_energy_j", "gpu_energy_setup_j", "epochs_done")),
+        *_needed("solo_background", kinds.backs, ("gpu_energy_training_j", "epochs_done")),
         *need_pair,
     ]
     return PairCost(
-        foreground=front,
-        background=back,
+        **vars(which),
         runs=(len(kinds.pairs), len(kinds.fronts), len(kinds.backs)),
         slowdown_foreground=_estimate(_slowdown_foreground, kinds, need_front),
         slowdown_background=_estimate(_slowdown_background, kinds, [*need_back, *need_pair]),
@@ -123,13 +132,13 @@ def _epochs(kinds: _Kinds) -> float:
 
 
 def _epoch_s(kinds: _Kinds) -> float:
-    """Seconds that an epoch of the background takes alone, from its first step on."""
-    return _mean((row["duration_s"] - row["ready_s"]) / row["epochs_done"] for row in kinds.backs)
+    """Seconds that an epoch of the background takes alone."""
+    return _mean(row["training_s"] / row["epochs_done"] for row in kinds.backs)
 
 
 def _alone_j(kinds: _Kinds) -> float:
-    """J of one after the other. A start-up of the background is not counted: in the pair it lies before the window."""
-    epoch_j = _mean((row["gpu_energy_j"] - row["gpu_energy_setup_j"]) / row["epochs_done"] for row in kinds.backs)
+    """J of one after the other."""
+    epoch_j = _mean(row["gpu_energy_training_j"] / row["epochs_done"] for row in kinds.backs)
     return _mean(row["gpu_energy_j"] for row in kinds.fronts) + _epochs(kinds) * epoch_j
 
 

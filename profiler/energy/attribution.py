@@ -46,8 +46,8 @@ class GpuEnergy:
 
 @dataclass(frozen=True)
 class SoloPower:
-    """One partner alone on the same kind of GPU: mean W above idle, mean percent of the SMs, and mean W above idle from
-    its first optimiser step on (None: not known)."""
+    """One partner alone on the same kind of GPU: mean W above idle, mean percent of the SMs, and mean W above idle
+    from its first optimiser step to its own end (None: not known)."""
 
     above_idle_w: float
     sm_percent: float | None
@@ -81,11 +81,12 @@ def attribute(
     paired: bool,
     solo: Mapping[Role, SoloPower] | None = None,
     told_apart: bool = True,
-    background_busy_share: float | None = None,
+    background_training_share: float | None = None,
 ) -> Shares:
     """The split of `energy`. `roles`: whose each PID is (others are strangers); `paired`: there was a background;
     `solo`: what each partner took alone; `told_apart` False: activity is reported under a server's PID (MPS);
-    `background_busy_share`: for how much of the window the background trained (None: not known)."""
+    `background_training_share`: for how much of the window the background was between its first step and its end, by
+    its events (None: not known)."""
     bins = _bins(energy, activity if told_apart else ActivityWindow(()), roles)
     known = told_apart and activity.null_reason is None
     plain = _plain(energy, bins, paired) if known else Shares()
@@ -98,7 +99,7 @@ def attribute(
     if known and seen:
         return _with(plain, **_sliced(energy, bins, above, solo or {}))
     if solo and all(role in solo for role in ("foreground", "background")):
-        return _with(plain, **_calibrated(energy, sum(above), solo, background_busy_share))
+        return _with(plain, **_calibrated(energy, sum(above), solo, background_training_share))
     return _with(plain, null_reason=f"{NOT_TOLD_APART}: {_why(activity, told_apart)}; no solo runs of both to go by")
 
 
@@ -217,9 +218,9 @@ def _share(item: _Bin, role: Role, weights: Mapping[Role, float]) -> float:
 
 
 def _calibrated(
-    energy: GpuEnergy, above_j: float, solo: Mapping[Role, SoloPower], busy_share: float | None
+    energy: GpuEnergy, above_j: float, solo: Mapping[Role, SoloPower], training_share: float | None
 ) -> dict[str, object]:
-    first, second = max(0.0, solo["foreground"].above_idle_w), max(0.0, _beside_w(solo["background"], busy_share))
+    first, second = max(0.0, solo["foreground"].above_idle_w), max(0.0, _beside_w(solo["background"], training_share))
     if first + second <= 0:
         return {"null_reason": "solo_runs_took_no_power_above_idle"}
     foreground_j = above_j * first / (first + second)
@@ -227,12 +228,12 @@ def _calibrated(
     return {**parts, "method": "solo_calibration", "confidence": "medium"}
 
 
-def _beside_w(background: SoloPower, busy_share: float | None) -> float:
-    """W above idle in the window of a pair, whose foreground is there from its start on, while the background is past
-    its own: what it took alone once it trained, for as long as it did."""
-    if background.training_w is None or busy_share is None:
+def _beside_w(background: SoloPower, training_share: float | None) -> float:
+    """W above idle in the window of a pair, which holds all of the foreground but not the background's first start:
+    what it took alone while it trained, for as long as it did."""
+    if background.training_w is None or training_share is None:
         return background.above_idle_w
-    return background.training_w * busy_share
+    return background.training_w * training_share
 
 
 def _with(shares: Shares, **changes: object) -> Shares:

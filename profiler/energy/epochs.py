@@ -19,7 +19,6 @@ from profiler.energy.sample import Sample
 
 SETUP, EPOCH, REST = "setup", "epoch", "rest"
 NO_GPU: Final = "no_gpu"
-NOT_REPORTED: Final = "not_reported"
 NO_COUNTER: Final = "no_cpu_counter_in_trace"
 GAP: Final = "trace_gap"
 NOT_COVERED: Final = "trace_does_not_cover_window"
@@ -88,18 +87,14 @@ def measure_parts(parts: Sequence[Part], samples: Sequence[Sample], gpu_uuid: st
     return [_measure(part, points, buffered, packages, gpu_uuid) for part in parts]
 
 
-def setup_energy(
-    t0_ns: int, ready_ns: int | None, samples: Sequence[Sample], gpu_uuids: Sequence[str]
+def span_energy(
+    start_ns: int, end_ns: int, samples: Sequence[Sample], gpu_uuids: Sequence[str]
 ) -> tuple[float | None, str | None]:
-    """J that these GPUs took from `t0_ns` to the first optimiser step, or None and why."""
-    if not gpu_uuids:
-        return None, NO_GPU
-    if ready_ns is None or ready_ns <= t0_ns:
-        return None, NOT_REPORTED
-    found = [measure_parts([Part(SETUP, None, t0_ns, ready_ns)], samples, uuid)[0] for uuid in gpu_uuids]
-    joules = [one.gpu_energy_integral_j for one in found if one.gpu_energy_integral_j is not None]
-    if len(joules) == len(found):
-        return sum(joules), None
+    """J that these GPUs took between two moments, by the power trace, or None and why."""
+    found = [measure_parts([Part(EPOCH, None, start_ns, end_ns)], samples, uuid)[0] for uuid in gpu_uuids]
+    known = [one.gpu_energy_integral_j for one in found if one.gpu_energy_integral_j is not None]
+    if len(known) == len(found):
+        return sum(known), None
     return None, next(one.null_reasons["gpu_energy_integral_j"] for one in found if one.gpu_energy_integral_j is None)
 
 

@@ -45,7 +45,7 @@ class Integral:
 
 def integrate(points: Sequence[Point], t0_ns: int, t1_ns: int) -> Integral:
     """Energy in J between `t0_ns` and `t1_ns` of `points` (in order of time; those around the edges are used too)."""
-    inside = sum(1 for point in points if t0_ns <= point.t_ns <= t1_ns)
+    inside = max(0, bisect_right(points, t1_ns, key=_time) - bisect_left(points, t0_ns, key=_time))
     curve = _cut(points, t0_ns, t1_ns)
     if curve is None:
         return Integral(None, NO_SAMPLES if not points else NOT_COVERED, inside, 0.0)
@@ -76,8 +76,7 @@ def unsure_j(points: Sequence[Point], t0_ns: int, t1_ns: int) -> dict[str, float
 
 def _around(points: Sequence[Point], t0_ns: int, t1_ns: int) -> Sequence[Point]:
     """The points inside, and one more on each side."""
-    times = [point.t_ns for point in points]
-    return points[max(0, bisect_right(times, t0_ns) - 1) : bisect_left(times, t1_ns) + 1]
+    return points[max(0, bisect_right(points, t0_ns, key=_time) - 1) : bisect_left(points, t1_ns, key=_time) + 1]
 
 
 def _cut(points: Sequence[Point], t0_ns: int, t1_ns: int) -> list[Point] | None:
@@ -87,13 +86,13 @@ def _cut(points: Sequence[Point], t0_ns: int, t1_ns: int) -> list[Point] | None:
     first, last = power_at(points, t0_ns), power_at(points, t1_ns)
     if first is None or last is None:
         return None
-    inside = [point for point in points if t0_ns < point.t_ns < t1_ns]
+    inside = points[bisect_right(points, t0_ns, key=_time) : bisect_left(points, t1_ns, key=_time)]
     return [Point(t0_ns, first), *inside, Point(t1_ns, last)]
 
 
 def power_at(points: Sequence[Point], t_ns: int) -> float | None:
     """Power at `t_ns`: on the line between its neighbours, or the nearest sample's when one side is missing."""
-    index = bisect_left(points, t_ns, key=lambda point: point.t_ns)
+    index = bisect_left(points, t_ns, key=_time)
     before = points[index - 1] if index > 0 else None
     after = points[index] if index < len(points) else None
     if before is not None and after is not None:
@@ -103,3 +102,7 @@ def power_at(points: Sequence[Point], t_ns: int) -> float | None:
     if nearest is None or abs(nearest.t_ns - t_ns) > MAX_EDGE_S * 1e9:
         return None
     return nearest.power_w
+
+
+def _time(point: Point) -> int:
+    return point.t_ns

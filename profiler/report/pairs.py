@@ -49,14 +49,15 @@ class ColocatedPair:
 
 
 def colocated_pairs(rows: Sequence[Row]) -> tuple[ColocatedPair, ...]:
-    """One entry for each foreground and background model that were planned together."""
+    """One entry for each foreground and background model that were planned together, time slices and MPS apart."""
     alone = gather((row for row in rows if row["safe"] and row["background_repo"] is None), _vector)
     together = gather((row for row in rows if row["background_repo"] is not None), _models)
     return tuple(_pair(names, members, alone) for names, members in sorted(together.items()))
 
 
 def _models(row: Row) -> tuple[str, ...]:
-    return f"{row['repo']} / {row['model']}", f"{row['background_repo']} / {row['background_model']}"
+    how = ", MPS" if row["sharing"] == "mps" else ""
+    return f"{row['repo']} / {row['model']}", f"{row['background_repo']} / {row['background_model']}{how}"
 
 
 def _vector(row: Row) -> tuple[str, ...]:

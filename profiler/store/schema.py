@@ -195,6 +195,13 @@ RUNS = Table(
         Column("epochs_done", INT, "epochs", "epochs the trainer says it finished", (*NOT_STARTED, "not_reported")),
         Column("ready_s", FLOAT, "s", "trainer's start to its first optimiser step", (*NOT_STARTED, "not_reported")),
         Column(
+            "training_s",
+            FLOAT,
+            "s",
+            "its first optimiser step to its own end (events ready and done)",
+            (*NOT_STARTED, "not_reported"),
+        ),
+        Column(
             "cpu_package_energy_j",
             FLOAT,
             "J",
@@ -263,11 +270,11 @@ RUNS = Table(
             NO_INTEGRAL,
         ),
         Column(
-            "gpu_energy_setup_j",
+            "gpu_energy_training_j",
             FLOAT,
             "J",
-            "of gpu_energy_j, what came before the first optimiser step (ready_s): imports, data, the model; by the"
-            " power trace. Without it, repeated runs differ less",
+            "of gpu_energy_j, what fell into training_s, by the power trace: without the start (imports, data), which"
+            " differs most between repeated runs",
             (*NO_INTEGRAL, "not_reported"),
         ),
         Column(

@@ -49,7 +49,7 @@ def test_an_effect_is_not_the_difference_of_two_gpus_and_says_what_it_holds_fixe
 
 def test_pairs_are_weighed_against_solo_runs_on_the_same_kind_of_gpu() -> None:
     rows = [
-        {**row, "gpu_name": gpu, **{name: factor * row[name] for name in ("gpu_energy_j", "gpu_energy_setup_j")}}
+        {**row, "gpu_name": gpu, **{name: factor * row[name] for name in ("gpu_energy_j", "gpu_energy_training_j")}}
         for gpu, factor in ((H100, 1.0), (A100, 2.0))
         for row in (solo("f", 60, 12_000), back(52, 10_000), pair(90, 15_000, 9))
     ]
@@ -94,12 +94,11 @@ def test_the_yardstick_for_a_pair_is_of_its_own_kind_of_gpu() -> None:
                 {
                     "safe": True, "repo": "quick", "model": "quick", "requested_hyperparameters": values,
                     "gpu_power_mean_w": power_w, "gpu_idle_power_w": 50.0, "gpu_name": gpu,
-                    "gpu_energy_integral_j": 10 * power_w, "duration_s": 10.0,
-                    **({"gpu_energy_setup_j": 4 * 90.0, "ready_s": 4.0} if gpu == H100 else {}),
+                    **({"gpu_energy_training_j": 2640.0, "training_s": 6.0} if gpu == H100 else {}),
                 }
             )  # fmt: skip
     assert known.of(run, H100)["foreground"].above_idle_w == 250.0
-    assert known.of(run, H100)["background"].training_w == (3000.0 - 360.0) / 6 - 50
+    assert known.of(run, H100)["background"].training_w == 2640.0 / 6 - 50
     assert known.of(run, A100)["background"].training_w is None
     assert known.of(run, A100)["background"].above_idle_w == 150.0
     assert known.of(run, None) == {}

@@ -36,6 +36,7 @@ def parts(shares: Shares) -> list[float]:
     seen=st.lists(st.tuples(st.sampled_from([FRONT, BACK, STRANGER]), st.floats(-1, 301), st.integers(0, 100))),
     paired=st.booleans(),
     told_apart=st.booleans(),
+    trained=st.one_of(st.none(), st.tuples(st.floats(0, 600), st.floats(0, 1))),
     solo=st.one_of(st.none(), st.tuples(st.floats(0, 600), st.floats(0, 600), st.one_of(st.none(), st.floats(0, 100)))),
 )
 def test_the_parts_are_the_total_or_all_null(
@@ -46,15 +47,18 @@ def test_the_parts_are_the_total_or_all_null(
     seen: list[tuple[int, float, int]],
     paired: bool,
     told_apart: bool,
+    trained: tuple[float, float] | None,
     solo: tuple[float, float, float | None] | None,
 ) -> None:
     points = [Point(round(seconds * SECOND * k / max(1, len(watts) - 1)), w) for k, w in enumerate(watts)]
     power = idle(idle_w) if idle_w is not None else IdlePower.unknown("not_idle")
-    alone = None if solo is None else {r: SoloPower(w, solo[2]) for r, w in zip(ROLES.values(), solo, strict=False)}
+    training_w, share = trained or (None, None)
+    both = [] if solo is None else zip(ROLES.values(), solo, strict=False)
+    alone = None if solo is None else {r: SoloPower(w, solo[2], training_w) for r, w in both}
     activity = ActivityWindow(tuple(Activity(pid, round(t * SECOND), sm) for pid, t, sm in seen))
     shares = attribute(
         GpuEnergy(total_j, 0, round(seconds * SECOND), points), power, activity, ROLES,
-        paired=paired, solo=alone, told_apart=told_apart,
+        paired=paired, solo=alone, told_apart=told_apart, background_training_share=share,
     )  # fmt: skip
     if shares.null_reason is None:
         assert len(parts(shares)) == 4
@@ -133,7 +137,7 @@ def test_under_mps_a_background_counts_with_what_it_takes_once_it_trains() -> No
     """Alone it idled through half of its run; in the pair it has that behind it, and trained for 0.8 of the window."""
     solo = {"foreground": SoloPower(200.0, 90.0), "background": SoloPower(150.0, 40.0, 300.0)}
     scene = Planted(1, 300, 100)
-    known = scene.split(solo=solo, told_apart=False, background_busy_share=0.8)
+    known = scene.split(solo=solo, told_apart=False, background_training_share=0.8)
     unknown = scene.split(solo=solo, told_apart=False)
     for shares, watts in ((known, 240.0), (unknown, 150.0)):
         assert shares.foreground_j and shares.background_j

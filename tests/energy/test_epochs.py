@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from profiler.energy import integral
-from profiler.energy.epochs import cut, measure_parts, setup_energy
+from profiler.energy.epochs import cut, measure_parts, span_energy
 from profiler.energy.gpu_account import power_points
 from profiler.energy.sample import Sample
 from profiler.errors import SessionError
@@ -94,28 +94,25 @@ def replaced(row: Sample) -> Sample:
     return row._replace(energy_j=row.energy_j - 600)
 
 
-def test_the_setup_is_what_came_before_the_first_step() -> None:
-    joules, reason = setup_energy(T0, at(3), trace(), ["GPU-0"])
+def test_a_span_is_what_its_gpus_took_within_it() -> None:
+    joules, reason = span_energy(at(1), at(3), trace(), ["GPU-0"])
     half_a_tick_j = 0.05 * (300 - 70)
-    assert joules == pytest.approx(2 * 70 + 300, abs=half_a_tick_j) and reason is None
+    assert joules == pytest.approx(70 + 300, abs=half_a_tick_j) and reason is None
     both = [*trace(), *(row._replace(device="GPU-1") for row in trace(packages=0))]
-    assert setup_energy(T0, at(3), both, ["GPU-0", "GPU-1"])[0] == pytest.approx(2 * joules)
+    assert span_energy(at(1), at(3), both, ["GPU-0", "GPU-1"])[0] == pytest.approx(2 * joules)
 
 
 @pytest.mark.parametrize(
-    ("ready_s", "rows", "uuids", "reason"),
+    ("rows", "uuids", "reason"),
     [
-        (None, trace(), ["GPU-0"], "not_reported"),
-        (0.0, trace(), ["GPU-0"], "not_reported"),
-        (3.0, trace(), [], "no_gpu"),
-        (3.0, trace(), ["GPU-0", "GPU-1"], "no_power_samples"),
-        (3.0, [row for row in trace() if not at(0.5) < row.t_mono_ns < at(2.8)], ["GPU-0"], "trace_gap"),
+        (trace(), ["GPU-0", "GPU-1"], "no_power_samples"),
+        ([row for row in trace() if not at(0.5) < row.t_mono_ns < at(2.8)], ["GPU-0"], "trace_gap"),
     ],
 )
-def test_the_setup_is_null_with_its_reason(
-    ready_s: float | None, rows: list[Sample], uuids: list[str], reason: str
+def test_a_span_that_one_gpu_does_not_know_is_null_with_its_reason(
+    rows: list[Sample], uuids: list[str], reason: str
 ) -> None:
-    assert setup_energy(T0, None if ready_s is None else at(ready_s), rows, uuids) == (None, reason)
+    assert span_energy(at(1), at(3), rows, uuids) == (None, reason)
 
 
 def test_a_stored_session_tells_them(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from profiler.energy import integral, power_buffer
 from profiler.energy.account import EnergyAccount
 from profiler.energy.gpu_account import power_points
+from profiler.energy.integral import Point
 from profiler.energy.meter import Meter
 from profiler.energy.power_buffer import GAP, BufferProbe, Piece, device_of, pieces, refine
 from profiler.energy.probes import Look
@@ -114,6 +115,21 @@ def test_parts_add_up_to_the_whole() -> None:
 
 
 @pytest.mark.slow
+def test_a_long_run_costs_no_more_for_each_second_of_it() -> None:
+    """Every piece once looked at every point: a run of one hour took minutes to account for."""
+
+    def cost_s(seconds: int) -> float:
+        points = [Point(tick * 100 * MS, 300.0) for tick in range(10 * seconds)]
+        known = [Piece(number * 200 * MS, (number + 1) * 200 * MS, 60.0) for number in range(5 * seconds - 1)]
+        end_ns = points[-1].t_ns
+        begun_s = time.process_time()
+        refined = refine(integral.integrate(points, 0, end_ns), points, known, 0, end_ns)
+        assert refined.energy_j == pytest.approx(300.0 * end_ns / SECOND)
+        return time.process_time() - begun_s
+
+    assert cost_s(1200) < 8 * min(cost_s(300) for _ in range(3))
+
+
 def test_on_the_virtual_driver_in_real_time(fake_nvml_here: FakeNvml, tmp_path: Path) -> None:
     fake_nvml_here.set(instant_window_ns=25_000_000)
     fake_nvml_here.bursts(600.0, 100.0, 0.1)

@@ -43,7 +43,8 @@ OF_A_PAIR = (
 )  # fmt: skip
 OF_A_SOLO = (
     "repo", "model", "verdict", "reasons", "error_message", "duration_s", "ready_s", "gpu_uuid", "gpu_energy_j",
-    "gpu_energy_setup_j", "gpu_idle_power_w", "gpu_power_mean_w", "gpu_memory_peak_mib", "gpu_sm_foreground_percent",
+    "training_s", "gpu_energy_training_j", "gpu_idle_power_w", "gpu_power_mean_w", "gpu_memory_peak_mib",
+    "gpu_sm_foreground_percent",
 )  # fmt: skip
 
 
@@ -105,12 +106,14 @@ def pairs(options: argparse.Namespace, deadline: float) -> dict[str, Any]:
     for item in items:
         item["background"]["mode"] = options.mode
     alone = [] if options.solo is None else list(solo_items(items, options.solo))
+    if options.solo and len(alone) < len(options.solo):
+        raise SystemExit(f"--solo {' '.join(options.solo)}: not all of these are in the chosen pairs")
     together = [{**item, "sharing": sharing} for sharing in options.sharing for item in items]
     config.update(experiments=[*alone, *together], size=options.size, seed=1, max_retries=0)
     rows, code = campaign(config, deadline)
     both = [row for row in rows if row["background_repo"] is not None]
     costs = [
-        {"foreground": cost.foreground[1], "background": cost.background[1],
+        {"foreground": cost.foreground[1], "background": cost.background[1], "sharing": cost.sharing,
          **{name: vars(getattr(cost, name)) for name in ("slowdown_foreground", "slowdown_background",
                                                          "energy_saved_j", "energy_saved_share", "time_saved_s")}}
         for cost in pair_costs(rows)
@@ -196,18 +199,18 @@ def repeats(options: argparse.Namespace, deadline: float) -> dict[str, Any]:
     for name, cooling in (("idle", {"until": "idle"}), ("fixed", {"seconds": options.fixed_seconds})):
         rows, _ = campaign({**base, "cooling": cooling, "experiments": [item]}, deadline)
         energies = [row["gpu_energy_j"] for row in rows if row["valid"]]
-        trained = [row["gpu_energy_j"] - row["gpu_energy_setup_j"] for row in rows if row["valid"]]
+        trained = [row["gpu_energy_training_j"] for row in rows if row["valid"]]
         waits = [
             derived({**row, "background_started_at": None, "background_ended_at": None})["waited_s"] for row in rows
         ]
-        columns = ("duration_s", "ready_s", "gpu_energy_j", "gpu_energy_setup_j", "gpu_temp_mean_c",
+        columns = ("duration_s", "ready_s", "gpu_energy_j", "training_s", "gpu_energy_training_j", "gpu_temp_mean_c",
                    "cooling_s", "cooling_end", "cooling_idle_proven",
                    "gpu_idle_power_w", "gpu_uuid", "verdict", "reasons", "steps")  # fmt: skip
         found[name] = [{column: row[column] for column in columns} for row in rows]
         found["summary"][name] = {
             "runs": len(energies),
             "energy_cv_percent": variation_percent(energies),
-            "energy_after_setup_cv_percent": variation_percent(trained),
+            "training_energy_cv_percent": variation_percent([joules for joules in trained if joules is not None]),
             "duration_mean_s": mean([row["duration_s"] for row in rows]) if rows else None,
             "waited_median_s": median(waits) if waits else None,
         }
