@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from profiler import colocation, conditions, record
 from profiler.checkouts import recorded_commit
 from profiler.colocation import background_findings
+from profiler.cooling import IdleMark
 from profiler.energy.account import EnergyAccount, account
 from profiler.energy.attribution import GpuEnergy, Role, Shares, attribute
 from profiler.energy.derived import Derived, Run, derive
@@ -78,9 +79,10 @@ def assess(
     execution: Execution | None,
     background: BackgroundFacts | None,
     idle: IdlePower,
+    marks: Mapping[str, IdleMark],
 ) -> Assessment:
     """Judge one attempt. `execution` is None when the background was not ready and nothing was trained; `idle` is the
-    power of the GPU right before the attempt."""
+    power of the GPU right before the attempt; `marks`: what its GPUs come back to between runs, where they do."""
     columns: dict[str, Any] = {
         **record.planned_columns(spec.planned, spec.folder.session_id, spec.run_id, spec.seed),
         **record.node_columns(node),
@@ -113,7 +115,7 @@ def assess(
             spec.foreground,
             host_oom=host_oom(execution.oom_kills),
         )
-        observed += _conditions(spec, node, trace, samples, execution, background, processes)
+        observed += _conditions(spec, node, trace, samples, execution, background, processes, marks)
         observed += energy.observations
         columns |= _measured(node, execution, outcome, events, energy)
         columns["gpu_energy_by_device_j"], unknown = _by_device(node, samples, sources, execution, energy)
@@ -279,6 +281,7 @@ def _conditions(
     execution: Execution,
     background: BackgroundFacts | None,
     processes: Sequence[dict[str, Any]],
+    marks: Mapping[str, IdleMark],
 ) -> list[Finding]:
     """Everything seen of the conditions, whether or not it makes a reason."""
     t0_ns, t1_ns = execution.window_ns
@@ -289,6 +292,7 @@ def _conditions(
         conditions.containment(execution.containment),
         *conditions.strangers(processes, t0_ns),
         *(conditions.memory_at_start(earlier, uuid, idle_mib.get(uuid), first_ns) for uuid in node.gpu_uuids),
+        *(conditions.warmth_at_start(earlier, uuid, mark.temp_c, first_ns) for uuid, mark in marks.items()),
         *(conditions.throttling(samples, uuid, t0_ns, t1_ns) for uuid in node.gpu_uuids),
         execution.contention,
     )

@@ -176,7 +176,7 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
         yield steps.enter("stopping")
         window_ns = execution.window_ns if execution is not None else None
         partner = background.end(window_ns) if background is not None else None
-        assessment = assess(spec, node, trace, sources, files, execution, partner, idle)
+        assessment = assess(spec, node, trace, sources, files, execution, partner, idle, marks)
         row = {**assessment.row, **steps.finish().columns(node), "gate_wait_s": gate.waited_s}
         result = {**vars(assessment), "kind": "result", "row": row}
         if INTERRUPTED not in row["reasons"]:

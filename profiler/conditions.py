@@ -1,4 +1,4 @@
-"""What trace and sightings tell of the conditions of a run: throttling, strangers, memory at its start. Pure functions.
+"""What trace and sightings tell of a run's conditions: throttling, strangers, memory and warmth at its start. Pure.
 
 They are made from rows of `samples` and `processes`, so the same code judges a run when it ends and again later.
 """
@@ -56,17 +56,30 @@ def memory_at_start(
 ) -> Finding | None:
     """GPU memory in use right before `start_ns`, when the run's first process was let go, against the idle mark; None
     where either is not known."""
-    before = [
-        sample
-        for sample in samples
-        if sample.device == gpu_uuid and sample.t_mono_ns <= start_ns and sample.memory_mib is not None
-    ]
-    if not before or idle_mib is None:
+    last = _last_before(samples, gpu_uuid, "memory_mib", start_ns)
+    if last is None or idle_mib is None:
         return None
-    last = before[-1]
     used_mib = last.memory_mib or 0.0
     text = f"{used_mib:.0f} MiB in use before the run, idle is {idle_mib:.0f} MiB"
     return Finding("memory_not_idle", text, value=used_mib - idle_mib, start_ns=last.t_mono_ns, end_ns=last.t_mono_ns)
+
+
+def warmth_at_start(
+    samples: Sequence[Sample], gpu_uuid: str | None, mark_c: float | None, start_ns: int
+) -> Finding | None:
+    """The GPU's temperature right before `start_ns` against that before the campaign's first run on it; None where
+    either is not known."""
+    last = _last_before(samples, gpu_uuid, "temp_c", start_ns)
+    if last is None or last.temp_c is None or mark_c is None:
+        return None
+    text = f"{last.temp_c:.0f} degrees C before the run, {mark_c:.0f} before the first one on this GPU"
+    return Finding("warm_start", text, value=last.temp_c - mark_c, start_ns=last.t_mono_ns, end_ns=last.t_mono_ns)
+
+
+def _last_before(samples: Sequence[Sample], gpu_uuid: str | None, column: str, start_ns: int) -> Sample | None:
+    """The last row of a GPU until `start_ns` that has the column."""
+    before = (row for row in reversed(samples) if row.device == gpu_uuid and row.t_mono_ns <= start_ns)
+    return next((row for row in before if getattr(row, column) is not None), None)
 
 
 def containment(kind: str) -> Finding | None:

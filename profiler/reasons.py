@@ -225,6 +225,13 @@ _ALL = (
     ),
     _state(
         "note",
+        "warm_start",
+        "a GPU had not cooled down to its mark when the run began; a warm board takes more power for the same work",
+        "temperature right before the run's first process, and that before the campaign's first run on the GPU",
+        Threshold(3.0, "deg C", "degrees above the mark that `cooling: {until: idle}` comes back to"),
+    ),
+    _state(
+        "note",
         "clock_stepped",
         "the wall clock was set during the run; durations are not affected",
         "by how much",

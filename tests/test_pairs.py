@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,21 @@ def test_a_background_that_trains_on_the_cpu_is_not_beside_it(tmp_path: Path, fa
     assert (row["cooling_end"], row["cooling_idle_proven"]) == ("idle", True)
     assert 2.9 < row["cooling_s"] < 8
     assert list(row["steps"])[:2] == ["gate", "settling"]
+
+
+def test_a_run_that_begins_on_a_warm_gpu_says_so(tmp_path: Path, fake_nvml_here: FakeNvml) -> None:
+    """Three runs: at the mark, three degrees above it (within the limit) and ten above it."""
+    item = {"repo": "quick", "model": "quick", "hyperparameters": {"epochs": 1}}
+    rows = []
+    with local_node(tmp_path) as node:
+        for temp_c in (35, 38, 45):
+            fake_nvml_here.set(temp_c=temp_c)
+            time.sleep(1.2)  # the trace of the second before a run is what its beginning is judged by
+            rows.append(node.attempt(item, cooling=Cooling(until="idle", max_seconds=8 if temp_c == 35 else 1)))
+    assert ["warm_start" in row["reasons"] for row in rows] == [False, False, True]
+    assert all(row["verdict"] == "valid" and row["safe"] for row in rows), [row["evidence"] for row in rows]
+    assert rows[2]["evidence"]["warm_start"] == "45 degrees C before the run, 35 before the first one on this GPU"
+    assert rows[1]["cooling_end"] == "max_seconds"
 
 
 def test_two_trainers_of_one_repository_have_no_file_in_common(tmp_path: Path) -> None:
