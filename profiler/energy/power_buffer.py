@@ -7,6 +7,7 @@ window that it covers are put in place of those of the 10 Hz curve. It knows no 
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -142,16 +143,16 @@ def covered_s(known: Sequence[Piece], t0_ns: int, t1_ns: int) -> float:
 
 
 def refine(whole: Integral, points: Sequence[Point], known: Sequence[Piece], t0_ns: int, t1_ns: int) -> Integral:
-    """The integral of a window with the buffer's pieces in place of the 10 Hz curve's. Without a buffer, or where the
-    curve itself has no figure, `whole` as it is. A piece that an edge cuts is divided as the curve divides it, so the
-    integrals of neighbouring windows add up to that of both together."""
+    """The integral of a window with the buffer's pieces (in order of time) in place of the 10 Hz curve's. Without a
+    buffer, or where the curve itself has no figure, `whole` as it is. A piece that an edge cuts is divided as the curve
+    divides it, so the integrals of neighbouring windows add up to that of both together."""
     if not known or whole.energy_j is None:
         return whole
     energy_j = whole.energy_j
-    for piece in known:
+    first = bisect_right(known, t0_ns, key=lambda piece: piece.end_ns)
+    last = bisect_left(known, t1_ns, key=lambda piece: piece.start_ns)
+    for piece in known[first:last]:
         inside_ns = (max(piece.start_ns, t0_ns), min(piece.end_ns, t1_ns))
-        if inside_ns[0] >= inside_ns[1]:
-            continue
         curve_j = integral.integrate(points, piece.start_ns, piece.end_ns).energy_j
         here_j = integral.integrate(points, *inside_ns).energy_j
         if curve_j and here_j is not None:
