@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from profiler.analysis.columns import MIN_DIFFERENT, Array, HyperparameterColumn, Specs, Term, columns_of
+from profiler.analysis.identity import background_of
 from profiler.analysis.results import Hyperparameter
 from profiler.analysis.selection import Row, mode_of
 from profiler.analysis.separation import Control, separate
@@ -22,7 +23,7 @@ MIN_FREEDOM = 10
 
 
 def _background(row: Row) -> str:
-    return f"{row.get('background_repo')}/{row.get('background_model')}" if mode_of(row) == "parallel" else "none"
+    return background_of(row) or "none"
 
 
 CONDITIONS: tuple[tuple[str, Callable[[Row], str]], ...] = (

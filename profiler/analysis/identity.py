@@ -15,7 +15,7 @@ from profiler.analysis.selection import Row, SoloOrParallel, mode_of
 
 @dataclass(frozen=True, order=True)
 class Setting:
-    """What is trained: the model, alone (`background` is "") or beside a background."""
+    """What is trained: the model, alone (`background` is "") or beside a background, with how that shares the GPU."""
 
     repo: str
     model: str
@@ -24,9 +24,21 @@ class Setting:
 
 
 def setting_of(row: Row) -> Setting:
-    mode = mode_of(row)
-    beside = f"{row.get('background_repo')}/{row.get('background_model')}" if mode == "parallel" else ""
-    return Setting(str(row["repo"]), str(row["model"]), mode, beside)
+    return Setting(str(row["repo"]), str(row["model"]), mode_of(row), background_of(row))
+
+
+def background_of(row: Row) -> str:
+    """The background's repository and model, with how it was there if not in the usual way; "" of a solo run."""
+    if mode_of(row) == "solo":
+        return ""
+    return f"{row.get('background_repo')}/{row.get('background_model')}{beside_how(row)}"
+
+
+def beside_how(row: Row) -> str:
+    """In which other way than the usual one (a loop of trainings, in time slices) a background was there: such runs
+    are no repetitions of the others."""
+    reuse = ", reuse" if row.get("background_mode") == "reuse" else ""
+    return reuse + (", MPS" if row.get("sharing") == "mps" else "")
 
 
 def gpu_of(row: Row) -> str | None:

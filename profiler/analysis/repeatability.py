@@ -23,8 +23,10 @@ COLUMNS = (
     "dram_energy_j",
     "gpu_energy_j",
     TOTAL,
+    "gpu_energy_training_j",
     "gpu_power_mean_w",
     "duration_s",
+    "training_s",
     METRIC,
 )
 

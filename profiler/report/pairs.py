@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from profiler.analysis.identity import beside_how
 from profiler.report.groups import gather, null_reasons
 from profiler.report.numbers import Spread, spread
 
@@ -49,15 +50,15 @@ class ColocatedPair:
 
 
 def colocated_pairs(rows: Sequence[Row]) -> tuple[ColocatedPair, ...]:
-    """One entry for each foreground and background model that were planned together, time slices and MPS apart."""
+    """One entry for each foreground and background model that were planned together, apart by how."""
     alone = gather((row for row in rows if row["safe"] and row["background_repo"] is None), _vector)
     together = gather((row for row in rows if row["background_repo"] is not None), _models)
     return tuple(_pair(names, members, alone) for names, members in sorted(together.items()))
 
 
 def _models(row: Row) -> tuple[str, ...]:
-    how = ", MPS" if row["sharing"] == "mps" else ""
-    return f"{row['repo']} / {row['model']}", f"{row['background_repo']} / {row['background_model']}{how}"
+    beside = f"{row['background_repo']} / {row['background_model']}{beside_how(row)}"
+    return f"{row['repo']} / {row['model']}", beside
 
 
 def _vector(row: Row) -> tuple[str, ...]:

@@ -74,3 +74,15 @@ def test_repetitions_against_each_other() -> None:
     assert found.different == 0
     assert found.tests == 2  # the duration is the same in every repetition
     json.dumps(repeatability(repeated(2, 2)).to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("change", [{"sharing": "mps"}, {"background_mode": "reuse"}])
+def test_pairs_that_share_the_gpu_in_another_way_are_no_repetitions(change: dict[str, str]) -> None:
+    beside = {"mode": "parallel", "background_repo": "r", "background_model": "b", "background_hyperparameters": {}}
+    usual = {"background_mode": "loop", "sharing": "time_slice"}
+    rows = [{**row, **beside, **usual} for row in repeated(1, 4)]
+    (alike,) = repeatability(rows).models
+    assert alike.sets == 1 and variation(rows).runs == 4
+    rows = [{**row, **(change if number > 1 else {})} for number, row in enumerate(rows)]
+    (apart,) = repeatability(rows).models
+    assert apart.sets == 2 and variation(rows).runs == 4
