@@ -182,17 +182,15 @@ def _training_energy(
     node: NodeFacts, samples: Sequence[Sample], execution: Execution, events: TrainerEvents, whole: EnergyAccount
 ) -> tuple[float | None, str | None]:
     """J from the first optimiser step to the trainer's own end, as the power trace divides the run's energy."""
-    for column in ("gpu_energy_j", "gpu_energy_integral_j"):
-        if not getattr(whole, column):
-            return None, whole.null_reasons.get(column, "not_recorded")
+    counter_j, integral_j, span = whole.gpu_energy_j, whole.gpu_energy_integral_j, events.training_ns
+    if not counter_j or not integral_j:
+        column = "gpu_energy_integral_j" if counter_j else "gpu_energy_j"
+        return None, whole.null_reasons.get(column, "not_recorded")
     first_ns, last_ns = execution.window_ns
-    span = events.training_ns
     if span is None or not first_ns <= span[0] < span[1] <= last_ns:
         return None, "not_reported"
     part_j, reason = span_energy(*span, samples, node.gpu_uuids)
-    if part_j is None or whole.gpu_energy_j is None or whole.gpu_energy_integral_j is None:
-        return None, reason
-    return part_j * whole.gpu_energy_j / whole.gpu_energy_integral_j, None
+    return None if part_j is None else part_j * counter_j / integral_j, reason
 
 
 def _derived(

@@ -60,9 +60,9 @@ class TrainerEvents:
     @property
     def training_ns(self) -> tuple[int, int] | None:
         """From the first optimiser step to the trainer's own end (`done`); None where it did not tell both."""
-        end_ns = self.done.t_ns if self.done is not None else None
-        known = self.ready_t_ns is not None and end_ns is not None and self.ready_t_ns < end_ns
-        return (self.ready_t_ns, end_ns) if known else None  # type: ignore[return-value]
+        if self.ready_t_ns is None or self.done is None or self.done.t_ns is None:
+            return None
+        return (self.ready_t_ns, self.done.t_ns) if self.ready_t_ns < self.done.t_ns else None
 
     @property
     def oom(self) -> bool:

@@ -57,7 +57,8 @@ def test_a_pair_has_one_device_and_cooling_is_proven(tmp_path: Path, fake_nvml: 
 
 def test_the_incident_a_squatter_before_run_3_and_during_run_5(tmp_path: Path, fake_nvml: FakeNvml) -> None:
     runs = [quick(epochs=1, epoch_seconds=2.5, seed=seed) for seed in range(1, 7)]
-    path = config(tmp_path, runs, cooling={"seconds": 0}, gate={"max_wait_seconds": 60})
+    # The rest after run 2 is time for the squatter to come before the gate of run 3 looks.
+    path = config(tmp_path, runs, cooling={"seconds": 2}, gate={"max_wait_seconds": 60})
     results = tmp_path / "results"
     campaign = subprocess.Popen(
         command("run", path, "--results", results),
