@@ -114,7 +114,6 @@ def test_parts_add_up_to_the_whole() -> None:
     assert refined(500, 2500) == pytest.approx(240.0)
 
 
-@pytest.mark.slow
 def test_a_long_run_costs_no_more_for_each_second_of_it() -> None:
     """Every piece once looked at every point: a run of one hour took minutes to account for."""
 
@@ -130,6 +129,7 @@ def test_a_long_run_costs_no_more_for_each_second_of_it() -> None:
     assert cost_s(1200) < 8 * min(cost_s(300) for _ in range(3))
 
 
+@pytest.mark.slow
 def test_on_the_virtual_driver_in_real_time(fake_nvml_here: FakeNvml, tmp_path: Path) -> None:
     fake_nvml_here.set(instant_window_ns=25_000_000)
     fake_nvml_here.bursts(600.0, 100.0, 0.1)
