@@ -14,7 +14,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from random import Random
 from typing import Final
 
 from profiler.energy import passport, priority
@@ -26,7 +25,10 @@ from profiler.process.command import Command
 from profiler.process.launch import start
 
 STRETCHES: Final = 16
-SHORTEST_S, LONGEST_S = 1.2, 1.7  # longer than the longest window known (1 s), of lengths that keep no step with it
+STRETCH_S: Final = 1.462
+"""Longer than the longest window known (1 s). Measured in the usual updates of 100 ms it is the golden ratio over 14
+whole ones, so the steps fall evenly over an update: several of them within a window of a quarter of it, whatever the
+sensor's phase. Lengths drawn at random leave it out once in five calibrations."""
 COUNTER_WATCH_S: Final = 2.0
 TIMEOUT_S: Final = 180.0
 
@@ -49,21 +51,17 @@ for number, seconds in enumerate(map(float, sys.argv[1:])):
 """
 
 
-def calibrate(sources: Sources, driver: str, load: Sequence[str] | None = None, seed: int = 0) -> list[Passport]:
+def calibrate(sources: Sources, driver: str, load: Sequence[str] | None = None) -> list[Passport]:
     """The passports of all GPUs, one after the other; about 30 s each. CannotRunError when there is no GPU, or when the
     load does not run."""
     if not sources.gpus:
         raise CannotRunError("no GPU to calibrate: `profiler doctor` says why none is seen")
-    return [calibrate_one(gpu, sources, driver, load, seed) for gpu in sources.gpus]
+    return [calibrate_one(gpu, sources, driver, load) for gpu in sources.gpus]
 
 
-def calibrate_one(
-    gpu: NvmlDevice, sources: Sources, driver: str, load: Sequence[str] | None = None, seed: int = 0
-) -> Passport:
+def calibrate_one(gpu: NvmlDevice, sources: Sources, driver: str, load: Sequence[str] | None = None) -> Passport:
     """The passport of one GPU."""
-    rng = Random(seed)
-    stretches = [f"{rng.uniform(SHORTEST_S, LONGEST_S):.3f}" for _ in range(STRETCHES)]
-    argv = tuple(load or (sys.executable, "-c", TORCH_LOAD)) + tuple(stretches)
+    argv = tuple(load or (sys.executable, "-c", TORCH_LOAD)) + (f"{STRETCH_S:.3f}",) * STRETCHES
     with tempfile.TemporaryDirectory(prefix="profiler-calibrate-") as folder:
         log = Path(folder) / "load.log"
         environ = {**os.environ, "CUDA_VISIBLE_DEVICES": gpu.uuid}

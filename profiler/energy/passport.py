@@ -14,19 +14,33 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from statistics import mean, median
-from typing import Any, Final, Protocol
+from statistics import median
+from typing import Any, Final, NamedTuple, Protocol
 
 from profiler.energy.counters import Clock, EnergyCounter
 from profiler.energy.nvml_values import GpuReading
 
 LOOK_S: Final = 0.001
+UNSEEN_LIMIT_S: Final = 0.005
+"""An update between two looks further apart than this is not used: its moment is not known."""
 MIN_STEPS: Final = 6
+AS_GOOD: Final = 0.02
+"""Windows that explain the responses worse by no more than this sum of squares (one response off by 0.14) may be the
+true one as well as the best."""
+WIDEST_S, WIDEST_SHARE = 0.008, 0.5
+"""How far apart such windows may lie, in s or as a share of the best one, for it to be told."""
 NO_STEPS: Final = "power_did_not_follow_the_load"
+NOT_TOLD_APART: Final = "several_windows_explain_what_was_seen"
 NOT_MOVING: Final = "did_not_move"
 
-PowerAt = tuple[int, float]
-"""CLOCK_MONOTONIC ns, W."""
+
+class Move(NamedTuple):
+    """The shown power became `power_w` (W) between two looks: `t_ns` (CLOCK_MONOTONIC) lies in the middle of them,
+    `unseen_s` is how far apart they were."""
+
+    t_ns: int
+    power_w: float
+    unseen_s: float
 
 
 @dataclass(frozen=True)
@@ -78,18 +92,20 @@ class PowerDevice(Protocol):
 
 def watch(
     device: PowerDevice, until: Callable[[], bool], clock_ns: Clock, sleep: Callable[[float], None]
-) -> tuple[list[PowerAt], str | None]:
+) -> tuple[list[Move], str | None]:
     """Reads the power about every ms until told to stop: the moments at which it moved (the first reading counts as
     one), and its kind."""
-    moved: list[PowerAt] = []
+    moved: list[Move] = []
     kind = None
+    last_ns = clock_ns()
     while not until():
         seen = device.read(clock_ns)
         kind = seen.power_kind or kind
         if seen.power_w is not None:
             power_w = round(seen.power_w, 3)  # NVML tells mW
-            if not moved or moved[-1][1] != power_w:
-                moved.append((seen.t_ns, power_w))
+            if not moved or moved[-1].power_w != power_w:
+                moved.append(Move((last_ns + seen.t_ns) // 2, power_w, (seen.t_ns - last_ns) / 1e9))
+            last_ns = seen.t_ns
         sleep(LOOK_S)
     return moved, kind
 
@@ -104,21 +120,22 @@ def counter_period_s(counter: EnergyCounter, seconds: float, clock_ns: Clock) ->
         if now.units is not None and last.units is not None and now.units != last.units:
             moved.append((now.t_ns + last.t_ns) // 2)
         last = now
-    return _period_s(moved)
+    return _period_s([b - a for a, b in pairwise(moved)])
 
 
-def _period_s(moments_ns: Sequence[int]) -> float | None:
+def _period_s(gaps_ns: Sequence[int]) -> float | None:
     """The distance of most neighbours: some updates pass unseen, because the value stays the same."""
-    gaps = sorted(b - a for a, b in pairwise(moments_ns))
+    gaps = sorted(gaps_ns)
     if len(gaps) < 3:
         return None
     shortest = median(gaps[: max(3, len(gaps) // 2)])
     return median(gap for gap in gaps if gap < 1.5 * shortest) / 1e9
 
 
-def update_period_s(moved: Sequence[PowerAt]) -> float | None:
+def update_period_s(moved: Sequence[Move]) -> float | None:
     """How often the power moves; None when it was not seen to move often enough."""
-    return _period_s([t_ns for t_ns, _ in moved[1:]])
+    in_time = [(a, b) for a, b in pairwise(moved[1:]) if max(a.unseen_s, b.unseen_s) <= UNSEEN_LIMIT_S]
+    return _period_s([b.t_ns - a.t_ns for a, b in in_time])
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,28 +146,27 @@ class Response:
     share: float
 
 
-def responses(moved: Sequence[PowerAt], steps: Sequence[LoadStep], period_s: float) -> list[Response]:
-    """The shown power at its updates around each step of the load that it followed."""
+def responses(moved: Sequence[Move], steps: Sequence[LoadStep], period_s: float) -> list[Response]:
+    """The shown power at its updates around each step of the load that it followed; without those seen late."""
     found: list[Response] = []
     for before, step, after in zip(steps, steps[1:], steps[2:], strict=False):
         old_w, new_w = _level(moved, before.t_ns, step.t_ns), _level(moved, step.t_ns, after.t_ns)
         if old_w is None or new_w is None or abs(new_w - old_w) < 0.1 * max(new_w, old_w):
             continue
         found.append(Response(0.0, 0.0))
-        previous_w = old_w
-        for t_ns, power_w in moved:
-            if step.t_ns <= t_ns < after.t_ns:
-                after_s = (t_ns - step.t_ns) / 1e9
-                if after_s > period_s:  # one update earlier it still showed what it had shown before
-                    found.append(Response(after_s - period_s, _share(previous_w, old_w, new_w)))
-                found.append(Response(after_s, _share(power_w, old_w, new_w)))
-                previous_w = power_w
+        for previous, move in pairwise(moved):
+            if not step.t_ns <= move.t_ns < after.t_ns or move.unseen_s > UNSEEN_LIMIT_S:
+                continue
+            after_s = (move.t_ns - step.t_ns) / 1e9
+            if after_s > period_s:  # one update earlier it still showed what it had shown before
+                found.append(Response(after_s - period_s, _share(previous.power_w, old_w, new_w)))
+            found.append(Response(after_s, _share(move.power_w, old_w, new_w)))
     return found
 
 
-def _level(moved: Sequence[PowerAt], start_ns: int, end_ns: int) -> float | None:
+def _level(moved: Sequence[Move], start_ns: int, end_ns: int) -> float | None:
     """The power at the end of a stretch, where the sensor has settled."""
-    inside = [power_w for t_ns, power_w in moved if start_ns <= t_ns < end_ns]
+    inside = [move.power_w for move in moved if start_ns <= move.t_ns < end_ns and move.unseen_s <= UNSEEN_LIMIT_S]
     return inside[-1] if inside else None
 
 
@@ -159,32 +175,40 @@ def _share(power_w: float, old_w: float, new_w: float) -> float:
     return min(1.0, max(0.0, share))
 
 
-def fit(found: Sequence[Response]) -> tuple[float, float] | None:
-    """(window, delay) in s for which a sliding mean would have shown `found`: least squares over a grid, 1 ms fine."""
+def fit(found: Sequence[Response]) -> tuple[float, float] | str:
+    """(window, delay) in s for which a sliding mean would have shown `found`: least squares over a grid, 1 ms fine; or
+    the reason why they do not tell it: too few steps, or windows of very different length explain them as well (no
+    update fell into the window after a step)."""
     if sum(1 for one in found if one.after_s == 0.0) < MIN_STEPS:
-        return None
-    best, window_ms, delay_ms = min(
-        (_misfit(found, w / 1e3, d / 1e3), w, d)
+        return NO_STEPS
+    coarse = {
+        (w, d): _misfit(found, w / 1e3, d / 1e3)
         for w in (*range(2, 60, 6), *range(60, 1600, 20))
         for d in range(0, 120, 10)
-    )
-    fine = [
-        (_misfit(found, w / 1e3, d / 1e3), w, d)
+    }
+    window_ms, delay_ms = min(coarse, key=lambda at: (coarse[at], at))
+    fine = {
+        (w, d): _misfit(found, w / 1e3, d / 1e3)
         for w in range(max(1, window_ms - 20), window_ms + 21, 1 if window_ms < 200 else 4)
         for d in range(max(0, delay_ms - 10), delay_ms + 11, 1)
-    ]
-    _, window_ms, delay_ms = min([(best, window_ms, delay_ms), *fine])
+    }
+    tried = coarse | fine
+    window_ms, delay_ms = min(tried, key=lambda at: (tried[at], at))
+    least = tried[window_ms, delay_ms]
+    as_good_ms = [w for (w, _), misfit in tried.items() if misfit <= least + AS_GOOD]
+    if max(as_good_ms) - min(as_good_ms) > max(1e3 * WIDEST_S, WIDEST_SHARE * window_ms):
+        return NOT_TOLD_APART
     return window_ms / 1e3, delay_ms / 1e3
 
 
 def _misfit(found: Sequence[Response], window_s: float, delay_s: float) -> float:
-    return mean((one.share - min(1.0, max(0.0, (one.after_s - delay_s) / window_s))) ** 2 for one in found)
+    return sum((one.share - min(1.0, max(0.0, (one.after_s - delay_s) / window_s))) ** 2 for one in found)
 
 
 def passport(
     device: PowerDevice,
     driver: str,
-    moved: Sequence[PowerAt],
+    moved: Sequence[Move],
     kind: str | None,
     steps: Sequence[LoadStep],
     counter_s: float | None,
@@ -192,11 +216,11 @@ def passport(
     """Puts together what was seen of one device."""
     nulls: dict[str, str] = {}
     period_s = update_period_s(moved)
-    fitted = fit(responses(moved, steps, period_s)) if period_s is not None else None
+    fitted = fit(responses(moved, steps, period_s)) if period_s is not None else NO_STEPS
     if period_s is None:
         nulls["update_period_s"] = NOT_MOVING
-    if fitted is None:
-        nulls |= dict.fromkeys(("window_s", "delay_s"), NO_STEPS)
+    if isinstance(fitted, str):
+        nulls |= dict.fromkeys(("window_s", "delay_s"), fitted)
     if counter_s is None:
         nulls["counter_period_s"] = NOT_MOVING
     if kind is None:
@@ -208,8 +232,8 @@ def passport(
         measured_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         power_kind=kind,
         update_period_s=period_s,
-        window_s=fitted[0] if fitted else None,
-        delay_s=fitted[1] if fitted else None,
+        window_s=None if isinstance(fitted, str) else fitted[0],
+        delay_s=None if isinstance(fitted, str) else fitted[1],
         counter_period_s=counter_s,
         steps=len(steps),
         null_reasons=nulls,
