@@ -278,7 +278,7 @@ def _launch(
         cpus=float(spec.background_threads),
     )
     # Under MPS the driver reports all activity under the server's PID.
-    return Partner(job, launch, trace, stack, seen_on=job.job.gpu_uuid if mps is None else None)
+    return Partner(job, launch, trace, stack, node.gpu_uuid, activity_told_apart=mps is None)
 
 
 def _job(

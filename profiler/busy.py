@@ -2,7 +2,7 @@
 
 Three witnesses, and the share is the smallest of those that can testify: the trainings' own events (between the first
 step and the end of a training), the CPU time of the process tree, and on a GPU the driver's per-process utilisation.
-The CPU's time is asked only where there is no GPU to be seen on: waiting for a GPU costs a full CPU.
+The CPU's time is asked only where the driver does not tell who keeps a GPU busy: waiting for one costs a full CPU.
 """
 
 from __future__ import annotations

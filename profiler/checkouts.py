@@ -41,6 +41,7 @@ class CheckoutSpec(Frozen):
     metrics: dict[str, dict[str, Any]]
     ready_pattern: str | None = None
     completion_pattern: str
+    completion_count: int = Field(default=1, ge=1)
     epoch_pattern: str | None = None
     effective_patterns: dict[str, str] = Field(default_factory=dict)
     minimum: dict[str, float] = Field(default_factory=dict)
@@ -108,6 +109,7 @@ def with_checkout(model: ModelSpec, path: Path, python: str | None) -> ModelSpec
             "metrics": metrics,
             "ready_pattern": spec.ready_pattern,
             "completion_pattern": spec.completion_pattern,
+            "completion_count": spec.completion_count,
             "epoch_pattern": spec.epoch_pattern,
             "effective_patterns": dict(spec.effective_patterns),
             "trust_argv": True,

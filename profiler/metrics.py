@@ -60,11 +60,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class LogFindings:
-    """What patterns found in a log: numbers of each metric in order, last text of each effective value, epochs."""
+    """What patterns found in a log: numbers of each metric in order, last text of each effective value, how many
+    completion lines, epochs."""
 
     metrics: Mapping[str, tuple[float, ...]]
     effective: Mapping[str, str]
-    completed: bool
+    completions: int
     problems: tuple[str, ...]
     epochs: int = 0
 
@@ -126,12 +127,12 @@ def scan_log(model: ModelSpec, path: Path) -> LogFindings:
     values = {name: re.compile(pattern) for name, pattern in model.effective_patterns.items()}
     completion = re.compile(model.completion_pattern) if model.completion_pattern else None
     if not metrics and not values and completion is None:
-        return LogFindings({}, {}, False, ())
+        return LogFindings({}, {}, 0, ())
     numbers: dict[str, list[float]] = {name: [] for name in metrics}
     effective: dict[str, str] = {}
     problems: dict[str, None] = {}
     epoch, epochs = re.compile(model.epoch_pattern) if model.epoch_pattern else None, 0
-    completed = False
+    completions = 0
     for line in log_lines(path):
         for name, (spec, pattern) in metrics.items():
             for match in pattern.finditer(line):
@@ -143,10 +144,10 @@ def scan_log(model: ModelSpec, path: Path) -> LogFindings:
         for name, pattern in values.items():
             for match in pattern.finditer(line):
                 effective[name] = match.group(1)
-        completed = completed or (completion is not None and completion.search(line) is not None)
+        completions += completion is not None and completion.search(line) is not None
         epochs += sum(1 for _ in epoch.finditer(line)) if epoch is not None else 0
     return LogFindings(
-        {name: tuple(found) for name, found in numbers.items()}, effective, completed, tuple(problems)[:20], epochs
+        {name: tuple(found) for name, found in numbers.items()}, effective, completions, tuple(problems)[:20], epochs
     )
 
 
@@ -243,8 +244,10 @@ def _epochs_missing(model: ModelSpec, values: Mapping[str, Any], log: LogFinding
 def _unfinished(model: ModelSpec, values: Mapping[str, Any], events: TrainerEvents, log: LogFindings) -> str:
     """Why the training does not count as finished; "" if it does."""
     if events.done is None:
-        if log.completed:
+        if log.completions >= model.completion_count:
             return _epochs_missing(model, values, log)
+        if log.completions:
+            return f"no done event, and {log.completions} of {model.completion_count} completion lines in the log"
         return "no done event" + (" and no completion line in the log" if model.completion_pattern else "")
     name = model.epochs_parameter
     expected = values.get(name) if name else None

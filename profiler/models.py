@@ -96,6 +96,7 @@ class ModelSpec(Frozen):
     data: tuple[DataNeed, ...] = ()
     ready_pattern: str | None = None
     completion_pattern: str | None = None
+    completion_count: int = Field(default=1, ge=1)
     epoch_pattern: str | None = None
     effective_patterns: dict[str, str] = Field(default_factory=dict)
     trust_argv: bool = False

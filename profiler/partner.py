@@ -61,7 +61,8 @@ class BackgroundFacts:
 
 
 class Partner:
-    """One background. `seen_on`: the GPU on which the driver tells its processes from others, None if on none."""
+    """One background on `gpu_uuid` (None: there is no GPU). `activity_told_apart`: the driver tells which process keeps
+    the GPU busy; under MPS it says so of the server, and of the partners only that they are there."""
 
     def __init__(
         self,
@@ -69,11 +70,13 @@ class Partner:
         launch: Launch,
         trace: PartnerTrace,
         stack: ExitStack,
-        seen_on: str | None,
+        gpu_uuid: str | None,
+        activity_told_apart: bool,
     ) -> None:
         self._job = job
         self._trace = trace
-        self._gpu_uuid = seen_on
+        self._gpu_uuid = gpu_uuid
+        self._activity_told_apart = activity_told_apart
         self._watch = stack.enter_context(BackgroundWatch(job.files, job.job.model.ready_pattern))
         self._task = launch(job)
         self._cpu_from: tuple[int, float | None] = (0, None)
@@ -98,7 +101,7 @@ class Partner:
         ended_early = not self._task.alive()
         cpu = None if window_ns is None else self._cpu_share()
         on_gpu, gpu = (None, None) if window_ns is None else self._gpu_share(*window_ns)
-        if on_gpu is not None:
+        if on_gpu is not None and self._activity_told_apart:
             cpu = None  # it may wait for its GPU without any CPU, also where a short window shows nothing of that
         self._watch.end_lease()
         self._task.wait(END_TIMEOUT_S)
@@ -137,9 +140,11 @@ class Partner:
         """Whether it was seen on the GPU within the window, and for what share it worked there."""
         if self._gpu_uuid is None:
             return None, None
-        activity = self._trace.gpu_activity(self._gpu_uuid, t0_ns, t1_ns)
         pids = self._pids(t0_ns, t1_ns)
-        return (None, None) if pids is None else (bool(pids), gpu_share(activity, pids, t0_ns, t1_ns))
+        if pids is None or not self._activity_told_apart:
+            return (None if pids is None else bool(pids)), None
+        activity = self._trace.gpu_activity(self._gpu_uuid, t0_ns, t1_ns)
+        return bool(pids), gpu_share(activity, pids, t0_ns, t1_ns)
 
     def _works_on_gpu(self) -> bool:
         if self._gpu_uuid is None:

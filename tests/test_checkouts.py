@@ -160,6 +160,16 @@ def test_the_bug_localization_original(tmp_path: Path) -> None:
     assert out.finished
 
 
+def test_the_bug_localization_original_that_stops_before_its_second_line_is_not_finished(tmp_path: Path) -> None:
+    first, _ = BUGS.rsplit("print(", 1)
+    own = clone(tmp_path / "own", src__main=first, src__feature_extraction="")
+    (own / "data").mkdir()
+    (own / "data" / "features.csv").write_text("report_id\n")
+    out = trained(CATALOG.resolve("bug-localization-by-dnn-and-rvsm", "default"), own, tmp_path)
+    assert not out.finished
+    assert out.unfinished == "no done event, and 1 of 2 completion lines in the log"
+
+
 @pytest.mark.parametrize("name", ["densenet121", "hrnet18", "pcb"])
 def test_the_reidentification_original_trains_and_tests(name: str, tmp_path: Path) -> None:
     own = clone(tmp_path / "a clone", train=PERSONS, test=RANKS, evaluate_gpu="", model="")

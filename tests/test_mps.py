@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from profiler.errors import CannotRunError
 from profiler.mps import CONTROL, MpsServer, check_mps, mps_server
 from tests.attempts import local_node
 from tests.campaigns import pair
+from tests.fakes.gpu_player import GpuPlayer, Part
 from tests.fakes.nvml import FakeNvml
 
 PROGRAM = Path(__file__).parent / "fakes" / "mps_control.py"
@@ -108,18 +110,35 @@ def test_a_fraction_becomes_a_percentage(tmp_path: Path) -> None:
     assert server.client_environment(None) == {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path)}
 
 
+def under_mps(background: dict[str, Any], item: dict[str, Any]) -> dict[str, Any]:
+    return pair({"epochs": 2, "epoch_seconds": 1.0, "marker": "front"}, background, sharing="mps", **item)
+
+
 @pytest.mark.slow
 def test_a_pair_under_mps_is_split_by_solo_runs_or_not_at_all(
     control: None, tmp_path: Path, fake_nvml_here: FakeNvml
 ) -> None:
-    background = {"behaviour": "work", "epochs": 100, "epoch_seconds": 0.1}
-    item = pair({"epochs": 2, "epoch_seconds": 1.0}, background, sharing="mps", mps_active_threads="fractions")
+    background = {"behaviour": "work", "epochs": 100, "epoch_seconds": 0.1, "marker": "back"}
+    item = under_mps(background, {"mps_active_threads": "fractions"})
     item["background"]["min_busy_share"] = 0.05
-    with local_node(tmp_path / "results") as node:
+    clients = {"front": Part(0, 200.0, 500.0, "mps"), "back": Part(0, 100.0, 300.0, "mps")}
+    with GpuPlayer(fake_nvml_here, clients), local_node(tmp_path / "results") as node:
         row = node.attempt(item)
     assert (row["verdict"], row["sharing"]) == ("valid", "mps"), row["evidence"]
     assert row["gpu_energy_foreground_j"] is None
     assert "mps" in row["null_reasons"]["gpu_energy_foreground_j"]
     assert row["background_busy_method"] == "events+cpu_time"
+    assert (row["gpu_memory_foreground_mib"], row["gpu_memory_background_mib"]) == (500, 300)
     log = next((tmp_path / "results").glob("run_*/*/training.log")).read_text()
     assert "mps /tmp/mps-" in log and "70" in log
+
+
+@pytest.mark.slow
+def test_a_background_on_the_cpu_is_not_beside_it_under_mps_either(
+    control: None, tmp_path: Path, fake_nvml_here: FakeNvml
+) -> None:
+    item = under_mps({"behaviour": "work", "epochs": 100, "epoch_seconds": 0.1, "marker": "hidden"}, {})
+    with GpuPlayer(fake_nvml_here, {"front": Part(0, 200.0, kind="mps")}), local_node(tmp_path / "results") as node:
+        row = node.attempt(item)
+    assert (row["verdict"], row["reasons"]) == ("contaminated", ["background_idle"])
+    assert "none of its processes was seen on the GPU" in row["evidence"]["background_idle"]

@@ -18,11 +18,12 @@ LOOK_S = 0.02
 
 @dataclass(frozen=True)
 class Part:
-    """What a trainer does on the GPU: percent of the SMs, W above idle, MiB."""
+    """What a trainer does on the GPU: percent of the SMs, W above idle, MiB. `kind`: compute, graphic or mps."""
 
     sm_percent: int
     watts: float
     memory_mib: float = 700.0
+    kind: str = "compute"
 
 
 def quick_marker(words: Sequence[str]) -> str | None:
@@ -72,9 +73,8 @@ class GpuPlayer:
                 self._nvml.end_process(pid, gpu=self._gpu)
             for pid in alive.keys() - self._on.keys():
                 part = self._parts[alive[pid]]
-                self._nvml.add_process(
-                    pid, part.memory_mib, gpu=self._gpu, sm_percent=part.sm_percent, from_ns=time.monotonic_ns()
-                )
+                since = {"kind": part.kind, "sm_percent": part.sm_percent, "from_ns": time.monotonic_ns()}
+                self._nvml.add_process(pid, part.memory_mib, gpu=self._gpu, **since)
             self._on = alive
             watts = sum(self._parts[marker].watts for marker in alive.values())
             self._nvml.set(gpu=self._gpu, util_percent=min(100, 99 if alive else 0))
