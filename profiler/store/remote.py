@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from profiler.errors import CannotRunError, UsageError
 
@@ -23,6 +23,7 @@ COPY_FIRST = (
     "'run_20260101_000000')\"; to go on with a campaign give `profiler resume` the working folder that `run` named"
 )
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_SECRET = re.compile("secret|password|token|signature|^sig$|key$", re.IGNORECASE)
 _OBJECT_STORES = ("s3", "gcs", "abfs")  # no folders, and an object appears when it is whole
 
 
@@ -122,10 +123,10 @@ def open_store(uri: str) -> Store:
 
     Raises UsageError when no such URI can be, CannotRunError when the store cannot be reached or written."""
     try:
-        if urlsplit(uri).password:
+        if secret := _secret_in(uri):
             raise UsageError(
-                "--results: a password does not belong in a URI: give it as the store's own tools take it "
-                "(AWS_SECRET_ACCESS_KEY, ~/.aws)"
+                f"--results: a {secret} does not belong in a URI, which is printed and kept: give it as the store's "
+                "own tools take it (AWS_SECRET_ACCESS_KEY, ~/.aws, AZURE_CLIENT_SECRET)"
             )
         return _within(OPEN_TIMEOUT_S, lambda: _opened(uri))
     except (ValueError, NotImplementedError) as error:
@@ -137,6 +138,14 @@ def open_store(uri: str) -> Store:
             f"results cannot be put at {uri}: {first_line(error)}\n"
             "check its name, that it can be reached from here, and that you may write and delete there"
         ) from error
+
+
+def _secret_in(uri: str) -> str | None:
+    """What in a URI nobody else may know: "password", or the name of a part of its query such as client_secret."""
+    parts = urlsplit(uri)
+    if parts.password:
+        return "password"
+    return next((name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if _SECRET.search(name)), None)
 
 
 def _opened(uri: str) -> Store:
