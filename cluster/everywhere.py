@@ -8,7 +8,8 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.session import RayNode, open_ray
+from cluster.ray_node import RayNode
+from cluster.session import open_ray
 
 ANSWER_TIMEOUT_S = 60.0
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.clocks import ClockOffset
+from cluster.ray_node import ENERGY_SLOT, RayNode
 from profiler.errors import CannotRunError
 from profiler.mps import CONTROL as MPS_CONTROL
 
-ENERGY_SLOT = "energy_slot"
 SCOPES = {"cpu": "cpu_package", "dram": "dram", "gpu": "gpu"}
 CLOCK_LIMIT_S = 0.1  # below it, times of different nodes still tell which of two runs was first
 DISK_LOW_GIB = 1.0
@@ -44,16 +44,10 @@ class Remark:
 
 
 @dataclass(frozen=True)
-class NodeReport:
+class NodeReport(RayNode):
     """What is known of one alive node. `facts`: see EnergyActor.describe; None where it did not answer, for the reason
     in `error`. `driver`: the driver runs there."""
 
-    node_id: str
-    address: str
-    hostname: str
-    cpus: int
-    gpus: int
-    has_energy_slot: bool
     facts: Mapping[str, Any] | None = None
     clock: ClockOffset | None = None
     error: str | None = None

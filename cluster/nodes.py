@@ -14,8 +14,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.energy import EnergyActor, Home
 from cluster.clocks import clock_offset
-from cluster.fitness import ENERGY_SLOT, Needs, NodeReport, judge, required
-from cluster.session import RayNode, RaySession
+from cluster.fitness import Needs, NodeReport, judge, required
+from cluster.ray_node import RayNode
+from cluster.session import RaySession
 from cluster.watch import NodeWatch
 from profiler.errors import CannotRunError
 from profiler.models import ModelSpec
@@ -27,19 +28,11 @@ KNOCK_S, KNOCK_INTERVAL_S = 0.3, 1.0
 
 
 @dataclass(frozen=True)
-class Node:
+class Node(RayNode):
     """One node that serves. `facts` is what its EnergyActor tells (see EnergyActor.describe)."""
 
-    node_id: str
-    address: str
-    hostname: str
-    cpus: int
-    gpus: int
-    has_energy_slot: bool
-    resources: Mapping[str, float]
     actor: Any
     facts: Mapping[str, Any]
-    raylet: Endpoint
 
     @property
     def boot_id(self) -> str:
@@ -181,7 +174,7 @@ class Roster:
         report = replace(report, remarks=tuple(judge(report, replace(self._needs, gpu=gpu))))
         self.reports[report.node_id] = report
         if report.serves and report.facts is not None:
-            node = self.serving[report.node_id] = _node(report, asked)
+            node = self.serving[report.node_id] = Node(**vars(asked.node), actor=asked.actor, facts=report.facts)
             if node.node_id != self._session.own_node_id:  # without its own one this driver ends: see cluster.health
                 self._watch.add(node.node_id, node.raylet)
         else:
@@ -227,35 +220,10 @@ def start_actor(node: RayNode, rate_hz: float, session: RaySession) -> Any:
 
 
 def _report(asked: _Asked, own_node_id: str) -> NodeReport:
-    node = asked.node
-    report = NodeReport(
-        driver=node.node_id == own_node_id,
-        node_id=node.node_id,
-        address=node.address,
-        hostname=node.hostname,
-        cpus=node.cpus,
-        gpus=node.gpus,
-        has_energy_slot=ENERGY_SLOT in node.resources,
-    )
+    report = NodeReport(**vars(asked.node), driver=asked.node.node_id == own_node_id)
     try:
         facts = ray.get(asked.answer, timeout=0)
         clock = clock_offset(lambda: int(ray.get(asked.actor.utc_ns.remote(), timeout=START_TIMEOUT_S)))
     except ray.exceptions.RayError as error:
         return replace(report, error=str(error).strip().splitlines()[-1])
     return replace(report, facts=facts, clock=clock)
-
-
-def _node(report: NodeReport, asked: _Asked) -> Node:
-    assert report.facts is not None
-    return Node(
-        node_id=report.node_id,
-        address=report.address,
-        hostname=report.hostname,
-        cpus=report.cpus,
-        gpus=report.gpus,
-        has_energy_slot=report.has_energy_slot,
-        resources=asked.node.resources,
-        actor=asked.actor,
-        facts=report.facts,
-        raylet=(asked.node.address, asked.node.raylet_port),
-    )

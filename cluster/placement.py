@@ -21,9 +21,9 @@ from ray.util.placement_group import (
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from actors.attempt import Grant, own_gpu
-from cluster.fitness import ENERGY_SLOT
 from cluster.health import Health
 from cluster.nodes import Node
+from cluster.ray_node import ENERGY_SLOT
 from cluster.schedule import Place
 from profiler.errors import CannotRunError
 from profiler.planner import PlannedRun

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from cluster.address import chosen_address
-from cluster.fitness import ENERGY_SLOT
 from cluster.health import Health, watched
 from cluster.job import beside_job_modules
 from cluster.loopback import stay_on_loopback
+from cluster.ray_node import ENERGY_SLOT, RayNode
 from cluster.sweeper import swept
 from profiler.errors import CampaignInterruptedError, CannotRunError
 from profiler.reach import Endpoint, answers
@@ -24,25 +24,6 @@ from profiler.reach import Endpoint, answers
 KNOCK_TIMEOUT_S = 10.0
 ANSWER_S = 1.0
 EMBEDDED_OBJECT_STORE_BYTES = 100 * 1024 * 1024  # records and logs are small; the default takes 30 % of the memory
-
-
-@dataclass(frozen=True)
-class RayNode:
-    """One alive node: its Ray id, address, and total resources."""
-
-    node_id: str
-    address: str
-    hostname: str
-    resources: dict[str, float]
-    raylet_port: int
-
-    @property
-    def gpus(self) -> int:
-        return int(self.resources.get("GPU", 0))
-
-    @property
-    def cpus(self) -> int:
-        return int(self.resources.get("CPU", 0))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ different ones. The pictures depend on the numbers given here alone, never on a 
 """
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +52,9 @@ def draw_sets(counts: Counts) -> ShotSets:
         np.concatenate((persons, first_stranger + strangers)),
         np.concatenate((cameras, 1 + strangers % CAMERAS)),
     )
-    drawn = [world.shots(*one, counts.height, seed) for seed, one in enumerate((train, query, gallery))]
+    wanted = (train, query, gallery)
+    with ThreadPoolExecutor(len(wanted)) as pool:  # numpy lets them draw at the same time
+        drawn = list(pool.map(lambda seed: world.shots(*wanted[seed], counts.height, seed), range(len(wanted))))
     known = np.where(drawn[2].persons < first_stranger, drawn[2].persons, STRANGER)
     return ShotSets(drawn[0], drawn[1], Shots(drawn[2].images, known, drawn[2].cameras))
 
@@ -111,9 +114,10 @@ class _World:
         light = draws.uniform(0.75, 1.15, (count, 1, 1))
         seen = palette * light * self.gain[cameras][:, None] + self.offset[cameras][:, None]
         shades = (np.clip(seen, 0, 1) * (255 - NOISE)).astype(np.uint8)
-        images = shades[np.arange(count)[:, None, None], regions].transpose(0, 3, 1, 2)
+        painted = zip(shades.transpose(0, 2, 1), regions, strict=True)
+        images = np.stack([colours.take(parts, axis=1) for colours, parts in painted])
         factor = height // DRAWN_HEIGHT
-        images = np.ascontiguousarray(images.repeat(factor, axis=2).repeat(factor, axis=3))
+        images = images.repeat(factor, axis=3).repeat(factor, axis=2)
         images += np.frombuffer(draws.bytes(images.size), np.uint8).reshape(images.shape) & NOISE
         return images
 

@@ -9,6 +9,7 @@ import pytest
 
 from cluster.clocks import ClockOffset, clock_offset
 from cluster.fitness import Needs, NodeReport, judge, required
+from cluster.ray_node import ENERGY_SLOT
 from profiler.errors import CannotRunError
 
 NEEDS = Needs(python="3.11.7", ray="2.60.0", folders=("/lab/quick",))
@@ -37,7 +38,14 @@ DENIED = {"name": "package-0", "reason": "permission_denied", "scope": "cpu_pack
 def report(clock: ClockOffset | None = None, error: str | None = None, **facts: Any) -> NodeReport:
     gpus = len(facts.get("gpus", FACTS["gpus"]))
     known = None if error else {**FACTS, **facts}
-    return NodeReport("n1", "10.0.0.1", "lab1", 4, gpus, True, known, clock or ClockOffset(0, 500_000), error)
+    resources = {"CPU": 4.0, "GPU": float(gpus), ENERGY_SLOT: 1.0}
+    return NodeReport("n1", "10.0.0.1", "lab1", resources, 6379, known, clock or ClockOffset(0, 500_000), error)
+
+
+def with_gpus(count: int) -> NodeReport:
+    """Ray has another number of GPUs than the driver shows."""
+    node = report()
+    return replace(node, resources={**node.resources, "GPU": count})
 
 
 def one(found: NodeReport, needs: Needs = NEEDS) -> tuple[bool, str, str]:
@@ -69,10 +77,10 @@ def test_a_node_without_gpu_is_left_out_where_the_others_train_on_theirs() -> No
     assert judge(bare, NEEDS) == []
     refuses, text, fix = one(bare, replace(NEEDS, gpu=True))
     assert refuses and "offers no GPU" in text and "nvidia-smi" in fix
-    hidden = replace(report(), gpus=0)
+    hidden = with_gpus(0)
     refuses, text, fix = one(hidden, replace(NEEDS, gpu=True))
     assert refuses and "NVML shows 1" in text and "--num-gpus=1" in fix
-    assert one(replace(report(), gpus=2))[2].startswith("start its Ray with --num-gpus=1")
+    assert one(with_gpus(2))[2].startswith("start its Ray with --num-gpus=1")
 
 
 def test_a_skewed_clock_is_named_with_its_size_and_uncertainty() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cluster.nodes import Node
+from cluster.ray_node import ENERGY_SLOT
 from cluster.suitability import check_places
 from profiler import config
 from profiler.errors import CannotRunError
@@ -26,8 +27,8 @@ def node(name: str, *models: str, cpus: int = 8, memory_mib: float = 80_000.0, *
         "memory_total_mib": memory_mib if models else None,
     }
     return Node(
-        node_id=name, address=name, hostname=name, cpus=cpus, gpus=len(models), has_energy_slot=True,
-        resources=resources, actor=None, facts=facts, raylet=("127.0.0.1", 0),
+        node_id=name, address=name, hostname=name, raylet_port=0, actor=None, facts=facts,
+        resources={"CPU": cpus, "GPU": len(models), ENERGY_SLOT: 1, **resources},
     )  # fmt: skip
 
 

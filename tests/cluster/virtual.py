@@ -14,6 +14,7 @@ from typing import Any
 
 from cluster.nodes import Node
 from cluster.placement import Slot
+from cluster.ray_node import ENERGY_SLOT
 from profiler.journal import PendingRun
 from profiler.store.layout import SessionFolder
 
@@ -106,8 +107,8 @@ class VirtualCluster:
         root = str(self.folder.root)
         facts = {"boot_id": name, "session_root": root}
         node = Node(
-            node_id=name, address=name, hostname=name, cpus=8, gpus=len(models), has_energy_slot=True, actor=None,
-            resources={}, facts=facts, raylet=("127.0.0.1", 0),
+            node_id=name, address=name, hostname=name, resources={"CPU": 8, "GPU": len(models), ENERGY_SLOT: 1},
+            raylet_port=0, actor=None, facts=facts,
         )  # fmt: skip
         gpus = [(f"GPU-{name}-{number}", model) for number, model in enumerate(models)] or [None]
         group: Any = SimpleNamespace(id=name.encode())
