@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pty
 import re
-import select
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,8 +98,8 @@ def test_the_options_of_the_old_tool_run_a_campaign(tmp_path: Path) -> None:
 
 
 @contextmanager
-def training(folder: Path, epochs: int = 100) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """A campaign in a session of its own whose first of two runs is training; what it has said so far on stderr."""
+def training(folder: Path, epochs: int = 100) -> Iterator[subprocess.Popen[str]]:
+    """A campaign in a session of its own whose first of two runs is training."""
     path = config(folder, [quick(epochs=epochs, epoch_seconds=1.0), quick(seed=2)])
     process = subprocess.Popen(
         command("run", path, "--results", folder / "results"),
@@ -110,14 +111,15 @@ def training(folder: Path, epochs: int = 100) -> Iterator[tuple[subprocess.Popen
         start_new_session=True,
     )
     assert process.stderr is not None
-    said: list[str] = []
+    given_up = threading.Timer(90, process.kill)
+    given_up.start()
     try:
-        while not (said and said[-1].endswith(": training\n")):
-            assert select.select([process.stderr], [], [], 90)[0], said
-            said.append(process.stderr.readline())
-            assert said[-1], said
-        yield process, said
+        said = list(itertools.takewhile(lambda line: not line.endswith(": training\n"), process.stderr))
+        given_up.cancel()
+        assert process.poll() is None, said
+        yield process
     finally:
+        given_up.cancel()
         process.kill()
         process.communicate(timeout=30)
 
@@ -126,7 +128,7 @@ def training(folder: Path, epochs: int = 100) -> Iterator[tuple[subprocess.Popen
     "number", [pytest.param(signal.SIGINT, marks=pytest.mark.cluster), signal.SIGTERM, signal.SIGHUP]
 )
 def test_an_interruption_stops_everything_and_says_how_to_go_on(number: int, tmp_path: Path) -> None:
-    with training(tmp_path) as (process, _said):
+    with training(tmp_path) as process:
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     session = next((tmp_path / "results").glob("run_*"))
@@ -138,7 +140,7 @@ def test_an_interruption_stops_everything_and_says_how_to_go_on(number: int, tmp
 
 
 def test_an_interrupted_campaign_can_be_resumed(tmp_path: Path) -> None:
-    with training(tmp_path, epochs=15) as (process, _said):  # still at it when `status` has answered
+    with training(tmp_path, epochs=15) as process:  # still at it when `status` has answered
         session = next((tmp_path / "results").glob("run_*"))
         live = json.loads(run("status", session, "--json").stdout)["processes"]
         assert [(one["role"], one["attempt"], one["leftover"]) for one in live] == [("foreground", 1, False)]
