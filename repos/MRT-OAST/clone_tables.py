@@ -4,6 +4,7 @@ It knows the three sets OJClone, GCJ and BCB by their file names, and cuts nothi
 """
 
 import csv
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,22 +76,38 @@ def _complete_folder(root: Path, name: str, files: tuple[str, ...]) -> Path | No
 def _read(name: str, paths: list[Path], column: int) -> CloneTables:
     train, valid, test = (list(_pairs(path)) for path in paths[1:4])
     needed = {program for pairs in (train, valid, test) for pair in pairs for program in pair[:2]}
-    trees = dict(_trees(paths[0], column, needed))
+    trees = _trees(paths[0], column, needed)
     absent = sorted(needed - trees.keys())
     if absent:
         raise DataError(f"{paths[0]}: {len(absent)} programs of the pairs are not in it, the first is {absent[0]}")
-    dictionary = paths[4].read_text(encoding="utf-8").split()
-    return CloneTables(name, trees, train, valid, test, dictionary)
+    return CloneTables(name, trees, train, valid, test, _dictionary(paths[4]))
 
 
-def _trees(path: Path, column: int, needed: set[Program]) -> Iterator[tuple[Program, Node]]:
+def _trees(path: Path, column: int, needed: set[Program]) -> dict[Program, Node]:
+    texts: dict[Program, str] = {}
+    trees: dict[Program, Node] = {}
     for number, row in _rows(path, COLUMNS):
         program = (row[0].strip(), row[1].strip())
-        if program in needed:
-            try:
-                yield program, parse(row[column])
-            except ValueError as error:
-                raise DataError(f"{path}: row {number}: {error}") from error
+        if program not in needed:
+            continue
+        if texts.setdefault(program, row[column]) != row[column]:
+            raise DataError(f"{path}: row {number}: the program {program} is in an earlier row with another tree")
+        try:
+            trees[program] = parse(row[column])
+        except ValueError as error:
+            raise DataError(f"{path}: row {number}: {error}") from error
+    return trees
+
+
+def _dictionary(path: Path) -> list[str]:
+    try:
+        labels = path.read_text(encoding="utf-8").split()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no text in UTF-8: {error}") from error
+    repeated = [label for label, count in Counter(labels).items() if count > 1]
+    if repeated:
+        raise DataError(f"{path} lists the label {repeated[0]!r} more than once; a label has one line, its id")
+    return labels
 
 
 def _pairs(path: Path) -> Iterator[Pair]:

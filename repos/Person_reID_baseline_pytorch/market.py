@@ -1,8 +1,9 @@
 """Reads pictures of persons in the layouts of Market-1501: the published folders, or those that the original's
 prepare.py makes of them; needs Pillow. It trains nothing and draws nothing."""
 
+import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,13 +74,38 @@ def _pictures(base: Path, names: Sequence[str]) -> tuple[Picture, ...]:
     """The pictures in the folders and in the folders therein, in order of their names."""
     found = []
     for folder in (base / name for name in names):
-        paths = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
+        paths = [path for path in _files(folder) if _is_picture(path)]
         if not paths:
             raise DataError(
                 f"{folder} holds no pictures ({', '.join(SUFFIXES)})\n  layout: {LAYOUT}\n  source: {SOURCE}"
             )
         found += [_picture(path) for path in paths]
     return tuple(sorted(found, key=lambda one: (one.path.name, str(one.path))))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The files in a folder and in the folders therein, also behind links; DataError if a folder comes twice."""
+    seen: set[str] = set()
+    for place, _, names in os.walk(folder, onerror=_unreadable, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            raise DataError(f"{place}: a link leads to {real}, which is read already; its pictures would count twice")
+        seen.add(real)
+        yield from (Path(place, name) for name in names)
+
+
+def _unreadable(error: OSError) -> None:
+    raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def _is_picture(path: Path) -> bool:
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    if _NAME.match(path.name):
+        raise DataError(f"{path}: the name is that of a picture, but it does not end in {', '.join(SUFFIXES)}")
+    if not path.exists():
+        raise DataError(f"{path} is a link that leads nowhere")
+    return False
 
 
 def _picture(path: Path) -> Picture:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from _kit.threads import granted_threads
 from shots import STRANGER, Shots, ShotSets
 
 CAMERAS = 6
@@ -53,7 +54,7 @@ def draw_sets(counts: Counts) -> ShotSets:
         np.concatenate((cameras, 1 + strangers % CAMERAS)),
     )
     wanted = (train, query, gallery)
-    with ThreadPoolExecutor(len(wanted)) as pool:  # numpy lets them draw at the same time
+    with ThreadPoolExecutor(granted_threads()) as pool:  # numpy lets them draw at the same time
         drawn = list(pool.map(lambda seed: world.shots(*wanted[seed], counts.height, seed), range(len(wanted))))
     known = np.where(drawn[2].persons < first_stranger, drawn[2].persons, STRANGER)
     return ShotSets(drawn[0], drawn[1], Shots(drawn[2].images, known, drawn[2].cameras))

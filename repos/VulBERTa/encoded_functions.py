@@ -11,7 +11,7 @@ from pathlib import Path
 import bpe
 import numpy as np
 import vulnerability_sets
-from _kit.data import Provenance, data_root, digest
+from _kit.data import Provenance, data_root, digest, missing_data
 from _kit.errors import DataError
 from c_functions import generate
 from c_lexer import lex
@@ -60,8 +60,8 @@ def load(
 ) -> Encoded:
     """The functions for one training; DataError when a set that was asked for is missing.
 
-    `source` is "auto", "original" or "generated". `shuffle_seed` permutes the labels that the training sees (train
-    and valid): the control that cannot learn.
+    `source` is "auto", "original" or "generated"; no package is known that has such functions. `shuffle_seed` permutes
+    the labels that the training sees (train and valid): the control that cannot learn.
     """
     chosen = SIZES[size]
     functions = _functions(data, source, dataset, allow_pickle, chosen)
@@ -95,6 +95,8 @@ def _functions(data: Path | None, source: str, dataset: str, allow_pickle: bool,
             return found
         if source == "original" or dataset != "auto":
             raise vulnerability_sets.missing(dataset, root)
+    if source == "packaged":
+        raise missing_data("a package with labelled C functions", "none is known", "use --data-source generated")
     return _generated(chosen)
 
 

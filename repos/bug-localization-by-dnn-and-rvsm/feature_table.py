@@ -1,7 +1,9 @@
 """Reads the original's features.csv (and the report list beside it); standard library and numpy only."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from _kit.errors import DataError
@@ -14,6 +16,15 @@ LAYOUT = f"bug-localization/{TABLE} with the columns {', '.join(COLUMNS)}, and t
 SOURCE = "the data folder of the original repository (emredogan7/bug-localization-by-dnn-and-rvsm)"
 REPORT_COLUMNS = {"id", "bug_id", "summary", "description", "files"}
 REDUCED_REPORTS = 100
+
+
+class Row(NamedTuple):
+    """A report, a file, the features of the pair, and whether the report's fix changed the file."""
+
+    report: str
+    file: str
+    features: list[float]
+    match: bool
 
 
 def find_table(root: Path) -> Path | None:
@@ -30,17 +41,18 @@ def read_table(path: Path, size: str) -> tuple[str, Candidates]:
         if missing:
             raise DataError(f"{path} lacks the columns {', '.join(missing)}")
         rows = [_row(path, reader.line_num, row) for row in reader]
-    answered = dict.fromkeys(report for report, _, match in rows if match)
+    _refuse_contradictions(path, rows)
+    answered = dict.fromkeys(row.report for row in rows if row.match)
     if known is not None and not answered.keys() & known:
         raise DataError(f"{path} and the list of reports beside it have no report in common")
     order = {report: number for number, report in enumerate(list(answered)[: _limit(size)])}
-    kept = [row for row in rows if row[0] in order]
+    kept = [row for row in rows if row.report in order]
     if len(order) < 2:
         raise DataError(f"{path} holds {len(order)} reports with a right file; at least two are needed")
     return name, Candidates(
-        np.array([features for _, features, _ in kept]),
-        np.array([match for _, _, match in kept]),
-        np.array([order[report] for report, _, _ in kept]),
+        np.array([row.features for row in kept]),
+        np.array([row.match for row in kept]),
+        np.array([order[row.report] for row in kept]),
     )
 
 
@@ -48,15 +60,26 @@ def _limit(size: str) -> int | None:
     return REDUCED_REPORTS if size == "reduced" else None
 
 
-def _row(path: Path, line: int, row: dict[str, str]) -> tuple[str, list[float], bool]:
+def _row(path: Path, line: int, row: dict[str, str]) -> Row:
+    if None in row or None in row.values():  # csv files what is too much under None, and None where a field is missing
+        raise DataError(f"{path}, line {line}: the row has not as many fields as the header")
     try:
         values = [float(row[name]) for name in FEATURES]
         match = bool(int(float(row["match"])))
-    except (TypeError, ValueError) as error:
+    except (OverflowError, ValueError) as error:
         raise DataError(f"{path}, line {line}: {error}") from error
     if not np.isfinite(values).all():
         raise DataError(f"{path}, line {line}: a feature is not finite")
-    return row["report_id"].strip(), values, match
+    return Row(row["report_id"].strip(), row["file"].strip(), values, match)
+
+
+def _refuse_contradictions(path: Path, rows: Sequence[Row]) -> None:
+    """DataError if a report has a file as a right and as a wrong one. A wrong file may well be there twice: the
+    original draws wrong files for each right file of a report anew."""
+    right = {(row.report, row.file) for row in rows if row.match}
+    for row in rows:
+        if not row.match and (row.report, row.file) in right:
+            raise DataError(f"{path}: report {row.report} has {row.file} both as a right and as a wrong file")
 
 
 def _report_list(folder: Path) -> tuple[str, set[str] | None]:

@@ -76,6 +76,9 @@ def train(options: Namespace, run: Run, data: BugSet, threads: int) -> None:
     splitter = KFold(options.kfold, shuffle=True, random_state=options.seed)
     folds = list(splitter.split(np.arange(candidates.reports)))
     job = Job(make_network(options), candidates, folds, run)
+    fewest = fewest_training_rows(job)
+    if options.batch_size and options.batch_size > fewest:
+        raise UsageError(f"batch_size {options.batch_size} needs at least as many rows; a fold trains on {fewest}")
     run.config(
         {**effective_values(job), "kfold": splitter.get_n_splits(), "size": data.size},
         data.provenance,
@@ -119,8 +122,7 @@ def make_network(options: Namespace) -> WatchedRegressor:
 def effective_values(job: Job) -> dict[str, int | float]:
     """The hyperparameters read back from the network; batch_size "auto" as the number that it comes to."""
     set_to = job.network.get_params()
-    smallest = min(len(_training_rows(job, fold)) for fold in range(len(job.folds)))
-    auto = min(LARGEST_AUTO_BATCH, smallest)
+    auto = min(LARGEST_AUTO_BATCH, fewest_training_rows(job))
     return {
         "max_iter": set_to["max_iter"],
         "alpha": set_to["alpha"],
@@ -128,6 +130,11 @@ def effective_values(job: Job) -> dict[str, int | float]:
         "batch_size": auto if set_to["batch_size"] == "auto" else set_to["batch_size"],
         "seed": set_to["random_state"],
     }
+
+
+def fewest_training_rows(job: Job) -> int:
+    """The fewest rows that a fold trains on; scikit-learn would cut a larger batch to them."""
+    return min(len(_training_rows(job, fold)) for fold in range(len(job.folds)))
 
 
 def run_folds(job: Job, processes: int) -> Iterator[FoldResult]:

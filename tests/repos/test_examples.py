@@ -1,5 +1,6 @@
 """The four trainers of `examples`: sizes of the networks, the event contract, repeatability, what each option does."""
 
+import hashlib
 import importlib.util
 import signal
 import sys
@@ -7,8 +8,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
+from _kit.idx import MNIST_FILES
 
+from tests.repos.conftest import write_idx, write_mnist
 from tests.repos.trainings import (
     REPOS,
     Training,
@@ -22,6 +26,7 @@ from tests.repos.trainings import (
 
 pytest.importorskip("torch")
 sys.path.append(str(REPOS / "examples"))
+import digits
 
 MODELS = ("mnist_cnn", "mnist_rnn", "mnist_forward_forward", "siamese")
 BASE = ("--epochs", "1", "--learning-rate", "0.0071234567891234567", "--batch-size", "16", "--seed", "5")
@@ -78,6 +83,26 @@ def test_the_networks_have_the_originals_sizes(module: str, network: str, count:
     from _kit.effective import parameter_count
 
     assert parameter_count(getattr(importlib.import_module(module), network)()) == count
+
+
+def test_files_of_mnists_names_and_counts_are_not_yet_mnist(tmp_path: Path) -> None:
+    for part, count in (("train", 60_000), ("t10k", 10_000)):
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte", np.zeros((count, 28, 28), np.uint8))
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.arange(count) % 10)
+    assert digits.load_digits(tmp_path).provenance.source == "MNIST-layout train=60000 test=10000"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_mnist_is_known_by_its_contents_plain_or_packed(
+    packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_mnist(tmp_path / "plain")
+    sums = [hashlib.md5((tmp_path / "plain" / name).read_bytes()).hexdigest() for name in MNIST_FILES]
+    monkeypatch.setattr(digits, "MNIST_MD5", tuple(sums))
+    write_mnist(tmp_path / "mnist", packed=packed)
+    assert digits.load_digits(tmp_path).provenance.source == "MNIST train=48 test=20"
+    write_mnist(tmp_path / "mnist", test=19, packed=packed)
+    assert digits.load_digits(tmp_path).provenance.source == "MNIST-layout train=48 test=19"
 
 
 @pytest.mark.train

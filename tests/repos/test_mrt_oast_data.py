@@ -85,6 +85,11 @@ def test_a_part_of_a_set_is_an_error_that_names_the_rest(tmp_path: Path) -> None
         ("OJClone_test.csv", "h\n0,0.txt,1,1.txt,0\n", "needs clones and others"),
         ("OJClone_OAST_dictionary.txt", "Root\n", "the dictionary lacks the label"),
         (
+            "OJClone_OAST_dictionary.txt",
+            "\n".join([*DICTIONARY, "If"]),
+            r"dictionary\.txt lists the label 'If' more than once",
+        ),
+        (
             "OJClone_with_AST+OAST.csv",
             "h\n" + "".join(f"{i % 2},{i}.txt,,,A ]\n" for i in range(16)),
             "row 1: a bracket",
@@ -94,6 +99,24 @@ def test_a_part_of_a_set_is_an_error_that_names_the_rest(tmp_path: Path) -> None
 def test_damaged_files_are_named(tmp_path: Path, file: str, text: str, message: str) -> None:
     (write_ojclone(tmp_path) / file).write_text(text)
     with pytest.raises(DataError, match=message):
+        clone_pairs.load(tmp_path, size="reduced")
+
+
+def test_a_dictionary_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    (write_ojclone(tmp_path) / "OJClone_OAST_dictionary.txt").write_bytes(b"Root\nIf\xff\n")
+    with pytest.raises(DataError, match=r"OJClone_OAST_dictionary\.txt is no text in UTF-8"):
+        clone_pairs.load(tmp_path, size="reduced")
+
+
+def test_a_program_may_be_there_twice_only_with_the_same_tree(tmp_path: Path) -> None:
+    path = write_ojclone(tmp_path) / "OJClone_with_AST+OAST.csv"
+    once = clone_pairs.load(tmp_path, size="reduced")
+    with path.open("a", newline="") as file:
+        csv.writer(file).writerow([0, "0.txt", "int main() {\n}\n", "X [ Y ]", TREES[0]])
+    assert clone_pairs.load(tmp_path, size="reduced").provenance == once.provenance
+    with path.open("a", newline="") as file:
+        csv.writer(file).writerow([0, "0.txt", "int main() {\n}\n", "X [ Y ]", TREES[1]])
+    with pytest.raises(DataError, match=r"row 18: the program .*0\.txt.* is in an earlier row with another tree"):
         clone_pairs.load(tmp_path, size="reduced")
 
 

@@ -118,6 +118,44 @@ def test_a_reduced_set_takes_persons_and_no_junk(tmp_path: Path) -> None:
     assert data.shots.query.images.shape == (4, 3, 64, 32)
 
 
+def test_persons_behind_links_are_read(tmp_path: Path) -> None:
+    write_market(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    for path in (tmp_path / "query").glob("0012*"):
+        path.rename(tmp_path / "elsewhere" / path.name)
+    (tmp_path / "query" / "0012").symlink_to(tmp_path / "elsewhere")
+    data = person_sets.load(tmp_path, "auto", "full")
+    assert data.shots.query.persons.tolist() == [11, 11, 12, 12]
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "message"),
+    [
+        ("again", ".", r"again: a link leads to .*query, which is read already"),
+        ("0013", "nowhere", "0013 is a link that leads nowhere"),
+    ],
+)
+def test_a_link_that_cannot_be_followed_is_named(name: str, target: str, message: str, tmp_path: Path) -> None:
+    write_market(tmp_path)
+    (tmp_path / "query" / name).symlink_to(target)
+    with pytest.raises(DataError, match=message):
+        market.find_market(tmp_path)
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="absent cannot be read: No such file"):
+        list(market._files(tmp_path / "absent"))
+
+
+def test_a_picture_of_another_format_is_named_and_other_files_are_not_pictures(tmp_path: Path) -> None:
+    write_market(tmp_path)
+    (tmp_path / "query" / "Thumbs.db").touch()
+    assert len(market.find_market(tmp_path).query) == 4
+    (tmp_path / "query" / "0013_c1s1_000151_01.bmp").touch()
+    with pytest.raises(DataError, match=r"0013_c1s1_000151_01\.bmp: the name is that of a picture.*\.jpg"):
+        market.find_market(tmp_path)
+
+
 def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"(?s)Market-1501 not found.*layout:.*bounding_box_train.*source:.*layumi"):
         person_sets.load(tmp_path, "original", "full")

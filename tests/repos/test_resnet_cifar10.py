@@ -135,6 +135,18 @@ def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path: Path) -> None:
             "labels outside 0 to 9",
         ),
         (pickle.dumps({b"data": np.zeros((2, 3072)), b"labels": [0, 1]}, protocol=2), "data float64"),
+        (
+            pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [0, float("nan")]}, protocol=2),
+            "labels float64, not integers",
+        ),
+        (
+            pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [0.5, 1]}, protocol=2),
+            "labels float64, not integers",
+        ),
+        (
+            pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": ["cat", "dog"]}, protocol=2),
+            "labels <U3, not integers",
+        ),
     ],
 )
 def test_a_damaged_batch_file_is_named(content: bytes, message: str, tmp_path: Path) -> None:

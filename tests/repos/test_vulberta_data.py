@@ -130,6 +130,17 @@ def test_pickles_are_read_only_with_permission(tmp_path: Path) -> None:
     assert found is not None and found.name == "draper" and found.train == ([FUNCTION, FAULTY], [0, 1])
 
 
+def test_a_pickled_table_without_a_function_is_named_with_its_row(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    folder = tmp_path / "finetune/reveal"
+    folder.mkdir(parents=True)
+    for split, function in (("train", FUNCTION), ("val", None), ("test", FUNCTION)):
+        table = pandas.DataFrame({"func": [FAULTY, function], "label": [1, 0]})
+        (folder / f"X_{split}.pkl").write_bytes(pickle.dumps(table))
+    with pytest.raises(DataError, match=r"X_val\.pkl, row 1 .*: the function is not a text but"):
+        vulnerability_sets.find(tmp_path, "reveal", allow_pickle=True)
+
+
 def test_a_part_of_a_set_is_an_error_that_names_the_rest(tmp_path: Path) -> None:
     (write_devign(tmp_path) / "valid.txt").unlink()
     with pytest.raises(DataError, match=r"only a part of devign; missing: valid\.txt"):
@@ -141,6 +152,11 @@ def test_a_part_of_a_set_is_an_error_that_names_the_rest(tmp_path: Path) -> None
     [
         ("Devign.json", "{}}", "no list of objects"),
         ("Devign.json", '[{"func": "x", "target": 2}]', "labels must be 0 or 1; found 2"),
+        (
+            "Devign.json",
+            '[{"func": "x", "target": 0}, {"func": null, "target": 1}]',
+            r"Devign\.json, row 1 .*: the function is not a text but None",
+        ),
         ("train.txt", "0\n99\n", "row numbers must be from 0 to 59"),
         ("train.txt", "zero\n", "no list of row numbers"),
         ("test.txt", "1 2 4", "the test functions need both labels"),
@@ -150,6 +166,26 @@ def test_damaged_files_are_named(tmp_path: Path, file: str, text: str, message: 
     (write_devign(tmp_path) / file).write_text(text)
     with pytest.raises(DataError, match=message):
         encoded_functions.load(tmp_path, size="reduced")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ('0,0,"int f(int a) {', "line 2: unexpected end of data"),
+        ('0,0,"int f(int a) {}"\n1,1\n', "line 3: the row has not as many fields as the header"),
+        ("0,0,int f(int a, int b) {}\n", "line 2: the row has not as many fields as the header"),
+    ],
+)
+def test_a_damaged_csv_is_named_with_its_line(tmp_path: Path, rows: str, message: str) -> None:
+    write_d2a(tmp_path, labelled_test=True)
+    (tmp_path / "finetune/d2a/function/d2a_lbv1_function_dev.csv").write_text(f"id,label,code\n{rows}")
+    with pytest.raises(DataError, match=rf"function_dev\.csv, {message}"):
+        vulnerability_sets.find(tmp_path, "d2a", allow_pickle=False)
+
+
+def test_no_package_holds_functions_and_generated_ones_do_not_stand_for_one() -> None:
+    with pytest.raises(DataError, match=r"(?s)a package with labelled C functions not found.*--data-source generated"):
+        encoded_functions.load(None, source="packaged", size="reduced")
 
 
 def test_a_missing_set_is_described(tmp_path: Path) -> None:
