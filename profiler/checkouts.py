@@ -5,8 +5,10 @@ changes no clone."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,18 +25,20 @@ COMMIT_NAME = "checkout.commit"
 LARGE_FILE_BYTES = 1 << 20
 MANY_FILES = 1000
 GIT_TIMEOUT_S = 20
-_LEFT_OUT = {".git", "__pycache__"}
+_LEFT_OUT = {".git", "__pycache__", ".work"}  # .work: work directories of runs whose results lie in the clone
 
 
 class CheckoutSpec(Frozen):
     """How a manifest's `checkout` describes the original repository.
 
-    `files` must be there: they tell that a folder is a clone of it. `flags` maps each hyperparameter that the original
-    can be told to its flag; it is told no other. `folder`, below the clone, is the working directory. `metrics` maps
-    names to keys of a metric (such as `pattern`) that lie over the manifest's.
+    `files` must be there: they tell that a folder is a clone of it. `outputs` are the files and folders, below the
+    clone, that the original writes. `flags` maps each hyperparameter that the original can be told to its flag; it is
+    told no other. `folder`, below the clone, is the working directory. `metrics` maps names to keys of a metric (such
+    as `pattern`) that lie over the manifest's.
     """
 
     files: tuple[str, ...] = Field(min_length=1)
+    outputs: tuple[str, ...] = ()
     command: tuple[str, ...] = Field(min_length=1)
     flags: dict[str, str] = Field(default_factory=dict)
     folder: str = "."
@@ -53,17 +57,32 @@ class CheckoutSpec(Frozen):
 
     @field_validator("folder")
     @classmethod
-    def _inside(cls, folder: str) -> str:
-        if Path(folder).is_absolute() or ".." in Path(folder).parts:
+    def _is_inside(cls, folder: str) -> str:
+        if _leaves(folder):
             raise ValueError("must lie inside the checkout")
         return folder
 
+    @field_validator("outputs")
+    @classmethod
+    def _are_inside(cls, outputs: tuple[str, ...]) -> tuple[str, ...]:
+        for output in outputs:
+            if _leaves(output) or not Path(output).parts:
+                raise ValueError(f"{output!r} must be a file or folder inside the checkout")
+        return outputs
+
+
+def _leaves(path: str) -> bool:
+    return Path(path).is_absolute() or ".." in Path(path).parts
+
 
 class OwnCheckout(Frozen):
-    """The clone that a model is trained from. `withheld`: hyperparameters for which the original has no flag."""
+    """The clone that a model is trained from: `files`, `outputs` and `folder` as CheckoutSpec has them. `withheld`:
+    hyperparameters for which the original has no flag."""
 
     path: Path
     python: str | None
+    files: tuple[str, ...]
+    outputs: tuple[str, ...]
     folder: str
     withheld: tuple[str, ...]
 
@@ -115,7 +134,14 @@ def with_checkout(model: ModelSpec, path: Path, python: str | None) -> ModelSpec
             "trust_argv": True,
             "can_repeat": False,
             "multi_gpu": None,
-            "own_checkout": OwnCheckout(path=path, python=python, folder=spec.folder, withheld=withheld),
+            "own_checkout": OwnCheckout(
+                path=path,
+                python=python,
+                files=spec.files,
+                outputs=spec.outputs,
+                folder=spec.folder,
+                withheld=withheld,
+            ),
         }
     )
 
@@ -123,12 +149,14 @@ def with_checkout(model: ModelSpec, path: Path, python: str | None) -> ModelSpec
 def working_copy(checkout: OwnCheckout, work: Path) -> Path:
     """Copy the clone into the run's work directory, note its commit beside it, and return the folder to work in.
 
-    Files above 1 MiB and folders of more than 1,000 files (data sets) are linked, not copied; `.git` is left out.
+    Files above 1 MiB and folders of more than 1,000 files (data sets) are linked, not copied. `.git` and results of the
+    profiler are left out, and so is what the original writes: a folder of it is empty in the copy.
     """
-    target = work / COPY_NAME
-    _copy(checkout.path, target)
-    (work / COMMIT_NAME).write_text(commit(checkout.path) or "")
-    return target / checkout.folder
+    clone, target = Path(os.path.realpath(checkout.path)), Path(os.path.realpath(work)) / COPY_NAME
+    outputs = frozenset(clone / output for output in checkout.outputs)
+    _Copy(clone, target, outputs).copy_folder(clone, target)
+    (work / COMMIT_NAME).write_text(commit(checkout.path, checkout.files) or "")
+    return work / COPY_NAME / checkout.folder
 
 
 def recorded_commit(work: Path) -> str | None:
@@ -137,37 +165,69 @@ def recorded_commit(work: Path) -> str | None:
     return (path.read_text() if path.is_file() else "") or None
 
 
-def commit(path: Path) -> str | None:
-    """The clone's commit, with `-dirty` behind it where a tracked file was changed; None if git does not know."""
+def commit(path: Path, files: tuple[str, ...]) -> str | None:
+    """The clone's commit, with `-dirty` behind it where a tracked file was changed.
+
+    None if git does not know, or does not track the clone's `files`: a repository around the folder is a stranger's.
+    """
     head = _git(path, "rev-parse", "HEAD")
+    tracked = _git(path, "ls-files", "--error-unmatch", "--", *files)
     changes = _git(path, "status", "--porcelain", "--untracked-files=no")
-    if not head or changes is None:
+    if not head or not tracked or changes is None:
         return None
     return f"{head}-dirty" if changes else head
 
 
 def _git(path: Path, *arguments: str) -> str | None:
+    """What git answers about the repository of `path`, whatever repository the environment names; it writes nothing."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment = {**own, "GIT_OPTIONAL_LOCKS": "0"}
+    command = ["git", "-C", str(path), *arguments]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(path), *arguments], capture_output=True, text=True, timeout=GIT_TIMEOUT_S
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, env=environment)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _copy(source: Path, target: Path) -> None:
-    target.mkdir()
-    for entry in sorted(source.iterdir()):
-        if entry.name in _LEFT_OUT:
-            continue
-        place = target / entry.name
-        if entry.is_symlink() or _is_large(entry):
-            place.symlink_to(entry.resolve())
+@dataclass(frozen=True)
+class _Copy:
+    """`clone` becomes `target`, which may lie in it. Both are real paths; `outputs` lie below the clone."""
+
+    clone: Path
+    target: Path
+    outputs: frozenset[Path]
+
+    def copy_folder(self, source: Path, place: Path) -> None:
+        place.mkdir()
+        for entry in sorted(source.iterdir()):
+            if entry.name not in _LEFT_OUT and entry != self.target.parent and not _is_session(entry):
+                self._copy_entry(entry, place / entry.name)
+
+    def _copy_entry(self, entry: Path, place: Path) -> None:
+        if entry in self.outputs:
+            if entry.is_dir():
+                place.mkdir()
+        elif entry.is_symlink():
+            place.symlink_to(self._link_target(entry))
+        elif _is_large(entry) and not self._holds_outputs(entry):
+            place.symlink_to(entry)
         elif entry.is_dir():
-            _copy(entry, place)
+            self.copy_folder(entry, place)
         elif entry.is_file():
             shutil.copy2(entry, place)
+
+    def _link_target(self, entry: Path) -> Path:
+        """What the clone's link points to, in the copy if it lies in the clone. A link in a loop points to itself."""
+        real = Path(os.path.realpath(entry))
+        return self.target / real.relative_to(self.clone) if real.is_relative_to(self.clone) else real
+
+    def _holds_outputs(self, entry: Path) -> bool:
+        return any(entry in output.parents for output in self.outputs)
+
+
+def _is_session(entry: Path) -> bool:
+    return entry.match("run_*") and (entry / "dataset").is_dir()
 
 
 def _is_large(entry: Path) -> bool:

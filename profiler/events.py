@@ -19,6 +19,7 @@ MAX_LINE_BYTES = 1 << 20
 MAX_PROBLEMS = 20
 
 OUT_OF_MEMORY = "oom"
+_KINDS = ("config", "ready", "epoch", "done", "error", OUT_OF_MEMORY)
 DATA_MISSING = "data_missing"
 
 
@@ -29,6 +30,8 @@ class EpochEvent:
     epoch: int
     t_ns: int | None
     metrics: Mapping[str, float]
+    not_numbers: Mapping[str, str] = field(default_factory=dict)
+    """Metrics that it gave as something else than a number, and what."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,14 @@ class DoneEvent:
 @dataclass(frozen=True)
 class TrainerEvents:
     """All a trainer said. `effective` are the values it really used, None if it never told; `error_kind` and
-    `error_text` are what it named as the cause of its failure (`oom`, `data_missing`, ...)."""
+    `error_text` are what it named as the cause of its failure (`oom`, `data_missing`, ...). `after_done`: the kinds of
+    events that came after the first `done`, which is the last word of a training."""
 
     effective: Mapping[str, Any] | None = None
     ready_t_ns: int | None = None
     epochs: tuple[EpochEvent, ...] = ()
     done: DoneEvent | None = None
+    after_done: tuple[str, ...] = ()
     data_source: str | None = None
     data_hash: str | None = None
     error_kind: str | None = None
@@ -158,6 +163,7 @@ class _Reader:
     ready_t_ns: int | None = None
     epochs: list[EpochEvent] = field(default_factory=list)
     done: DoneEvent | None = None
+    after_done: dict[str, None] = field(default_factory=dict)
     data_source: str | None = None
     data_hash: str | None = None
     error_kind: str | None = None
@@ -172,6 +178,8 @@ class _Reader:
         name = event.get("event")
         place = f"line {number} ({name})"
         t_ns = self._integer(event, "t_ns", place)
+        if self.done is not None and name in _KINDS:
+            self.after_done[name] = None
         if name == "config":
             self._config(event, place)
         elif name == "ready":
@@ -203,25 +211,25 @@ class _Reader:
     def _epoch(self, event: Mapping[str, Any], t_ns: int | None, place: str) -> None:
         epoch = self._integer(event, "epoch", place)
         if epoch is not None:
-            self.epochs.append(EpochEvent(epoch, t_ns, self._metrics(event, place)))
+            self.epochs.append(EpochEvent(epoch, t_ns, *self._metrics(event, place)))
 
     def _done(self, event: Mapping[str, Any], t_ns: int | None, place: str) -> None:
         if self.done is not None:
             self.complain(f"{place} is not the first one; the last one counts")
-        metrics = self._metrics(event, place)
-        said = event.get("metrics")
-        others = {name: repr(said[name])[:80] for name in said if name not in metrics} if isinstance(said, dict) else {}
+        metrics, others = self._metrics(event, place)
         self.done = DoneEvent(metrics, self._integer(event, "epochs", place), t_ns, others)
 
-    def _metrics(self, event: Mapping[str, Any], place: str) -> dict[str, float]:
+    def _metrics(self, event: Mapping[str, Any], place: str) -> tuple[dict[str, float], dict[str, str]]:
+        """Its numbers, and what it gives in place of others."""
         metrics = event.get("metrics", {})
         if not isinstance(metrics, dict):
             self.complain(f"{place}: metrics is not an object")
-            return {}
+            return {}, {}
         for name, value in metrics.items():
             if not _is_number(value):
                 self.complain(f"{place}: metric {name} is {value!r}, not a number")
-        return {name: _as_float(value) for name, value in metrics.items() if _is_number(value)}
+        numbers = {name: _as_float(value) for name, value in metrics.items() if _is_number(value)}
+        return numbers, {name: repr(value)[:80] for name, value in metrics.items() if name not in numbers}
 
     def _integer(self, event: Mapping[str, Any], key: str, place: str) -> int | None:
         value = event.get(key)
@@ -238,6 +246,7 @@ class _Reader:
             ready_t_ns=self.ready_t_ns,
             epochs=tuple(self.epochs),
             done=self.done,
+            after_done=tuple(self.after_done),
             data_source=self.data_source,
             data_hash=self.data_hash,
             error_kind=self.error_kind,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from profiler.events import TrainerEvents
+from profiler.events import DoneEvent, EpochEvent, TrainerEvents
 
 if TYPE_CHECKING:
     from profiler.workloads import MetricSpec, ModelSpec
@@ -45,7 +45,7 @@ class Outcome:
     not_finite: tuple[str, ...] = ()
     unfinished: str = ""
     not_numbers: Mapping[str, str] = field(default_factory=dict)
-    """Declared metrics that the trainer's last word gives as something else than a number, and what."""
+    """Declared metrics whose deciding figure is something else than a number, and what."""
 
     @property
     def null_reasons(self) -> dict[str, str]:
@@ -60,10 +60,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class LogFindings:
-    """What patterns found in a log: numbers of each metric in order, last text of each effective value, how many
-    completion lines, epochs."""
+    """What patterns found in a log: figures of each metric in order (a text where one is no number), last text of each
+    effective value, how many completion lines, epochs."""
 
-    metrics: Mapping[str, tuple[float, ...]]
+    metrics: Mapping[str, tuple[float | str, ...]]
     effective: Mapping[str, str]
     completions: int
     problems: tuple[str, ...]
@@ -74,10 +74,9 @@ def collect(model: ModelSpec, requested: Mapping[str, Any], events: TrainerEvent
     """Everything known about one training of `model` that was asked for `requested` values."""
     log = scan_log(model, log_path)
     effective, source, complaints = _effective(model, requested, events, log)
-    wrong = _not_numbers(model, events, log)
-    values = {
-        n: None if n in wrong else _select(spec, _numbers(spec, events, log)) for n, spec in model.metrics.items()
-    }
+    chosen = {name: _select(spec, _figures(spec, events, log)) for name, spec in model.metrics.items()}
+    wrong = {name: figure for name, figure in chosen.items() if isinstance(figure, str)}
+    values = {name: None if isinstance(figure, str) else figure for name, figure in chosen.items()}
     extra = {name: value for name, value in _reported(events).items() if name not in values}
     seen = {name: value for name, value in {**values, **extra}.items() if value is not None}
     metrics = {name: value for name, value in seen.items() if math.isfinite(value)}
@@ -128,7 +127,7 @@ def scan_log(model: ModelSpec, path: Path) -> LogFindings:
     completion = re.compile(model.completion_pattern) if model.completion_pattern else None
     if not metrics and not values and completion is None:
         return LogFindings({}, {}, 0, ())
-    numbers: dict[str, list[float]] = {name: [] for name in metrics}
+    figures: dict[str, list[float | str]] = {name: [] for name in metrics}
     effective: dict[str, str] = {}
     problems: dict[str, None] = {}
     epoch, epochs = re.compile(model.epoch_pattern) if model.epoch_pattern else None, 0
@@ -136,29 +135,30 @@ def scan_log(model: ModelSpec, path: Path) -> LogFindings:
     for line in log_lines(path):
         for name, (spec, pattern) in metrics.items():
             for match in pattern.finditer(line):
-                number = _number(spec, match)
-                if number is None:
-                    problems[f"log: {name}: {match.group(1)!r} is not a number"] = None
-                else:
-                    numbers[name].append(number)
+                figure = _figure(spec, match)
+                figures[name].append(figure)
+                if isinstance(figure, str):
+                    problems[f"log: {name}: {figure} is not a number"] = None
         for name, pattern in values.items():
             for match in pattern.finditer(line):
                 effective[name] = match.group(1)
         completions += completion is not None and completion.search(line) is not None
         epochs += sum(1 for _ in epoch.finditer(line)) if epoch is not None else 0
     return LogFindings(
-        {name: tuple(found) for name, found in numbers.items()}, effective, completions, tuple(problems)[:20], epochs
+        {name: tuple(found) for name, found in figures.items()}, effective, completions, tuple(problems)[:20], epochs
     )
 
 
-def _number(spec: MetricSpec, match: re.Match[str]) -> float | None:
-    """The metric's value in what its pattern found; None if there is no number. A whole of 0 gives NaN."""
+def _figure(spec: MetricSpec, match: re.Match[str]) -> float | str:
+    """The metric's value in what its pattern found; the text where that is no number. A whole of 0 gives NaN."""
     if "whole" in match.re.groupindex:
+        text = f"{match['part']}/{match['whole']}"
         part, whole = parse_number(match["part"]), parse_number(match["whole"])
         number = None if part is None or whole is None else part / whole if whole else math.nan
     else:
-        number = parse_number(match.group(1))
-    return None if number is None else spec.scale * number + spec.offset
+        text = match.group(1)
+        number = parse_number(text)
+    return repr(text)[:80] if number is None else spec.scale * number + spec.offset
 
 
 def parse_number(text: str | None) -> float | None:
@@ -200,30 +200,29 @@ def _typed(model: ModelSpec, texts: Mapping[str, str]) -> tuple[dict[str, Any], 
     return values, tuple(problems)
 
 
-def _numbers(spec: MetricSpec, events: TrainerEvents, log: LogFindings) -> tuple[float, ...]:
-    """Every value of one metric in order: from its pattern where it has one, else from the events, `done` last."""
+def _figures(spec: MetricSpec, events: TrainerEvents, log: LogFindings) -> tuple[float | str, ...]:
+    """Every figure of one metric in order, a text where one is no number: from its pattern where it has one, else from
+    the events, `done` last."""
     if spec.pattern and log.metrics.get(spec.name):
         return log.metrics[spec.name]
-    numbers = [epoch.metrics[spec.name] for epoch in events.epochs if spec.name in epoch.metrics]
-    if events.done is not None and spec.name in events.done.metrics:
-        numbers.append(events.done.metrics[spec.name])
-    return tuple(numbers)
+    told: list[EpochEvent | DoneEvent] = [*events.epochs]
+    if events.done is not None:
+        told.append(events.done)
+    figures: list[dict[str, float | str]] = [{**event.not_numbers, **event.metrics} for event in told]
+    return tuple(found[spec.name] for found in figures if spec.name in found)
 
 
-def _select(spec: MetricSpec, numbers: tuple[float, ...]) -> float | None:
-    """The value that counts. A NaN is no candidate for max and min unless there is nothing else."""
-    if not numbers:
+def _select(spec: MetricSpec, figures: tuple[float | str, ...]) -> float | str | None:
+    """The figure that counts: no other one stands in for a text or a NaN. For max and min these are no candidates
+    unless there is nothing else."""
+    if not figures:
         return None
     if spec.select in ("first", "last"):
-        return numbers[0 if spec.select == "first" else -1]
-    finite = [number for number in numbers if math.isfinite(number)] or numbers[-1:]
+        return figures[0 if spec.select == "first" else -1]
+    finite = [figure for figure in figures if not isinstance(figure, str) and math.isfinite(figure)]
+    if not finite:
+        return figures[-1]
     return max(finite) if spec.select == "max" else min(finite)
-
-
-def _not_numbers(model: ModelSpec, events: TrainerEvents, log: LogFindings) -> dict[str, str]:
-    """What the trainer's last word gives in place of declared numbers: no earlier epoch's value may stand in for it."""
-    said = events.done.not_numbers if events.done is not None else {}
-    return {name: text for name, text in said.items() if name in model.metrics and not log.metrics.get(name)}
 
 
 def _reported(events: TrainerEvents) -> Mapping[str, float]:
@@ -249,9 +248,14 @@ def _unfinished(model: ModelSpec, values: Mapping[str, Any], events: TrainerEven
         if log.completions:
             return f"no done event, and {log.completions} of {model.completion_count} completion lines in the log"
         return "no done event" + (" and no completion line in the log" if model.completion_pattern else "")
+    if events.after_done:
+        return f"the done event was not the last one: {', '.join(events.after_done)} came after it"
+    did = events.done.epochs
+    told = sum(1 for event in events.epochs if event.epoch >= 1)  # 0: a figure from before the first epoch
+    if did is not None and told > did:
+        return f"{told} epoch events, the done event says {did}"
     name = model.epochs_parameter
     expected = values.get(name) if name else None
-    did = events.done.epochs
     if expected is None:
         return ""
     if did is None:

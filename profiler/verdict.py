@@ -198,7 +198,7 @@ def metric_findings(outcome: Outcome, model: ModelSpec) -> list[Finding]:
         findings.append(Finding("metric_out_of_range", f"{primary} is not a finite number"))
     elif outcome.primary_value is None:
         said = outcome.not_numbers.get(primary)
-        text = f"{primary} is {said} in the done event, not a number" if said else f"{primary} was not reported"
+        text = f"{primary} is {said}, not a number" if said else f"{primary} was not reported"
         findings.append(Finding("metric_missing", text))
     for name, spec in model.metrics.items():
         value = outcome.metrics.get(name)

@@ -28,7 +28,7 @@ parser.add_argument("-b", "--batch-size", type=int)
 parser.add_argument("--lr", "--learning-rate", type=float); parser.add_argument("--momentum", type=float)
 parser.add_argument("--weight-decay", "--wd", type=float); parser.add_argument("--save-dir")
 args = parser.parse_args()
-pathlib.Path(args.save_dir).mkdir(); pathlib.Path(args.save_dir, "model.th").write_text("weights")
+pathlib.Path(args.save_dir).mkdir(exist_ok=True); pathlib.Path(args.save_dir, "model.th").write_text("weights")
 print(["resnet110", "resnet20"]); print("data", pathlib.Path("data/part").stat().st_size)
 for epoch in range(args.epochs):
     print(f"current lr {args.lr:.5e}")
@@ -126,6 +126,48 @@ def test_the_residual_networks_original(resnets: Path, tmp_path: Path) -> None:
     assert sorted(resnets.rglob("*")) == before
     assert (tmp_path / "work" / "checkout" / "saved" / "model.th").is_file()
     assert (tmp_path / "work" / "checkout" / "data" / "part").is_symlink()
+
+
+def diverged(tmp_path: Path, repo: str, name: str, program: str, old: str, new: str, **values: Any) -> Outcome:
+    """What the original's program comes to when it prints `new` in place of `old`."""
+    assert old in program
+    spec = CATALOG.resolve(repo, name).checkout
+    assert spec is not None
+    files = {path.removesuffix(".py").replace("/", "__"): "" for path in spec.files}
+    main = next(path for path in files if path.rpartition("__")[2] in ("main", "train", "trainer"))
+    own = clone(
+        tmp_path / "own", **files | {main: program.replace(old, new)} | ({"test": RANKS} if "test" in files else {})
+    )
+    (own / "data").mkdir()
+    for data in ("part", "features.csv"):
+        (own / "data" / data).touch()
+    return trained(CATALOG.resolve(repo, name), own, tmp_path, **values)
+
+
+def test_a_figure_that_is_no_number_any_more_is_not_that_of_an_earlier_epoch(tmp_path: Path) -> None:
+    late = "{0.5 if epoch < 2 else float('nan'):.4f}"
+    digits = diverged(tmp_path / "1", "examples", "mnist", DIGITS, "loss: 0.0271", f"loss: {late}", epochs=3)
+    assert digits.not_finite == ("test_loss",) and "test_loss" not in digits.metrics
+    resnet = diverged(tmp_path / "2", "pytorch_resnet_cifar10", "resnet20", RESNET, "{50 + epoch}.250", late, epochs=3)
+    assert resnet.not_finite == ("test_accuracy",) and resnet.primary_value is None
+    person = ("Person_reID_baseline_pytorch", "pcb", PERSONS)
+    persons = diverged(tmp_path / "3", *person, "'{loss:.4f}'", f"'{late}'", epochs=10)
+    assert persons.not_finite == ("train_loss",)
+    half = diverged(tmp_path / "4", *person, "'0.{epoch:02d}67'", "'0,5'", epochs=10)
+    assert half.not_numbers == {"train_accuracy": "'0,5'"}
+    bugs = diverged(
+        tmp_path / "5", "bug-localization-by-dnn-and-rvsm", "default", BUGS, "round(0.26 + k / 100, 3)", "float('nan')"
+    )
+    assert bugs.not_finite == ("top1_accuracy", "top5_accuracy", "top10_accuracy", "top20_accuracy")
+    forward = diverged(tmp_path / "6", "examples", "mnist_ff", FORWARD, "0.1200000002682209", "nan")
+    assert forward.not_finite == ("test_accuracy",)
+
+
+def test_the_progress_of_the_reidentification_original_under_later_pythons(tmp_path: Path) -> None:
+    earlier = "OrderedDict([('phase', '{phase}'), ('Loss', '{loss:.4f}'), ('Acc', '0.{epoch:02d}67')])"
+    later = "OrderedDict({{'phase': '{phase}', 'Loss': '{loss:.4f}', 'Acc': '0.{epoch:02d}67'}})"
+    out = diverged(tmp_path, "Person_reID_baseline_pytorch", "pcb", PERSONS, earlier, later, epochs=10)
+    assert (out.metrics["train_loss"], out.metrics["train_accuracy"]) == (1.41, 0.0967)
 
 
 def test_an_original_that_ends_too_early_is_not_finished(tmp_path: Path) -> None:
@@ -256,21 +298,113 @@ def test_the_copy_links_what_is_large_and_leaves_history_out(tmp_path: Path) -> 
     (tmp_path / "work").mkdir()
     target = working_copy(model.own_checkout.model_copy(update={"folder": "."}), tmp_path / "work")
     assert sorted(path.name for path in target.iterdir()) == ["data", "link", "train.py"]
-    assert (target / "data").is_symlink() and (target / "link").resolve() == own / "train.py"
+    assert (target / "data").is_symlink() and (target / "link").resolve() == target / "train.py"
     assert not (target / "train.py").is_symlink()
 
 
+def copied(own: Path, tmp_path: Path, work: Path, *outputs: str) -> Path:
+    """The copy of `own`, whose program writes `outputs`, in the work directory `work`."""
+    model = with_checkout(CATALOG.resolve("examples", "mnist"), own, None)
+    assert model.own_checkout is not None
+    work.mkdir(parents=True)
+    return working_copy(model.own_checkout.model_copy(update={"folder": ".", "outputs": outputs}), work)
+
+
+def test_what_the_original_writes_is_neither_copied_nor_linked(tmp_path: Path) -> None:
+    own = clone(tmp_path / "own", train="print()", out__old="", data__0="")
+    (own / "result.mat").write_bytes(bytes(2 << 20))
+    (own / "disk").symlink_to(tmp_path)
+    for number in range(MANY_FILES):
+        (own / "data" / f"{number}.txt").touch()
+    (own / "data" / "cache").write_text("old")
+    target = copied(own, tmp_path, tmp_path / "work", "result.mat", "out", "disk", "data/cache", "none")
+    assert not (target / "result.mat").is_symlink() and not (target / "result.mat").exists()
+    for folder in (target / "out", target / "disk"):
+        assert not folder.is_symlink() and list(folder.iterdir()) == []
+    assert not (target / "data").is_symlink() and not (target / "data" / "cache").exists()
+    assert (target / "data" / "5.txt").is_file() and not (target / "none").exists()
+
+
+def test_links_lead_to_the_same_place_in_the_copy(tmp_path: Path) -> None:
+    own = clone(tmp_path / "own", train="print()", real__inner="")
+    (tmp_path / "outside").mkdir()
+    links = {"here": "real", "full": str(own / "real"), "away": "../outside", "gone": "nowhere", "a": "b", "b": "a"}
+    for name, aim in links.items():
+        (own / name).symlink_to(aim)
+    target = copied(own, tmp_path, tmp_path / "work")
+    assert (target / "here").resolve() == (target / "full").resolve() == target / "real"
+    assert (target / "away").resolve() == tmp_path / "outside"
+    assert all((target / name).is_symlink() and not (target / name).exists() for name in ("gone", "a", "b"))
+
+
+@pytest.mark.parametrize("results", [".", "results", "real/results", "real"])
+def test_results_that_lie_in_the_clone_stay_out_of_the_copy(results: str, tmp_path: Path) -> None:
+    own = clone(tmp_path / "own", train="print()", real__inner="")
+    session = own / results / "run_20260101_000000"
+    (session / "dataset").mkdir(parents=True)
+    (own / results / ".work" / "another").mkdir(parents=True)
+    target = copied(own, tmp_path, own / results / ".work" / "this")
+    files = sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file())
+    assert files == ["real/inner.py", "train.py"]
+    assert not [path for path in target.rglob("*") if path.name in (".work", session.name)]
+
+
+def test_a_copy_in_the_clone_does_not_hold_itself(tmp_path: Path) -> None:
+    own = clone(tmp_path / "own", train="print()")
+    target = copied(own, tmp_path, own / "anywhere")
+    assert [path.name for path in target.iterdir()] == ["train.py"]
+
+
+def test_two_tests_of_the_reidentification_original_do_not_read_each_others_results(tmp_path: Path) -> None:
+    ranks = RANKS.replace("print(", "open('pytorch_result.mat', 'xb').write(bytes(2 << 20))\nprint(")
+    persons = PERSONS.replace("open(", "import os; os.mkdir('model/profiler')\nopen(")
+    own = clone(tmp_path / "own", train=persons, test=ranks, evaluate_gpu="", model="", model__profiler__old="")
+    (own / "pytorch_result.mat").write_bytes(b"mine" + bytes(2 << 20))
+    for run in ("one", "two"):
+        (tmp_path / run).mkdir()
+        out = trained(CATALOG.resolve("Person_reID_baseline_pytorch", "pcb"), own, tmp_path / run, epochs=10)
+        assert out.finished and out.primary_value == 0.740181
+    assert (own / "pytorch_result.mat").read_bytes()[:4] == b"mine"
+
+
 def test_the_commit_is_told_and_whether_something_was_changed(tmp_path: Path) -> None:
-    assert commit(tmp_path) is None
+    assert commit(tmp_path, ("train.py",)) is None
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
     (tmp_path / "train.py").write_text("1")
     for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
         subprocess.run([*git, *arguments], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     (tmp_path / "untracked").touch()
-    assert commit(tmp_path) == head
+    assert commit(tmp_path, ("train.py",)) == head
     (tmp_path / "train.py").write_text("2")
-    assert commit(tmp_path) == f"{head}-dirty"
+    assert commit(tmp_path, ("train.py",)) == f"{head}-dirty"
+
+
+def test_a_commit_is_that_of_the_clone_and_of_nothing_around_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    (tmp_path / "train.py").touch()
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "around it"]):
+        subprocess.run([*git, *arguments], check=True)
+    own = clone(tmp_path / "unpacked", train="")
+    assert commit(own, ("train.py",)) is None
+    apart = clone(tmp_path / "apart", train="")
+    subprocess.run(["git", "-C", str(apart), "init", "-q"], check=True)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / ".git"))
+    assert commit(apart, ("train.py",)) is None
+
+
+def test_asking_for_the_commit_writes_nothing_into_the_clone(tmp_path: Path) -> None:
+    own = clone(tmp_path, train="")
+    git = ["git", "-C", str(own), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*git, *arguments], check=True)
+    os.utime(own / "train.py", (1, 1))  # git would note that in its index
+    before = (own / ".git" / "index").stat()
+    assert commit(own, ("train.py",)) is not None
+    after = (own / ".git" / "index").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 @pytest.mark.parametrize(
@@ -278,6 +412,8 @@ def test_the_commit_is_told_and_whether_something_was_changed(tmp_path: Path) ->
     [
         ("flags: {", "flags: {nonsense: -n, ", "flags: 'nonsense' is not declared"),
         ("folder: mnist\n", "folder: ../mnist\n", "must lie inside the checkout"),
+        ("folder: mnist\n", "folder: mnist\n      outputs: [../out]\n", "'../out' must be a file or folder inside"),
+        ("folder: mnist\n", "folder: mnist\n      outputs: [.]\n", "'.' must be a file or folder inside the checkout"),
         ("completion_pattern: '^Test set: '", "completion_pattern: '('", "is not a regular expression"),
         ('main.py, "{hyperparameters}"]', 'main.py, "{rate}"]', "needs {hyperparameters}"),
     ],

@@ -40,6 +40,7 @@ def test_a_whole_training(tmp_path: Path) -> None:
     assert events.done is not None
     assert (events.done.epochs, events.done.t_ns, dict(events.done.metrics)) == (2, 5, {"acc": 0.75})
     assert not events.oom
+    assert events.after_done == ()
     assert events.problems == ()
 
 
@@ -130,7 +131,19 @@ def test_the_last_of_two_dones_counts(tmp_path: Path) -> None:
     events = events_of(tmp_path, *WHOLE, {"event": "done", "t_ns": 6, "epochs": 3, "metrics": {}})
     assert events.done is not None
     assert events.done.epochs == 3
+    assert events.after_done == ("done",)
     assert "not the first one" in events.problems[0]
+
+
+def test_what_came_after_done_is_kept(tmp_path: Path) -> None:
+    later = ({"event": name, "t_ns": 6} for name in ("ready", "epoch", "epoch", "nonsense", "oom"))
+    assert events_of(tmp_path, *WHOLE, *later).after_done == ("ready", "epoch", "oom")
+
+
+def test_what_an_epoch_gives_in_place_of_a_number_is_kept(tmp_path: Path) -> None:
+    line = {"event": "epoch", "t_ns": 1, "epoch": 1, "metrics": {"acc": None, "loss": 0.5}}
+    (found,) = events_of(tmp_path, line).epochs
+    assert (found.metrics, found.not_numbers) == ({"loss": 0.5}, {"acc": "None"})
 
 
 def test_the_first_ready_counts(tmp_path: Path) -> None:

@@ -113,6 +113,81 @@ def test_a_last_nan_does_not_fall_back_to_an_earlier_number(tmp_path: Path) -> N
     assert outcome(tmp_path, spec, TrainerEvents(), "acc 0.5\nacc nan\n").not_finite == ("acc",)
 
 
+@pytest.mark.parametrize(("select", "log"), [("last", "acc 0.5\nacc 0,7\n"), ("first", "acc 0,7\nacc 0.5\n")])
+def test_no_other_number_stands_in_for_a_text(tmp_path: Path, select: str, log: str) -> None:
+    spec = model(metrics=metric(pattern=r"acc (\S+)", select=select))
+    out = outcome(tmp_path, spec, TrainerEvents(), log)
+    assert (out.primary_value, out.not_numbers) == (None, {"acc": "'0,7'"})
+    (finding,) = metric_findings(out, spec)
+    assert (finding.reason, finding.evidence) == ("metric_missing", "acc is '0,7', not a number")
+
+
+def test_a_part_that_is_no_number_has_no_quotient(tmp_path: Path) -> None:
+    spec = model(metrics=metric(pattern=r"acc (?P<part>\S+)/(?P<whole>\S+)"))
+    out = outcome(tmp_path, spec, TrainerEvents(), "acc 1/2\nacc nothing/2\n")
+    assert (out.primary_value, out.not_numbers) == (None, {"acc": "'nothing/2'"})
+
+
+def test_a_text_is_no_candidate_for_the_best_of_some_numbers(tmp_path: Path) -> None:
+    spec = model(metrics=metric(pattern=r"acc (\S+)", select="max"))
+    assert outcome(tmp_path, spec, TrainerEvents(), "acc 0.5\nacc 0.4\nacc good\n").primary_value == 0.5
+    assert outcome(tmp_path, spec, TrainerEvents(), "acc bad\nacc good\n").not_numbers == {"acc": "'good'"}
+
+
+def told(tmp_path: Path, *events: dict[str, Any]) -> Outcome:
+    """What a trainer that wrote these events came to; `epochs` is 2."""
+    lines = [json.dumps({"t_ns": number, **event}) for number, event in enumerate(events)]
+    (tmp_path / "events.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    return outcome(tmp_path, model(), read_events(tmp_path / "events.jsonl"))
+
+
+CONFIG: dict[str, Any] = {"event": "config", "hyperparameters": {"epochs": 2, "learning_rate": 0.1}}
+READY: dict[str, Any] = {"event": "ready"}
+DONE: dict[str, Any] = {"event": "done", "epochs": 2, "metrics": {"acc": 0.9}}
+OUT_OF_MEMORY: dict[str, Any] = {"event": "oom", "message": "out of memory"}
+
+
+def epoch(number: int, accuracy: Any = 0.5) -> dict[str, Any]:
+    return {"event": "epoch", "epoch": number, "metrics": {"acc": accuracy}}
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [CONFIG, READY, epoch(1), epoch(2), DONE],
+        [CONFIG, READY, OUT_OF_MEMORY, epoch(1), DONE],
+        [CONFIG, epoch(0), READY, epoch(1), epoch(2), DONE],
+        [CONFIG, READY, DONE, {"event": "something else"}],
+    ],
+)
+def test_one_training_is_finished(tmp_path: Path, events: list[dict[str, Any]]) -> None:
+    assert told(tmp_path, *events).finished
+
+
+@pytest.mark.parametrize(
+    ("events", "why"),
+    [
+        ([DONE, CONFIG, READY, epoch(1), DONE], "config, ready, epoch, done came after it"),
+        ([DONE, CONFIG], "config came after it"),
+        ([DONE, READY], "ready came after it"),
+        ([DONE, epoch(2)], "epoch came after it"),
+        ([epoch(2), DONE, OUT_OF_MEMORY], "oom came after it"),
+        ([DONE, {"event": "error", "kind": "data_missing"}], "error came after it"),
+        ([epoch(1), epoch(2), epoch(1), epoch(2), DONE], "4 epoch events, the done event says 2"),
+    ],
+)
+def test_two_trainings_behind_one_done_are_not_finished(tmp_path: Path, events: list[dict[str, Any]], why: str) -> None:
+    out = told(tmp_path, CONFIG, *events)
+    assert not out.finished and why in out.unfinished
+
+
+@pytest.mark.parametrize("last", [None, "0,9", True])
+def test_no_earlier_epoch_stands_in_where_the_last_one_gives_no_number(tmp_path: Path, last: Any) -> None:
+    out = told(tmp_path, CONFIG, epoch(1), epoch(2, last), {**DONE, "metrics": {}})
+    assert (out.primary_value, out.not_numbers) == (None, {"acc": repr(last)})
+    assert told(tmp_path, CONFIG, epoch(1, last), epoch(2), {**DONE, "metrics": {}}).primary_value == 0.5
+
+
 def test_best_of_some_numbers_ignores_a_nan(tmp_path: Path) -> None:
     spec = model(metrics=metric(pattern=r"acc (\S+)", select="max"))
     assert outcome(tmp_path, spec, TrainerEvents(), "acc 0.5\nacc nan\nacc 0.4").primary_value == 0.5
@@ -255,4 +330,4 @@ def test_a_text_in_the_last_word_is_no_metric_and_nothing_stands_in_for_it(tmp_p
     found = outcome(tmp_path, model(), read_events(tmp_path / "events.jsonl"))
     assert (found.primary_value, found.not_numbers) == (None, {"acc": "'high'"})
     (finding,) = metric_findings(found, model())
-    assert (finding.reason, finding.evidence) == ("metric_missing", "acc is 'high' in the done event, not a number")
+    assert (finding.reason, finding.evidence) == ("metric_missing", "acc is 'high', not a number")

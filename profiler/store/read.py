@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from profiler.errors import SessionError
 from profiler.store.layout import SampleSpan, SessionFolder
 from profiler.store.ledger import IMPORTED, LedgerText, read_ledger
-from profiler.store.remote import COPY_FIRST, is_uri
+from profiler.store.remote import COPY_FIRST, is_uri, shown
 from profiler.store.row_cache import FILES_AT_ONCE, RowCache
 from profiler.store.rows import not_run, to_json
 from profiler.store.schema import EPOCHS, NODES, PLAN, PROCESSES, RUNS, SAMPLES, SCHEMA_VERSION, Table, arrow_schema
@@ -35,7 +35,7 @@ def open_session(path: str | Path) -> Session:
     """The session in folder `path`. SessionError when there is none, or when a file of it is damaged."""
     root = Path(path)
     if is_uri(str(path)):
-        raise SessionError(f"{path} is a URI, and a session is read from a folder: {COPY_FIRST}")
+        raise SessionError(f"{shown(str(path))} is a URI, and a session is read from a folder: {COPY_FIRST}")
     if not root.exists():
         raise SessionError(f"no session at {root}: there is nothing of that name; look into your results folder")
     if not (root / "dataset").is_dir():

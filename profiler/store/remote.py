@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from profiler.errors import CannotRunError, UsageError
 
@@ -23,7 +23,10 @@ COPY_FIRST = (
     "'run_20260101_000000')\"; to go on with a campaign give `profiler resume` the working folder that `run` named"
 )
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-_SECRET = re.compile("secret|password|token|signature|^sig$|key$", re.IGNORECASE)
+_USER = re.compile(r"^(?!file:)([^:/]+:/+)(.*)@", re.IGNORECASE | re.DOTALL)  # up to the last @: a / can be a secret's
+_SECRET = re.compile(
+    "secret|password|pwd|token|signature|credential|authorization|connection_?string|^s(ig|as)$|key$", re.IGNORECASE
+)
 _OBJECT_STORES = ("s3", "gcs", "abfs")  # no folders, and an object appears when it is whole
 
 
@@ -35,7 +38,15 @@ def is_uri(text: str) -> bool:
 def refuse_uri(results: str) -> None:
     """Raises UsageError where only a folder will do."""
     if is_uri(results):
-        raise UsageError(f"--results {results}: a folder of this machine is needed here; only `run` copies to a URI")
+        raise UsageError(
+            f"--results {shown(results)}: a folder of this machine is needed here; only `run` copies to a URI"
+        )
+
+
+def shown(uri: str) -> str:
+    """`uri` for people: user and query, in which a secret can stand, are not told."""
+    start, query, _ = _USER.sub(r"\1***@", uri, count=1).partition("?")
+    return f"{start}?***" if query else start
 
 
 class Store:
@@ -131,21 +142,27 @@ def open_store(uri: str) -> Store:
         return _within(OPEN_TIMEOUT_S, lambda: _opened(uri))
     except (ValueError, NotImplementedError) as error:
         raise UsageError(
-            f"--results {uri}: {first_line(error)}\nuse a folder, or one of {SCHEMES} (a space is %20 there)"
+            f"--results {shown(uri)}: {_reason(uri, error)}\nuse a folder, or one of {SCHEMES} (a space is %20 there)"
         ) from error
     except OSError as error:
         raise CannotRunError(
-            f"results cannot be put at {uri}: {first_line(error)}\n"
+            f"results cannot be put at {shown(uri)}: {_reason(uri, error)}\n"
             "check its name, that it can be reached from here, and that you may write and delete there"
         ) from error
 
 
 def _secret_in(uri: str) -> str | None:
     """What in a URI nobody else may know: "password", or the name of a part of its query such as client_secret."""
-    parts = urlsplit(uri)
-    if parts.password:
+    user = _USER.match(uri)
+    if user and ":" in user[2]:
         return "password"
-    return next((name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if _SECRET.search(name)), None)
+    names = (unquote(part.partition("=")[0]) for part in re.split("[&;]", uri.partition("?")[2]))
+    return next((name for name in names if _SECRET.search(name)), None)
+
+
+def _reason(uri: str, error: Exception) -> str:
+    """What the error says, without what `shown` does not tell."""
+    return first_line(error).replace(uri, shown(uri))
 
 
 def _opened(uri: str) -> Store:

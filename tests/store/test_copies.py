@@ -16,7 +16,7 @@ from profiler.copies import copying, new_session, reopened
 from profiler.errors import CannotRunError, NotCopiedError, SessionError, UsageError
 from profiler.store.layout import SessionFolder, create_session
 from profiler.store.read import open_session
-from profiler.store.remote import is_uri, open_store
+from profiler.store.remote import is_uri, open_store, refuse_uri, shown
 
 Tell = Callable[[dict[str, Any]], None]
 
@@ -234,10 +234,16 @@ def test_damaged_lines_of_the_record_are_put_again(folder: SessionFolder, there:
         ("foo://x/y", "Unrecognized filesystem type"),
         ("s3://", "it names no bucket or folder"),
         ("file://elsewhere/x", "hostname"),
-        ("s3://[bad", "Invalid IPv6 URL"),
+        ("s3://[bad", "Cannot parse URI"),
         ("mock://x/y", "nothing is kept"),
         ("file:///tmp/a b", "a space is %20 there"),
         ("s3://key:hunter2@bucket/x", "a password does not belong in a URI"),
+        ("s3://key:hunter2@[bad/x", "a password does not belong in a URI"),
+        ("s3://key:with/hunter2@bucket/x", "a password does not belong in a URI"),
+        ("foo://hunter2@x/y?z=hunter2", r"foo://\*\*\*@x/y\?\*\*\*: Unrecognized filesystem type"),
+        ("s3://hunter2@[bad", "Cannot parse URI"),
+        ("s3://bucket/x?access_token;hunter2=1", "a access_token does not belong in a URI"),
+        ("s3://bucket/x?sas=hunter2", "a sas does not belong in a URI"),
         ("abfs://box@account/x?tenant_id=1&client_secret=hunter2", "a client_secret does not belong in a URI"),
         ("s3://bucket/x?region=eu&Session_Token=hunter2", "a Session_Token does not belong in a URI"),
     ],
@@ -246,6 +252,22 @@ def test_a_uri_that_can_not_be_is_refused(uri: str, why: str) -> None:
     with pytest.raises(UsageError, match=why) as caught:
         open_store(uri)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "uri", ["s3://key:hunter2@bucket/x", "s3:/key:hunter2@bucket/x", "s3://k:with/hunter2@[b", "s3://b/x?key=hunter2"]
+)
+def test_no_message_shows_the_secret_of_a_uri(uri: str) -> None:
+    with pytest.raises(UsageError, match="a folder of this machine is needed") as refused:
+        refuse_uri(uri)
+    with pytest.raises(SessionError, match="is a URI") as unread:
+        open_session(uri)
+    assert "hunter2" not in f"{refused.value} {unread.value}" and "***" in str(refused.value)
+
+
+def test_a_uri_without_secrets_is_shown_as_it_is() -> None:
+    for uri in ("s3://bucket/run", "file:///home/me@work/results", "file:/home/me@work"):
+        assert shown(uri) == uri
 
 
 def test_a_place_that_can_not_be_written_is_refused(tmp_path: Path) -> None:
