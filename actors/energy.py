@@ -80,7 +80,7 @@ class EnergyActor:
             with self._lock:
                 self.processes.look(self.sources.gpus, time.monotonic_ns())
                 if number % LOOKS_AN_ACTIVITY == 0:
-                    self.activity.look(self.sources.gpus)
+                    self.activity.look(self.sources.gpus, time.monotonic_ns())
             time.sleep(PROCESS_LOOK_INTERVAL_S)
 
     def describe(self, home: Home | None) -> dict[str, Any]:
@@ -164,7 +164,7 @@ class EnergyActor:
         own = [gpu for gpu in self.sources.gpus if gpu.uuid == gpu_uuid]
         with self._lock:
             self.processes.look(own, time.monotonic_ns())
-            self.activity.look(own)
+            self.activity.look(own, time.monotonic_ns())
             return self.activity.between(gpu_uuid, t0_ns, t1_ns)
 
     def idle_mark(self, gpu_uuid: str) -> IdleMark | None:

@@ -11,7 +11,7 @@ from profiler.checkouts import recorded_commit
 from profiler.colocation import background_findings
 from profiler.cooling import IdleMark
 from profiler.energy.account import EnergyAccount, account
-from profiler.energy.attribution import GpuEnergy, Role, Shares, attribute
+from profiler.energy.attribution import NOT_TOLD_APART, GpuEnergy, Role, Shares, attribute
 from profiler.energy.derived import Derived, Run, derive
 from profiler.energy.epochs import span_energy
 from profiler.energy.gpu_account import power_points
@@ -230,6 +230,8 @@ def _shares(
         return Shares(null_reason=energy.null_reasons["gpu_energy_j"])
     if node.more_gpus:
         return Shares(null_reason=record.SEVERAL_GPUS)
+    if execution.namespace is None:
+        return Shares(null_reason=f"{NOT_TOLD_APART}: no_pid_namespace")
     points, _ = power_points(row for row in samples if row.device == node.gpu_uuid)
     paired = spec.planned.background is not None
     return attribute(

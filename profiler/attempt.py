@@ -175,7 +175,8 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
             execution = _train(spec, node, trace, files, sources, mps)
         yield steps.enter("stopping")
         window_ns = execution.window_ns if execution is not None else None
-        partner = background.end(window_ns) if background is not None else None
+        namespace = execution.namespace if execution is not None else None
+        partner = background.end(window_ns, namespace) if background is not None else None
         assessment = assess(spec, node, trace, sources, files, execution, partner, idle, marks)
         row = {**assessment.row, **steps.finish().columns(node), "gate_wait_s": gate.waited_s}
         result = {**vars(assessment), "kind": "result", "row": row}
@@ -278,7 +279,7 @@ def _launch(
         cpus=float(spec.background_threads),
     )
     # Under MPS the driver reports all activity under the server's PID.
-    return Partner(job, launch, trace, stack, node.gpu_uuid, activity_told_apart=mps is None)
+    return Partner(job, launch, trace, stack, activity_told_apart=mps is None)
 
 
 def _job(

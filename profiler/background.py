@@ -28,6 +28,7 @@ from profiler.trainer import TrainerFiles, TrainerJob, trainer_command
 
 POLL_S = 0.05
 FAILED_STARTS_LIMIT = 3
+LONGEST_LINE_BYTES = 1 << 16
 ENDED_BY_ITSELF = ("exited", "timeout", "start_failed")
 
 
@@ -69,6 +70,8 @@ class BackgroundStart:
     cpu_s: float | None = None
     left_behind: int = 0
     namespace: int | None = None
+    seen_ready_ns: int | None = None
+    """When its log first showed the manifest's `ready_pattern`."""
 
     @property
     def ready_t_ns(self) -> int | None:
@@ -130,18 +133,44 @@ def _train_once(background: BackgroundJob, number: int, lease: int) -> ExitRepor
         begin = {"number": number, "t0_ns": time.monotonic_ns(), "namespace": process.namespace_inode}
         _write_status(background.files, {"event": "start", **begin})
         process.release()
-        report = _until_end(process, lease)
+        report = _until_end(process, lease, _ReadyLine(background, number))
     _write_status(background.files, {"event": "exit", "number": number, **_exit_fields(report)})
     return report
 
 
-def _until_end(process: ContainedProcess, lease: int) -> ExitReport:
+def _until_end(process: ContainedProcess, lease: int, ready: _ReadyLine) -> ExitReport:
     while True:
         report = process.poll()
+        ready.look()
         if report is not None:
             return report
         if _lease_ended(lease, POLL_S):
             return process.stop()
+
+
+class _ReadyLine:
+    """Looks for the manifest's `ready_pattern` in what a start has printed since the last look, and tells of it once:
+    exact to the interval of looking."""
+
+    def __init__(self, background: BackgroundJob, number: int) -> None:
+        pattern = background.job.model.ready_pattern
+        self._pattern = None if pattern is None else re.compile(pattern)
+        self._files, self._number = background.files, number
+        self._read_bytes, self._rest = 0, b""
+
+    def look(self) -> None:
+        log = self._files.trainer(self._number).log
+        if self._pattern is None or not log.exists():
+            return
+        with log.open("rb") as file:
+            file.seek(self._read_bytes)
+            new = file.read()
+        self._read_bytes += len(new)
+        lines = re.split(rb"[\r\n]", self._rest + new)
+        self._rest = lines[-1][-LONGEST_LINE_BYTES:]
+        if any(self._pattern.search(line.decode(errors="replace")) for line in lines):
+            self._pattern = None
+            _write_status(self._files, {"event": "ready", "number": self._number, "t_ns": time.monotonic_ns()})
 
 
 def _lease_ended(lease: int, timeout_s: float) -> bool:
@@ -170,8 +199,7 @@ class BackgroundWatch:
 
     def __init__(self, files: BackgroundFiles, ready_pattern: str | None = None) -> None:
         self.files = files
-        self._ready_pattern = None if ready_pattern is None else re.compile(ready_pattern, re.MULTILINE)
-        self._seen_ready_ns: dict[int, int] = {}
+        self._has_ready_pattern = ready_pattern is not None
         files.folder.mkdir(parents=True)
         files.logs.mkdir(parents=True, exist_ok=True)
         files.status.touch()
@@ -211,6 +239,8 @@ class BackgroundWatch:
             number: int = event["number"]
             if event["event"] == "start":
                 found[number] = BackgroundStart(number, event["t0_ns"], namespace=event["namespace"])
+            elif event["event"] == "ready":
+                found[number] = replace(found[number], seen_ready_ns=event["t_ns"])
             elif event["event"] == "exit" and event["t0_ns"] is None:
                 del found[number]  # stopped before it was let go: it never ran
             elif event["event"] == "exit":
@@ -220,26 +250,16 @@ class BackgroundWatch:
 
     def _trainings(self, start: BackgroundStart) -> tuple[Training, ...]:
         told = read_trainings(self.files.trainer(start.number).events)
-        if not told and (ready_ns := self._ready_by_log(start)) is not None:
-            told = [Training(ready_ns, None)]
+        if not told and start.seen_ready_ns is not None:
+            told = [Training(start.seen_ready_ns, None)]
         if told and told[-1].end_ns is None and start.t1_ns is not None:
             told[-1] = replace(told[-1], end_ns=start.t1_ns)
         return tuple(told)
 
-    def _ready_by_log(self, start: BackgroundStart) -> int | None:
-        """When the manifest's pattern was first found in the log of foreign code: exact to the interval of looking."""
-        if self._ready_pattern is None:
-            return None
-        log = self.files.trainer(start.number).log
-        known = start.number in self._seen_ready_ns or not log.exists()
-        if not known and self._ready_pattern.search(log.read_text(errors="replace")):
-            self._seen_ready_ns[start.number] = time.monotonic_ns()
-        return self._seen_ready_ns.get(start.number)
-
-    def _says_nothing(self, starts: Iterable[BackgroundStart]) -> bool:
-        """Whether its trainer has written no event so far, and the manifest has no pattern for its log."""
+    def tells_of_itself(self, starts: Iterable[BackgroundStart]) -> bool:
+        """Whether its trainer has written any event so far, or the manifest has a pattern for its log."""
         events = [self.files.trainer(start.number).events for start in starts]
-        return self._ready_pattern is None and not any(path.exists() and path.stat().st_size for path in events)
+        return self._has_ready_pattern or any(path.exists() and path.stat().st_size for path in events)
 
     def wait_ready(
         self, timeout_s: float, task_alive: Callable[[], bool], seen_working: Callable[[], bool] = lambda: False
@@ -254,7 +274,7 @@ class BackgroundWatch:
             starts = self.starts()
             if any(item.ready_t_ns is not None for item in starts):
                 return True
-            if self._says_nothing(starts) and seen_working():
+            if not self.tells_of_itself(starts) and seen_working():
                 return True
             if self.given_up() or not task_alive():
                 return False

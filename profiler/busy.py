@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -37,20 +38,29 @@ class Busy:
     gap_s: float | None
     trainings: int | None
     epochs: int | None
+    epochs_worked: float | None = None
+    """Epochs within the window, those that its edges cut in part."""
     events_share: float | None = None
     """What the events alone say: the share of the window between first steps and ends of trainings."""
 
 
 def measure_busy(
-    trainings: Sequence[Training], window_ns: tuple[int, int], cpu_share: float | None, gpu_share: float | None
+    trainings: Sequence[Training],
+    window_ns: tuple[int, int],
+    cpu_share: float | None,
+    gpu_share: float | None,
+    *,
+    tells: bool = False,
 ) -> Busy:
-    """The busy share in `window_ns`; `cpu_share`, `gpu_share`: what the two other witnesses saw, None if nothing."""
+    """The busy share in `window_ns`; `cpu_share`, `gpu_share`: what the two other witnesses saw, None if nothing.
+    `tells`: the background speaks of itself, so without any training it has not come to its first step."""
     t0_ns, t1_ns = window_ns
-    shares = {"events": working_share(trainings, t0_ns, t1_ns), "gpu_utilisation": gpu_share}
+    none = 0.0 if tells else None
+    shares = {"events": working_share(trainings, t0_ns, t1_ns) if trainings else none, "gpu_utilisation": gpu_share}
     if gpu_share is None:
         shares["cpu_time"] = cpu_share
     known = {name: share for name, share in shares.items() if share is not None}
-    told = trainings or None
+    told = trainings or tells
     gaps = _gaps(trainings, t0_ns, t1_ns)
     return Busy(
         share=min(known.values()) if known else None,
@@ -61,6 +71,7 @@ def measure_busy(
         gap_s=sum(gaps) if told else None,
         trainings=sum(_within(training.end_ns, t0_ns, t1_ns) for training in trainings) if told else None,
         epochs=sum(_within(end, t0_ns, t1_ns) for item in trainings for end in item.epoch_ends_ns) if told else None,
+        epochs_worked=epochs_worked(trainings, t0_ns, t1_ns),
         events_share=shares["events"],
     )
 
@@ -75,6 +86,19 @@ def working_share(trainings: Sequence[Training], t0_ns: int, t1_ns: int) -> floa
         return None
     spans = [(item.ready_ns, t1_ns if item.end_ns is None else item.end_ns) for item in trainings]
     return sum(max(0, min(end, t1_ns) - max(start, t0_ns)) for start, end in spans) / (t1_ns - t0_ns)
+
+
+def epochs_worked(trainings: Sequence[Training], t0_ns: int, t1_ns: int) -> float | None:
+    """Epochs of the window, one that its edge cuts by the part of its time that lies inside; of the one in which the
+    window ends it is known how long an epoch takes on average. None where no epoch was ever told of."""
+    edges = [(training.ready_ns, *training.epoch_ends_ns) for training in trainings]
+    whole = [(start, end) for one in edges for start, end in pairwise(one) if end > start]
+    if not whole:
+        return None
+    mean_ns = sum(end - start for start, end in whole) / len(whole)
+    going_on = [one[-1] for one, of in zip(edges, trainings, strict=True) if of.end_ns is None or of.end_ns > t1_ns]
+    cut = [(start, round(start + mean_ns)) for start in going_on if start < t1_ns]
+    return sum(max(0, min(end, t1_ns) - max(start, t0_ns)) / (end - start) for start, end in [*whole, *cut])
 
 
 def _gaps(trainings: Sequence[Training], t0_ns: int, t1_ns: int) -> list[float]:

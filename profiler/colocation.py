@@ -34,8 +34,10 @@ def _idle(background: BackgroundFacts, t0_ns: int, t1_ns: int) -> Iterator[Findi
     busy = background.busy
     if background.on_gpu is False:
         text = "none of its processes was seen on the GPU: it trained on the CPU, or not at all"
-        yield Finding("background_idle", text, value=0.0, start_ns=t0_ns, end_ns=t1_ns)
-    elif busy is not None and busy.share is not None:
+        yield Finding("background_idle", text, start_ns=t0_ns, end_ns=t1_ns)  # whatever share of the time may be idle
+    elif busy is not None and busy.share is None:
+        yield Finding("background_idle", "nothing tells whether it worked", start_ns=t0_ns, end_ns=t1_ns)
+    elif busy is not None:
         text = f"it worked for {busy.share:.2f} of the run ({busy.evidence})"
         yield Finding("background_idle", text, value=busy.share, start_ns=t0_ns, end_ns=t1_ns)
 
@@ -71,6 +73,19 @@ def roles(
 
 
 def memory_mib(processes: Sequence[Mapping[str, Any]], whose: Mapping[int, Role], role: Role) -> float | None:
-    """The largest GPU memory of all processes of one partner together, in MiB; None where the driver does not tell."""
-    sizes = [process["memory_mib"] for process in processes if whose.get(process["pid"]) == role]
-    return None if not sizes or None in sizes else sum(sizes)
+    """The largest GPU memory that the processes of one partner had at one time on one GPU, in MiB; None where the
+    driver does not tell."""
+    own = [process for process in processes if whose.get(process["pid"]) == role]
+    if not own or any(process["memory_mib"] is None for process in own):
+        return None
+    return max(_memory_beside_mib(one, own) for one in own)
+
+
+def _memory_beside_mib(one: Mapping[str, Any], all_of_them: Sequence[Mapping[str, Any]]) -> float:
+    """What those on its GPU had together when `one` was first seen."""
+    t_ns = one["first_seen_ns"]
+    return sum(
+        float(other["memory_mib"])
+        for other in all_of_them
+        if other["gpu_uuid"] == one["gpu_uuid"] and other["first_seen_ns"] <= t_ns <= other["last_seen_ns"]
+    )

@@ -119,7 +119,7 @@ def cool_until_idle(gpu: CoolingGpu, mark: IdleMark, margin_c: float, max_second
 def is_at_mark(rows: Sequence[Sample], mark: IdleMark, margin_c: float) -> bool:
     """Whether every one of `rows` (at least one) is as idle as the mark. What a device never tells is not asked."""
     return bool(rows) and all(
-        row.util_percent == 0
+        row.util_percent in (0, None)
         and _at_most(row.power_w, _power_limit_w(mark))
         and _at_most(row.temp_c, None if mark.temp_c is None else mark.temp_c + margin_c)
         for row in rows

@@ -48,10 +48,12 @@ class ActivityLog:
         self._seen: dict[str, deque[Activity]] = {}
         self._newest_us: dict[str, int] = {}
         self._refused: dict[str, str] = {}
+        self._since_ns: dict[str, int] = {}
 
-    def look(self, devices: Sequence[UtilizationDevice]) -> None:
+    def look(self, devices: Sequence[UtilizationDevice], now_ns: int) -> None:
         """Take in what is new on every device; the driver's own buffer spans several seconds."""
         for device in devices:
+            self._since_ns.setdefault(device.uuid, now_ns)
             try:
                 new = device.process_utilization(self._newest_us.get(device.uuid, 0))
             except NvmlReadError as error:
@@ -70,6 +72,6 @@ class ActivityLog:
         seen = self._seen.get(gpu_uuid)
         if seen is None:
             return ActivityWindow((), "not_looked_at")
-        if len(seen) == MAX_SAMPLES and seen[0].t_ns > t0_ns:
+        if t0_ns < self._since_ns[gpu_uuid] or (len(seen) == MAX_SAMPLES and seen[0].t_ns > t0_ns):
             return ActivityWindow((), "activity_log_too_short")
         return ActivityWindow(tuple(activity for activity in seen if t0_ns <= activity.t_ns <= t1_ns))

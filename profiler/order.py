@@ -52,7 +52,8 @@ def block_numbers(runs: Iterable[PlannedRun]) -> Iterator[int]:
 
 def _kind(run: PlannedRun) -> Hashable:
     """Equal for the runs of which a block has one."""
-    return run.item, run.repo, run.model, run.foreground_mode, run.background is None
+    values = tuple(sorted(run.hyperparameters.items())) if run.foreground_mode == "default" else ()
+    return run.item, run.repo, run.model, run.foreground_mode, run.background is None, values
 
 
 def _negative_seconds(run: PlannedRun) -> float:

@@ -6,7 +6,7 @@ It starts no process itself: `launch` does, and the background's own task keeps 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
@@ -61,8 +61,8 @@ class BackgroundFacts:
 
 
 class Partner:
-    """One background on `gpu_uuid` (None: there is no GPU). `activity_told_apart`: the driver tells which process keeps
-    the GPU busy; under MPS it says so of the server, and of the partners only that they are there."""
+    """One background, on the GPU of its job if it uses one. `activity_told_apart`: the driver tells which process keeps
+    it busy; under MPS it says so of the server, and of the partners at most that they are there."""
 
     def __init__(
         self,
@@ -70,12 +70,11 @@ class Partner:
         launch: Launch,
         trace: PartnerTrace,
         stack: ExitStack,
-        gpu_uuid: str | None,
         activity_told_apart: bool,
     ) -> None:
         self._job = job
         self._trace = trace
-        self._gpu_uuid = gpu_uuid
+        self._gpu_uuid = job.job.gpu_uuid
         self._activity_told_apart = activity_told_apart
         self._watch = stack.enter_context(BackgroundWatch(job.files, job.job.model.ready_pattern))
         self._task = launch(job)
@@ -95,12 +94,12 @@ class Partner:
         """The foreground is about to start."""
         self._cpu_from = time.monotonic_ns(), self._cpu_s()
 
-    def end(self, window_ns: tuple[int, int] | None) -> BackgroundFacts:
+    def end(self, window_ns: tuple[int, int] | None, foreground: int | None) -> BackgroundFacts:
         """Look at what it did in the foreground's window (None: there was none), stop it, and return when nothing of
-        it is left."""
+        it is left. `foreground`: the inode of the foreground's PID namespace."""
         ended_early = not self._task.alive()
         cpu = None if window_ns is None else self._cpu_share()
-        on_gpu, gpu = (None, None) if window_ns is None else self._gpu_share(*window_ns)
+        on_gpu, gpu = (None, None) if window_ns is None else self._gpu_share(*window_ns, foreground)
         if on_gpu is not None and self._activity_told_apart:
             cpu = None  # it may wait for its GPU without any CPU, also where a short window shows nothing of that
         self._watch.end_lease()
@@ -109,7 +108,7 @@ class Partner:
         busy = None
         if window_ns is not None:
             trainings = [training for start in starts for training in start.trainings]
-            busy = measure_busy(trainings, window_ns, cpu, gpu)
+            busy = measure_busy(trainings, window_ns, cpu, gpu, tells=self._watch.tells_of_itself(starts))
         logs = str(self._watch.files.logs)
         return BackgroundFacts(starts, self._watch.gpu_uuid(), self.ready, ended_early, logs, busy, on_gpu)
 
@@ -130,19 +129,24 @@ class Partner:
 
     def _pids(self, t0_ns: int, t1_ns: int) -> set[int] | None:
         """Its processes as the driver shows them; None where containment has no namespace to know them by."""
-        own = {start.namespace for start in self._watch.starts()} - {None}
-        if not own:
-            return None
-        seen = self._trace.gpu_processes(t0_ns, t1_ns)
-        return {item.pid for item in seen if item.gpu_uuid == self._gpu_uuid and item.pid_namespace in own}
+        own = {start.namespace for start in self._watch.starts() if start.namespace is not None}
+        return self._pids_of(own, t0_ns, t1_ns) if own else None
 
-    def _gpu_share(self, t0_ns: int, t1_ns: int) -> tuple[bool | None, float | None]:
+    def _pids_of(self, namespaces: Collection[int], t0_ns: int, t1_ns: int) -> set[int]:
+        seen = self._trace.gpu_processes(t0_ns, t1_ns)
+        return {item.pid for item in seen if item.gpu_uuid == self._gpu_uuid and item.pid_namespace in namespaces}
+
+    def _gpu_share(self, t0_ns: int, t1_ns: int, foreground: int | None) -> tuple[bool | None, float | None]:
         """Whether it was seen on the GPU within the window, and for what share it worked there."""
         if self._gpu_uuid is None:
             return None, None
         pids = self._pids(t0_ns, t1_ns)
-        if pids is None or not self._activity_told_apart:
-            return (None if pids is None else bool(pids)), None
+        if pids is None:
+            return None, None
+        if not self._activity_told_apart:
+            # Not every driver lists the clients of MPS: one that shows neither partner proves nothing.
+            listed = pids or (foreground is not None and self._pids_of({foreground}, t0_ns, t1_ns))
+            return (bool(pids) if listed else None), None
         activity = self._trace.gpu_activity(self._gpu_uuid, t0_ns, t1_ns)
         return bool(pids), gpu_share(activity, pids, t0_ns, t1_ns)
 

@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -74,10 +74,12 @@ class _Planner:
         pairs = [(number, item, self._models(number, item)) for number, item in enumerate(self.campaign.experiments)]
         known = [_Item(number, item, *models) for number, item, models in pairs if models is not None]
         for item in known:
-            self._check_memory(item)
             self._reserve_grid(item)
         for item in known:
+            self._check_memory(item, item.base)
+            first = len(self.runs)
             self._expand(item)
+            self._check_drawn_memory(item, self.runs[first:])
         if not self.runs and not self.issues:
             self._issue("experiments", None, "nothing is left to run: the history has every point of it")
         if self.issues:
@@ -94,20 +96,33 @@ class _Planner:
             self._issue(f"experiments[{number}]", error.value, str(error), error.suggestion)
             return None
 
-    def _check_memory(self, item: _Item) -> None:
-        limit, needs = item.experiment.memory_limit_mib, self._needs(item)
-        total_mib = sum(need.mib for _, need in needs)
+    def _check_drawn_memory(self, item: _Item, runs: Sequence[PlannedRun]) -> None:
+        """The run that needs the most, where the base values fit and its own do not."""
+        limit = item.experiment.memory_limit_mib
+        paired = [run for run in runs if (run.background is None) == (item.partner is None)]
+        largest = max(paired, key=lambda run: run.memory_mib, default=None)
+        if limit is not None and largest is not None and self._total_mib(item, item.base) <= limit:
+            self._check_memory(item, dict(largest.hyperparameters))
+
+    def _total_mib(self, item: _Item, values: Values) -> float:
+        return sum(need.mib for _, need in self._needs(item, values))
+
+    def _check_memory(self, item: _Item, values: Values) -> None:
+        limit, needs = item.experiment.memory_limit_mib, self._needs(item, values)
+        total_mib = self._total_mib(item, values)
         if limit is None or total_mib <= limit:
             return
         parts = " + ".join(need.text(name) for name, need in needs)
         if len(needs) > 1:
             parts += f" = {total_mib:.0f} MiB"
+        drawn = ", ".join(f"{name} {value}" for name, value in values.items() if value != item.base.get(name))
+        parts += f" with {drawn}" if drawn else ""
         message = f"needs more GPU memory than memory_limit_mib allows: {parts} > {limit} MiB"
         self._issue(f"experiments[{item.number}]", total_mib, message)
 
-    def _needs(self, item: _Item) -> list[tuple[str, Estimate]]:
-        """Each training of an item, and the GPU memory that it needs."""
-        needs = [(item.model.name, self.memory.estimate(item.model, item.base))]
+    def _needs(self, item: _Item, values: Values) -> list[tuple[str, Estimate]]:
+        """Each training of an item, the foreground with these values, and the GPU memory that it needs."""
+        needs = [(item.model.name, self.memory.estimate(item.model, values))]
         back = item.experiment.background
         if back is not None and item.partner is not None:
             needs.append((item.partner.name, self.memory.estimate(item.partner, complete(item.partner, back))))

@@ -233,6 +233,7 @@ def _busy_columns(busy: Busy | None) -> dict[str, Any]:
         "background_gap_s": busy.gap_s,
         "background_trainings": busy.trainings,
         "background_epochs": busy.epochs,
+        "background_epochs_worked": busy.epochs_worked,
     }
 
 
@@ -277,7 +278,7 @@ def null_reasons(row: Mapping[str, Any], account: EnergyAccount, shares: Shares,
     if row["hyperparameters"] is None:
         reasons["hyperparameters"] = "not_reported_by_trainer"
     if row["background_repo"] is not None:
-        names = ("busy_share", "busy_method", "gaps", "gap_s", "trainings", "epochs")
+        names = ("busy_share", "busy_method", "gaps", "gap_s", "trainings", "epochs", "epochs_worked")
         reasons |= {f"background_{name}": "not_told" for name in names if row.get(f"background_{name}") is None}
     not_reported = ("epochs_done", "ready_s", "training_s", "data_source", "data_hash")
     reasons |= {name: "not_reported" for name in not_reported if row[name] is None}

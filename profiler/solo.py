@@ -23,7 +23,8 @@ class SoloRuns:
 
     def take(self, row: Mapping[str, Any]) -> None:
         """Remember the run of this row of `runs`, if it was one of those and its figures are clean."""
-        if not row.get("safe") or row.get("background_repo") is not None:
+        alone = row.get("background_repo") is None and len(row.get("gpu_uuids") or ()) <= 1
+        if not row.get("safe") or not alone:
             return
         power_w, idle_w = row.get("gpu_power_mean_w"), row.get("gpu_idle_power_w")
         key = _key(row["repo"], row["model"], row["requested_hyperparameters"])

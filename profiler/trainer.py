@@ -60,8 +60,9 @@ class TrainerFiles:
 
 
 def driver_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The driver's environment without Ray's own variables."""
-    return {key: value for key, value in environment.items() if not key.startswith("RAY_")}
+    """The driver's environment without Ray's own variables, and without those that would make trainers clients of the
+    user's own MPS daemon, or limit them there."""
+    return {key: value for key, value in environment.items() if not key.startswith(("RAY_", "CUDA_MPS_"))}
 
 
 def trainer_environment(

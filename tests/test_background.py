@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,9 +19,11 @@ from profiler.workloads import load_catalog
 REPOS = Path(__file__).parent / "fakes" / "repos"
 
 
-def job(files: BackgroundFiles, repeat: bool = False, silent: bool = False, **values: object) -> BackgroundJob:
-    """A background of the quick trainer; `silent`: it writes no events."""
-    model = load_catalog([REPOS]).resolve("quick", "quick")
+def job(
+    files: BackgroundFiles, repeat: bool = False, silent: bool = False, ready: str | None = None, **values: object
+) -> BackgroundJob:
+    """A background of the quick trainer; `silent`: it writes no events; `ready`: its manifest's `ready_pattern`."""
+    model = load_catalog([REPOS]).resolve("quick", "quick").model_copy(update={"ready_pattern": ready})
     if silent:
         model = model.model_copy(update={"command": ("env", "-u", "PROFILER_EVENTS", *(model.command or ()))})
     vector = {name: spec.default for name, spec in model.hyperparameters.items()} | values
@@ -41,8 +44,9 @@ def watch(tmp_path: Path) -> Iterator[BackgroundWatch]:
         yield opened
 
 
-def started(watch: BackgroundWatch, repeat: bool = False, silent: bool = False, **values: object) -> threading.Thread:
-    thread = threading.Thread(target=loop_background, args=(job(watch.files, repeat, silent, **values), "GPU-x"))
+def started(watch: BackgroundWatch, **what: Any) -> threading.Thread:
+    """The background's task; `what`: see `job`."""
+    thread = threading.Thread(target=loop_background, args=(job(watch.files, **what), "GPU-x"))
     thread.start()
     return thread
 
@@ -130,10 +134,25 @@ def test_reuse_is_one_process_that_trains_again_and_again(watch: BackgroundWatch
 
 def test_foreign_code_is_ready_when_its_log_says_so(tmp_path: Path) -> None:
     with BackgroundWatch(BackgroundFiles(tmp_path / "b", tmp_path / "l"), ready_pattern="^epoch 1 of") as watch:
-        thread = started(watch, silent=True, epochs=50, epoch_seconds=0.2)
+        thread = started(watch, silent=True, ready="^epoch 1 of", epochs=50, epoch_seconds=0.2)
         assert watch.wait_ready(20, thread.is_alive)
         assert watch.starts()[0].ready_t_ns is not None
         ended(watch, thread)
+
+
+def test_every_start_of_foreign_code_has_its_own_first_step(tmp_path: Path) -> None:
+    """Nobody asks for the starts while the foreground trains: each is noticed all the same, within itself."""
+    with BackgroundWatch(BackgroundFiles(tmp_path / "b", tmp_path / "l"), ready_pattern="^epoch 1 of") as watch:
+        thread = started(watch, silent=True, ready="^epoch 1 of", epochs=2, epoch_seconds=0.2)
+        deadline = time.monotonic() + 60
+        while sum(event["event"] == "exit" for event in watch.events()) < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        ended(watch, thread)
+        whole = [start for start in watch.starts() if start.why == "exited"]
+    assert len(whole) >= 3
+    for start in whole:
+        assert start.ready_t_ns is not None and start.t1_ns is not None
+        assert start.t0_ns < start.ready_t_ns < start.t1_ns
 
 
 def test_code_that_says_nothing_is_ready_when_it_is_seen_working(watch: BackgroundWatch) -> None:

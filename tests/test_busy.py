@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from profiler.busy import cpu_share, gpu_share, measure_busy, tree_cpu_s, working_share
+from profiler.busy import cpu_share, epochs_worked, gpu_share, measure_busy, tree_cpu_s, working_share
 from profiler.events import Training
 from profiler.gpu_activity import Activity, ActivityWindow
 from profiler.process.command import Command
@@ -48,6 +48,22 @@ def test_the_least_of_the_witnesses_counts() -> None:
     assert (busy.share, busy.method) == (0.1, "events+cpu_time")
     busy = measure_busy([], WINDOW, cpu_share=None, gpu_share=None)
     assert (busy.share, busy.gaps, busy.null_reason) == (None, None, "no_events_and_no_utilisation")
+
+
+def test_one_that_tells_of_itself_and_of_no_step_has_done_nothing() -> None:
+    busy = measure_busy([], WINDOW, cpu_share=0.9, gpu_share=None, tells=True)
+    assert (busy.share, busy.method, busy.trainings) == (0, "events+cpu_time", 0)
+
+
+def test_epochs_that_the_window_cuts_count_in_part() -> None:
+    """Epochs of 4 s: the window from 10 s to 20 s has a half of the first, two whole ones, or parts of them."""
+    assert epochs_worked([training(4, None, 8, 12, 16, 20, 24)], *WINDOW) == pytest.approx(2.5)
+    assert epochs_worked([training(4, None, 8, 12, 16)], *WINDOW) == pytest.approx(0.5 + 1 + 1), "the last goes on"
+    assert epochs_worked([training(4, 17, 8, 12, 16)], *WINDOW) == pytest.approx(0.5 + 1), "it has ended"
+    assert epochs_worked([training(6, 14, 10, 14), training(16, None)], *WINDOW) == pytest.approx(2)
+    assert epochs_worked([training(2, None)], *WINDOW) is None
+    assert epochs_worked([], *WINDOW) is None
+    assert measure_busy([training(4, None, 8, 12, 16)], WINDOW, None, None).epochs_worked == pytest.approx(2.5)
 
 
 def test_gpu_work_is_counted_in_half_seconds() -> None:

@@ -11,7 +11,7 @@ from profiler.gpu_processes import GpuPresence
 SECOND = 1_000_000_000
 GPU = "GPU-0"
 MARK = IdleMark(70.0, 35.0)
-Course = Callable[[float], float]
+Course = Callable[[float], float | None]
 
 
 class RestingGpu:
@@ -55,7 +55,7 @@ class RestingGpu:
         return cool_until_idle(self.gpu, mark, 2.0, limit_s)
 
 
-def falling(start: float, end: float, seconds: float) -> Course:
+def falling(start: float, end: float, seconds: float) -> Callable[[float], float]:
     return lambda s: max(end, start - (start - end) * max(s, 0.0) / seconds)
 
 
@@ -102,6 +102,12 @@ def test_a_hole_in_the_trace_proves_nothing() -> None:
 
 def test_a_device_that_tells_no_temperature_is_judged_by_the_rest() -> None:
     assert RestingGpu(temperature=lambda s: 90.0).cooled(IdleMark(70.0, None)).cooling_end == "idle"
+
+
+def test_one_that_tells_no_utilisation_too() -> None:
+    assert RestingGpu(utilisation=lambda s: None).cooled().cooling_end == "idle"
+    hot = RestingGpu(utilisation=lambda s: None, power=lambda s: 300.0)
+    assert hot.cooled().cooling_end == "max_seconds"
 
 
 def test_settling_waits_until_the_temperature_stands_still() -> None:

@@ -17,7 +17,7 @@ from profiler.mps import CONTROL, MpsServer, check_mps, mps_server
 from tests.attempts import local_node
 from tests.campaigns import pair
 from tests.fakes.gpu_player import GpuPlayer, Part
-from tests.fakes.nvml import FakeNvml
+from tests.fakes.nvml import NOT_SUPPORTED, FakeNvml
 
 PROGRAM = Path(__file__).parent / "fakes" / "mps_control.py"
 
@@ -111,17 +111,17 @@ def test_a_fraction_becomes_a_percentage(tmp_path: Path) -> None:
 
 
 def under_mps(background: dict[str, Any], item: dict[str, Any]) -> dict[str, Any]:
-    return pair({"epochs": 2, "epoch_seconds": 1.0, "marker": "front"}, background, sharing="mps", **item)
+    return pair({"epochs": 2, "epoch_seconds": 1.0, "marker": "mps-front"}, background, sharing="mps", **item)
 
 
 @pytest.mark.slow
 def test_a_pair_under_mps_is_split_by_solo_runs_or_not_at_all(
     control: None, tmp_path: Path, fake_nvml_here: FakeNvml
 ) -> None:
-    background = {"behaviour": "work", "epochs": 100, "epoch_seconds": 0.1, "marker": "back"}
+    background = {"behaviour": "work", "epochs": 100, "epoch_seconds": 0.1, "marker": "mps-back"}
     item = under_mps(background, {"mps_active_threads": "fractions"})
     item["background"]["min_busy_share"] = 0.05
-    clients = {"front": Part(0, 200.0, 500.0, "mps"), "back": Part(0, 100.0, 300.0, "mps")}
+    clients = {"mps-front": Part(0, 200.0, 500.0, "mps"), "mps-back": Part(0, 100.0, 300.0, "mps")}
     with GpuPlayer(fake_nvml_here, clients), local_node(tmp_path / "results") as node:
         row = node.attempt(item)
     assert (row["verdict"], row["sharing"]) == ("valid", "mps"), row["evidence"]
@@ -137,8 +137,22 @@ def test_a_pair_under_mps_is_split_by_solo_runs_or_not_at_all(
 def test_a_background_on_the_cpu_is_not_beside_it_under_mps_either(
     control: None, tmp_path: Path, fake_nvml_here: FakeNvml
 ) -> None:
-    item = under_mps({"behaviour": "work", "epochs": 100, "epoch_seconds": 0.1, "marker": "hidden"}, {})
-    with GpuPlayer(fake_nvml_here, {"front": Part(0, 200.0, kind="mps")}), local_node(tmp_path / "results") as node:
+    item = under_mps({"behaviour": "work", "epochs": 100, "epoch_seconds": 0.1, "marker": "mps-hidden"}, {})
+    item["background"]["min_busy_share"] = 0  # it may idle, and yet it must be there
+    with GpuPlayer(fake_nvml_here, {"mps-front": Part(0, 200.0, kind="mps")}), local_node(tmp_path / "results") as node:
         row = node.attempt(item)
     assert (row["verdict"], row["reasons"]) == ("contaminated", ["background_idle"])
     assert "none of its processes was seen on the GPU" in row["evidence"]["background_idle"]
+
+
+@pytest.mark.slow
+def test_a_driver_that_lists_no_clients_of_mps_proves_nothing(
+    control: None, tmp_path: Path, fake_nvml_here: FakeNvml
+) -> None:
+    fake_nvml_here.fail("nvmlDeviceGetMPSComputeRunningProcesses_v3", NOT_SUPPORTED)
+    item = under_mps({"behaviour": "work", "epochs": 100, "epoch_seconds": 0.1, "marker": "mps-back"}, {})
+    item["background"]["min_busy_share"] = 0.05
+    clients = {"mps-front": Part(0, 200.0, kind="mps"), "mps-back": Part(0, 100.0, kind="mps")}
+    with GpuPlayer(fake_nvml_here, clients), local_node(tmp_path / "results") as node:
+        row = node.attempt(item)
+    assert (row["verdict"], row["background_busy_method"]) == ("valid", "events+cpu_time"), row["evidence"]

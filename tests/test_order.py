@@ -75,3 +75,5 @@ def test_baselines_of_a_pair_are_both_partners_alone() -> None:
     assert sorted(run.hyperparameters["epochs"] for run in alone) == [2, 2, 3, 3]
     assert len([run for run in runs if run.foreground_mode == "default" and run.background is not None]) == 2
     assert len(runs) == 8
+    blocks = list(block_numbers(runs))
+    assert [blocks.count(number) for number in (1, 2)] == [4, 4], "each block has both alone, both together and mutated"

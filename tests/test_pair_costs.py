@@ -28,7 +28,7 @@ def back(seconds: float, joules: float) -> dict[str, Any]:
 def pair(seconds: float, joules: float, epochs: int) -> dict[str, Any]:
     partner = {"background_repo": "r", "background_model": "b", "background_hyperparameters": {"epochs": 10}}
     how = {"sharing": "time_slice", "background_mode": "reuse"}
-    return {**solo("f", seconds, joules), **partner, **how, "background_epochs": epochs}
+    return {**solo("f", seconds, joules), **partner, **how, "background_epochs_worked": epochs}
 
 
 def test_a_pair_that_saves() -> None:
@@ -83,6 +83,12 @@ def test_unsafe_runs_do_not_count() -> None:
         back(52, 10_000),
         pair(90, 15_000, 9),
     ]
+    assert pair_costs(rows)[0].runs == (1, 1, 1)
+
+
+def test_runs_on_several_gpus_are_no_yardstick() -> None:
+    wide = {**solo("f", 30, 40_000), "gpu_uuids": ["GPU-0", "GPU-1"]}
+    rows = [solo("f", 60, 12_000), wide, back(52, 10_000), pair(90, 15_000, 9)]
     assert pair_costs(rows)[0].runs == (1, 1, 1)
 
 

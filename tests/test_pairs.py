@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from profiler.colocation import memory_mib
 from profiler.config import Cooling
+from profiler.energy.attribution import Role
+from profiler.workloads import load_catalog
 from tests.attempts import local_node
-from tests.campaigns import pair
+from tests.campaigns import REPOS, pair
 from tests.fakes.gpu_player import GpuPlayer, Part
 from tests.fakes.nvml import FakeNvml
 
@@ -129,6 +132,42 @@ def test_a_background_that_trains_on_the_cpu_is_not_beside_it(tmp_path: Path, fa
     assert (row["cooling_end"], row["cooling_idle_proven"]) == ("idle", True)
     assert 2.9 < row["cooling_s"] < 8
     assert list(row["steps"])[:2] == ["gate", "settling"]
+
+
+def test_a_background_that_uses_no_gpu_by_its_manifest_is_told_by_its_cpu_time(
+    tmp_path: Path, fake_nvml_here: FakeNvml
+) -> None:
+    background = load_catalog([REPOS]).resolve("quick", "quick").model_copy(update={"uses_gpu": False})
+    item = pair(FRONT, {"behaviour": "work", "epochs": 100, "epoch_seconds": 0.2, "marker": "hidden"})
+    item["background"]["min_busy_share"] = 0.05
+    with GpuPlayer(fake_nvml_here, {"front": Part(60, 300.0)}), local_node(tmp_path) as node:
+        row = node.attempt(item, background=background)
+    assert (row["verdict"], row["reasons"]) == ("valid", []), row["evidence"]
+    assert row["background_busy_method"] == "events+cpu_time"
+
+
+def test_one_that_was_only_given_time_and_never_trained_is_not_beside_it(tmp_path: Path) -> None:
+    item = pair(
+        {"epochs": 2, "epoch_seconds": 0.5}, {"behaviour": "work", "epoch_seconds": 60.0}
+    )  # before its first step
+    item["background"]["startup_wait_seconds"] = 1
+    with local_node(tmp_path) as node:
+        row = node.attempt(item)
+    assert (row["verdict"], row["reasons"][:1]) == ("contaminated", ["background_idle"])
+    assert "events 0.00" in row["evidence"]["background_idle"]
+
+
+def test_the_memory_of_processes_that_follow_each_other_is_not_added_up() -> None:
+    second = 1_000_000_000
+    stays = [(1, 0, 4, 700.0), (2, 5, 9, 900.0), (3, 6, 8, 50.0)]
+    rows = [
+        {"pid": pid, "gpu_uuid": "GPU-0", "memory_mib": mib, "first_seen_ns": t0 * second, "last_seen_ns": t1 * second}
+        for pid, t0, t1, mib in stays
+    ]
+    whose: dict[int, Role] = {1: "background", 2: "background", 3: "background"}
+    assert memory_mib(rows, whose, "background") == 950
+    assert memory_mib(rows, whose, "foreground") is None
+    assert memory_mib([{**rows[0], "memory_mib": None}, *rows[1:]], whose, "background") is None
 
 
 def test_a_run_that_begins_on_a_warm_gpu_says_so(tmp_path: Path, fake_nvml_here: FakeNvml) -> None:

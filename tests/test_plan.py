@@ -20,7 +20,9 @@ from profiler.config import load
 from profiler.errors import ConfigError, ConfigIssue
 from profiler.history import History
 from profiler.planner import Plan, PlannedRun, make_plan
+from profiler.store import write
 from tests.config.helpers import CATALOG, ITEM, PAIR, document
+from tests.report.sessions import Run, make_session, run_row
 
 BUG = {"repo": "bug-localization-by-dnn-and-rvsm", "model": "default"}
 
@@ -264,6 +266,22 @@ def test_memory_is_checked_with_the_arithmetic_shown() -> None:
     assert [issue.path for issue in issues] == ["experiments[0]", "experiments[1]"]
     assert "resnet20 700 MiB (manifest) + mlp 1400 MiB (manifest) = 2100 MiB > 499 MiB" in issues[0].message
     assert "mnist_cnn 500 MiB (manifest) > 499 MiB" in issues[1].message
+
+
+def test_memory_is_checked_for_every_point_of_a_grid(tmp_path: Path) -> None:
+    """A batch of 4,096 was seen to take 3,000 MiB; the base values take the manifest's 500."""
+    values = {**CATALOG.resolve("examples", "mnist_cnn").defaults(), "batch_size": 4096, "epochs": 3}
+    run = Run(values=values)
+    folder = make_session(tmp_path, [run], traces=False)
+    seen = run_row(folder, 1, run, run, 1, 30.0, is_final=True)
+    write.write_run(folder, {**seen, "gpu_memory_foreground_mib": 3000.0})
+    grid = {"repo": "examples", "model": "mnist_cnn", "mode": "mutation", "values": {"batch_size": [32, 4096]}}
+    known = {"history": [str(folder.root)]}
+    with pytest.raises(ConfigError) as caught:
+        make_plan(load(document(grid, **known, memory_limit_mib=2000), catalog=CATALOG))
+    (issue,) = caught.value.issues
+    assert "mnist_cnn 3150 MiB (measured in 1 run) with batch_size 4096 > 2000 MiB" in issue.message
+    assert len(make_plan(load(document(grid, **known, memory_limit_mib=3200), catalog=CATALOG))) == 2
 
 
 def test_a_model_without_gpu_needs_no_gpu_memory() -> None:

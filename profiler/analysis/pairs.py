@@ -54,7 +54,7 @@ class PairCost(Pair):
     """One pair against one after the other. `runs`: how many pairs, solo foregrounds, solo backgrounds.
 
     Slowdowns are times (1: none). `energy_saved_j` and `time_saved_s` are what the two trainings, the background's
-    epochs as many as it finished, would take more one after the other; negative: together costs more.
+    epochs as many as it worked, parts of one too, would take more one after the other; negative: together costs more.
     `energy_saved_share` is the first of these as a share of what they would take. The background's first start is left
     out on both sides; what it starts again within the window (mode loop) is the pair's."""
 
@@ -80,7 +80,7 @@ class _Kinds:
 
 def pair_costs(rows: Iterable[Row]) -> list[PairCost]:
     """Every pair among the safe ones of `rows` (of `runs`), each GPU model apart; energy is that of the whole GPU."""
-    safe = [row for row in rows if row.get("safe")]
+    safe = [row for row in rows if row.get("safe") and len(row.get("gpu_uuids") or ()) <= 1]
     return [cost for gpu, here in by_gpu(safe).items() for cost in _costs(here, gpu)]
 
 
@@ -109,7 +109,7 @@ def _training(repo: str, model: str, values: Mapping[str, Any] | None) -> Traini
 def _cost(which: Pair, kinds: _Kinds) -> PairCost:
     need_front = _needed("solo_foreground", kinds.fronts, ("duration_s",))
     need_back = _needed("solo_background", kinds.backs, ("training_s", "epochs_done"))
-    need_pair = _needed("pair", kinds.pairs, ("background_epochs",))
+    need_pair = _needed("pair", kinds.pairs, ("background_epochs_worked",))
     need_energy = [
         *_needed("pair", kinds.pairs, ("gpu_energy_j",)),
         *_needed("solo_foreground", kinds.fronts, ("gpu_energy_j",)),
@@ -128,7 +128,7 @@ def _cost(which: Pair, kinds: _Kinds) -> PairCost:
 
 
 def _epochs(kinds: _Kinds) -> float:
-    return _mean(row["background_epochs"] for row in kinds.pairs)
+    return _mean(row["background_epochs_worked"] for row in kinds.pairs)
 
 
 def _epoch_s(kinds: _Kinds) -> float:
@@ -163,7 +163,8 @@ def _needed(kind: str, rows: Sequence[Row], columns: Sequence[str]) -> list[str]
     """What is missing of `rows` for a figure made of these columns."""
     if not rows:
         return [f"no_{kind}_run"]
-    return [f"{column}_unknown" for column in columns if any(not row.get(column) for row in rows)]
+    unknown = [f"{column}_unknown" for column in columns if any(row.get(column) is None for row in rows)]
+    return unknown + [f"{column}_is_zero" for column in columns if any(row.get(column) == 0 for row in rows)]
 
 
 def _estimate(figure: Callable[[_Kinds], float], kinds: _Kinds, missing: Sequence[str]) -> Estimate:

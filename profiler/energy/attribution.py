@@ -8,6 +8,7 @@ tells no process apart (MPS), the watts of the solo runs alone split it. Where n
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ MEDIUM_SHARE: Final = 0.5
 
 NO_BASELINE: Final = "no_idle_baseline"
 NOT_TOLD_APART: Final = "processes_not_told_apart"
+IDLE_ABOVE_RUN: Final = "idle_baseline_above_run"
+"""Somebody worked, and yet the whole window lies at or below the idle power, which is none then."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ def attribute(
         return _with(plain, null_reason=f"{NO_BASELINE}: {idle.null_reason}")
     above = [max(0.0, item.energy_j - idle.power_w * item.seconds) for item in bins]
     seen = any(any(item.sm.values()) for item in bins)
+    if (seen or not told_apart) and not any(above):
+        return _with(plain, null_reason=IDLE_ABOVE_RUN)
     if not paired:
         return _with(plain, **_remainder(energy, bins, above, known))
     if known and seen:
@@ -203,13 +208,16 @@ def _sliced(
 
 
 def _weights(solo: Mapping[Role, SoloPower]) -> dict[Role, float]:
-    """W above idle for each percent of the SMs; 1 for all where it is not known of both partners."""
+    """W above idle for each percent of the SMs, as parts of the larger one; 1 for all where it is not known of both
+    partners, or no number (next to no activity in a solo run)."""
     known: dict[Role, float] = {
         role: power.above_idle_w / power.sm_percent for role, power in solo.items() if power.sm_percent
     }
-    if not {"foreground", "background"} <= known.keys() or min(known.values()) <= 0:
+    largest = max(known.values(), default=0.0)
+    if not {"foreground", "background"} <= known.keys() or min(known.values()) <= 0 or not math.isfinite(largest):
         return dict.fromkeys(ROLES, 1.0)
-    return {**known, "other": sum(known.values()) / len(known)}
+    weights = {role: value / largest for role, value in known.items()}
+    return {**weights, "other": sum(weights.values()) / len(weights)}
 
 
 def _share(item: _Bin, role: Role, weights: Mapping[Role, float]) -> float:

@@ -77,7 +77,13 @@ NO_DEVICE = (*NOT_STARTED, "no_gpu", "no_gpu_used", "gpu_not_visible", "nvml_lib
 NO_GPU = (*NO_DEVICE, "nvml_not_supported", "counter_not_advancing", "window_below_counter_step")
 NO_TRACE = (*NO_DEVICE, "nvml_not_supported", "no_sample_in_window")
 NO_INTEGRAL = (*NO_DEVICE, "no_power_samples", "trace_gap", "trace_does_not_cover_window")
-NO_SPLIT = (*NO_DEVICE, "no_idle_baseline: ...", "processes_not_told_apart: ...", "several_gpus")
+NO_SPLIT = (
+    *NO_DEVICE,
+    "no_idle_baseline: ...",
+    "idle_baseline_above_run",
+    "processes_not_told_apart: ...",
+    "several_gpus",
+)
 NO_IDLE = (*NO_DEVICE, "no_idle_samples", "not_idle", "idle_power_not_steady")
 NO_REST = (*NO_CPU, "node_not_idle", "no_cpu_counter_in_trace", "no_idle_samples", "not_idle", "idle_power_not_steady")
 NOT_APART = (*NO_DEVICE, "no_background", "processes_not_told_apart", "several_gpus")
@@ -442,6 +448,13 @@ RUNS = Table(
             INT,
             "epochs",
             "epochs of the background that ended within the window",
+            (*SOLO, *NOT_RECORDED, "not_told"),
+        ),
+        Column(
+            "background_epochs_worked",
+            FLOAT,
+            "epochs",
+            "epochs of the background within the window, those that its edges cut by the part of their time inside",
             (*SOLO, *NOT_RECORDED, "not_told"),
         ),
         Column("background_starts", INT, "", "how often the background's trainer was started", (*SOLO, *NOT_RECORDED)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from statistics import median
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -157,6 +158,19 @@ def test_what_no_one_was_seen_working_for_is_nobodys() -> None:
     assert shares.idle_j is not None and abs(shares.idle_j - 700) < 1
     assert shares.other_j is not None and abs(shares.other_j - 500) < 30  # the second half of the window
     assert shares.confidence == "medium"
+
+
+@pytest.mark.parametrize("told_apart", [True, False])
+@pytest.mark.parametrize("paired", [True, False])
+def test_an_idle_power_above_that_of_the_run_splits_nothing(told_apart: bool, paired: bool) -> None:
+    points = [Point(k * SECOND // 10, 100.0) for k in range(101)]
+    seen = ActivityWindow(tuple(Activity(FRONT, k * SECOND // 5, 60) for k in range(1, 51)))
+    alone: dict[Role, SoloPower] = {"foreground": SoloPower(100.0, 60.0), "background": SoloPower(50.0, 40.0)}
+    shares = attribute(
+        GpuEnergy(1000.0, 0, 10 * SECOND, points), idle(120.0), seen, ROLES, paired=paired, solo=alone,
+        told_apart=told_apart,
+    )  # fmt: skip
+    assert (parts(shares), shares.null_reason) == ([], "idle_baseline_above_run")
 
 
 def test_a_stranger_gets_its_part_of_a_solo_run() -> None:

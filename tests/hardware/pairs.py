@@ -35,7 +35,7 @@ OF_A_PAIR = (
     "experiment_id", "model", "background_model", "verdict", "reasons", "evidence", "error_message", "sharing",
     "duration_s", "gpu_uuid", "background_gpu_uuid", "gpu_memory_peak_mib", "gpu_memory_foreground_mib",
     "gpu_memory_background_mib", "memory_mib", "background_busy_share", "background_busy_method", "background_starts",
-    "background_gaps", "background_gap_s", "background_epochs", "gpu_energy_j", "gpu_energy_foreground_j",
+    "background_gaps", "background_gap_s", "background_epochs_worked", "gpu_energy_j", "gpu_energy_foreground_j",
     "gpu_energy_background_j", "gpu_energy_idle_j", "gpu_energy_other_j", "gpu_attribution_method",
     "gpu_attribution_confidence", "gpu_energy_foreground_sm_ratio_j", "gpu_energy_background_sm_ratio_j",
     "gpu_idle_power_w", "gpu_power_mean_w", "gpu_sm_foreground_percent", "gpu_sm_background_percent", "cooling_s",
