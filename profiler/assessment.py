@@ -116,6 +116,7 @@ def assess(
             host_oom=host_oom(execution.oom_kills),
         )
         observed += _conditions(spec, node, trace, samples, execution, background, processes, marks)
+        observed += _absence(spec, node, execution, events, processes)
         observed += energy.observations
         columns |= _measured(node, execution, outcome, events, energy)
         columns["gpu_energy_by_device_j"], unknown = _by_device(node, samples, sources, execution, energy)
@@ -297,6 +298,22 @@ def _conditions(
         execution.contention,
     )
     return [finding for finding in found if finding is not None]
+
+
+def _absence(
+    spec: AttemptSpec,
+    node: NodeFacts,
+    execution: Execution,
+    events: TrainerEvents,
+    processes: Sequence[dict[str, Any]],
+) -> list[Finding]:
+    """Where the trainer should have been and was not; asked where the driver and the trainer both tell."""
+    asked = spec.foreground.uses_gpu and execution.activity.null_reason is None
+    if not asked or execution.namespace is None or events.training_ns is None:
+        return []
+    if spec.planned.sharing == "mps" and not any(process["pid_namespace"] for process in processes if process["own"]):
+        return []  # a driver that lists no clients of MPS
+    return list(conditions.presence(processes, node.gpu_uuids, execution.namespace, events.training_ns))
 
 
 def host_oom(kills: int | None) -> str | None:

@@ -51,6 +51,21 @@ def strangers(processes: Sequence[Mapping[str, Any]], t0_ns: int) -> Iterator[Fi
             yield Finding("foreign_gpu_process", text, start_ns=first_ns, end_ns=last_ns, culprit=culprit)
 
 
+def presence(
+    processes: Sequence[Mapping[str, Any]],
+    gpu_uuids: Sequence[str],
+    namespace: int,
+    training_ns: tuple[int, int],
+) -> Iterator[Finding]:
+    """GPUs of the run on which no process of the trainer's PID namespace was seen, though it says that it trained."""
+    t0_ns, t1_ns = training_ns
+    used = {process["gpu_uuid"] for process in processes if process["pid_namespace"] == namespace}
+    for uuid in gpu_uuids:
+        if uuid not in used:
+            text = f"GPU {uuid}: it trained for {(t1_ns - t0_ns) / 1e9:.1f} s, and none of its processes was seen there"
+            yield Finding("gpu_not_used", text, value=(t1_ns - t0_ns) / 1e9, start_ns=t0_ns, end_ns=t1_ns)
+
+
 def memory_at_start(
     samples: Sequence[Sample], gpu_uuid: str | None, idle_mib: float | None, start_ns: int
 ) -> Finding | None:

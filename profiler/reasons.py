@@ -167,6 +167,13 @@ _ALL = (
     ),
     _state(
         "unsafe",
+        "gpu_not_used",
+        "the trainer was not seen on a GPU of its run while it trained; it may have trained on the CPU",
+        "which GPU, and how long it trained by its events; not asked of models that use no GPU",
+        Threshold(3.0, "s", "from its first step to its end without being seen on the GPU"),
+    ),
+    _state(
+        "unsafe",
         "background_idle",
         "the background worked for a smaller share of the run than it should",
         "the share",

@@ -13,7 +13,7 @@ from profiler.config import Cooling
 from profiler.energy.attribution import Role
 from profiler.workloads import load_catalog
 from tests.attempts import local_node
-from tests.campaigns import REPOS, pair
+from tests.campaigns import REPOS, pair, quick
 from tests.fakes.gpu_player import GpuPlayer, Part
 from tests.fakes.nvml import FakeNvml
 
@@ -132,6 +132,20 @@ def test_a_background_that_trains_on_the_cpu_is_not_beside_it(tmp_path: Path, fa
     assert (row["cooling_end"], row["cooling_idle_proven"]) == ("idle", True)
     assert 2.9 < row["cooling_s"] < 8
     assert list(row["steps"])[:2] == ["gate", "settling"]
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_a_trainer_that_falls_back_to_the_cpu_is_told(paired: bool, tmp_path: Path, fake_nvml_here: FakeNvml) -> None:
+    front = {"epochs": 4, "epoch_seconds": 1.0, "marker": "hidden"}
+    back = {"behaviour": "work", "epochs": 100, "epoch_seconds": 0.2, "marker": "back"}
+    item = pair(front, back) if paired else quick(**front)
+    limits = {"cpu_contention": 1.0, "gpu_not_used": 2.0}
+    with GpuPlayer(fake_nvml_here, {"back": Part(60, 300.0)}), local_node(tmp_path) as node:
+        row = node.attempt(item, thresholds=limits)
+        assert (row["verdict"], row["reasons"]) == ("contaminated", ["gpu_not_used"]), row["evidence"]
+    with GpuPlayer(fake_nvml_here, {"hidden": Part(50, 200.0), "back": Part(50, 300.0)}), local_node(tmp_path) as node:
+        row = node.attempt(item, thresholds=limits)
+        assert (row["verdict"], row["reasons"]) == ("valid", []), row["evidence"]
 
 
 def test_a_background_that_uses_no_gpu_by_its_manifest_is_told_by_its_cpu_time(

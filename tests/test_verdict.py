@@ -40,6 +40,7 @@ FAIL = [
 UNSAFE = [
     "foreign_gpu_process",
     "memory_not_idle",
+    "gpu_not_used",
     "background_idle",
     "throttled",
     "cpu_contention",
