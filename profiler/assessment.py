@@ -291,6 +291,7 @@ def _conditions(
     idle_mib = spec.gate.idle_memory_mib
     found = (
         conditions.containment(execution.containment),
+        conditions.mps_server(execution.server_pids, t0_ns, t1_ns) if spec.planned.sharing == "mps" else None,
         *conditions.strangers(processes, t0_ns),
         *(conditions.memory_at_start(earlier, uuid, idle_mib.get(uuid), first_ns) for uuid in node.gpu_uuids),
         *(conditions.warmth_at_start(earlier, uuid, mark.temp_c, first_ns) for uuid, mark in marks.items()),

@@ -66,6 +66,13 @@ def presence(
             yield Finding("gpu_not_used", text, value=(t1_ns - t0_ns) / 1e9, start_ns=t0_ns, end_ns=t1_ns)
 
 
+def mps_server(server_pids: Sequence[int], t0_ns: int, t1_ns: int) -> Finding | None:
+    """A daemon of MPS starts its server with the first client and keeps it; without one the pair was in time slices."""
+    if server_pids:
+        return None
+    return Finding("mps_not_used", "the MPS daemon has no server, or does not answer", start_ns=t0_ns, end_ns=t1_ns)
+
+
 def memory_at_start(
     samples: Sequence[Sample], gpu_uuid: str | None, idle_mib: float | None, start_ns: int
 ) -> Finding | None:

@@ -174,6 +174,12 @@ _ALL = (
     ),
     _state(
         "unsafe",
+        "mps_not_used",
+        "the pair was to share its GPU through MPS, and no MPS server was there when the foreground ended",
+        "that the daemon had none, or did not answer",
+    ),
+    _state(
+        "unsafe",
         "background_idle",
         "the background worked for a smaller share of the run than it should",
         "the share",

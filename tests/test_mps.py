@@ -156,3 +156,16 @@ def test_a_driver_that_lists_no_clients_of_mps_proves_nothing(
     with GpuPlayer(fake_nvml_here, clients), local_node(tmp_path / "results") as node:
         row = node.attempt(item)
     assert (row["verdict"], row["background_busy_method"]) == ("valid", "events+cpu_time"), row["evidence"]
+
+
+@pytest.mark.slow
+def test_a_pair_that_never_came_to_its_mps_server_is_told(
+    control: None, tmp_path: Path, fake_nvml_here: FakeNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_MPS", "no_server")
+    item = under_mps({"behaviour": "work", "epochs": 100, "epoch_seconds": 0.1, "marker": "mps-back"}, {})
+    item["background"]["min_busy_share"] = 0.05
+    clients = {"mps-front": Part(0, 200.0, kind="mps"), "mps-back": Part(0, 100.0, kind="mps")}
+    with GpuPlayer(fake_nvml_here, clients), local_node(tmp_path / "results") as node:
+        row = node.attempt(item)
+    assert (row["verdict"], row["reasons"]) == ("contaminated", ["mps_not_used"]), row["evidence"]

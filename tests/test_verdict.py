@@ -41,6 +41,7 @@ UNSAFE = [
     "foreign_gpu_process",
     "memory_not_idle",
     "gpu_not_used",
+    "mps_not_used",
     "background_idle",
     "throttled",
     "cpu_contention",

@@ -91,7 +91,8 @@ def is_original(arrays: tuple[np.ndarray, ...]) -> bool:
 
 def _idx_md5(array: np.ndarray) -> str:
     """The md5 of the plain idx file of an array of unsigned bytes, however the file was packed."""
-    total = hashlib.md5(struct.pack(f">HBB{array.ndim}I", 0, UNSIGNED_BYTE, array.ndim, *array.shape))
+    head = struct.pack(f">HBB{array.ndim}I", 0, UNSIGNED_BYTE, array.ndim, *array.shape)
+    total = hashlib.md5(head, usedforsecurity=False)
     total.update(array.data)
     return total.hexdigest()
 

@@ -1,7 +1,8 @@
 """A stand-in for `nvidia-cuda-mps-control`: the same ways to be called, one server process, nothing to do with CUDA.
 
 `-f` runs the daemon: it starts a server and serves its FIFO in CUDA_MPS_PIPE_DIRECTORY until `quit`. Without options it
-passes the lines of stdin to the daemon and prints its answers. FAKE_MPS=broken: the daemon ends at once."""
+passes the lines of stdin to the daemon and prints its answers. FAKE_MPS=broken: the daemon ends at once; no_server: no
+client ever came to it."""
 
 import os
 import signal
@@ -34,7 +35,7 @@ def ask() -> int:
         print("Cannot find MPS control daemon process", file=sys.stderr)
         return 1
     for line in sys.stdin:
-        if line.strip() == "get_server_list":
+        if line.strip() == "get_server_list" and os.environ.get("FAKE_MPS") != "no_server":
             print((FOLDER / "server").read_text(), end="")
         elif line.strip() == "quit":
             (FOLDER / "quit").touch()

@@ -39,6 +39,7 @@ ELSEWHERE = {
         "foreign_gpu_process", "memory_not_idle", "throttled", "cpu_contention", "suspended", "clock_stepped",
     ),
     "test_pairs.py": ("background_idle", "gpu_not_used", "warm_start"),
+    "test_mps.py": ("mps_not_used",),
     "faults/records.py": ("interrupted",),
     "legacy/test_import.py": ("conditions_unknown", "imported", "imported_failure"),
     "legacy/test_damaged.py": ("imported_unproven",),
