@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from profiler import colocation, conditions, record
+from profiler.background import BackgroundFiles
 from profiler.checkouts import recorded_commit
 from profiler.colocation import background_findings
 from profiler.cooling import IdleMark
@@ -27,7 +28,7 @@ from profiler.process.command import ExitReport
 from profiler.reasons import limits
 from profiler.record import NodeFacts
 from profiler.trainer import TrainerFiles
-from profiler.verdict import Finding, judge, judge_training, retry_may_help, that_hold
+from profiler.verdict import Finding, judge, judge_training, parameter_findings, retry_may_help, that_hold
 
 if TYPE_CHECKING:
     from profiler.attempt import AttemptSpec, Trace
@@ -95,7 +96,7 @@ def assess(
     }
     limit = limits(_thresholds(spec))
     window_ns = execution.window_ns if execution is not None else None
-    observed = list(background_findings(background, node.gpu_uuid, window_ns))
+    observed = [*background_findings(background, node.gpu_uuid, window_ns), *_background_values(spec, background)]
     findings: list[Finding] = []
     nulls: dict[str, str] = {}
     processes: list[dict[str, Any]] = []
@@ -136,6 +137,19 @@ def assess(
     columns |= record.verdict_columns(judge(findings), findings)
     columns |= {"observations": [finding.to_json() for finding in observed], "thresholds": limit}
     return Assessment({**columns, "null_reasons": nulls}, processes, retry_may_help(findings))
+
+
+def _background_values(spec: AttemptSpec, background: BackgroundFacts | None) -> Iterator[Finding]:
+    """Values that the background was asked for and did not use, as its first start says."""
+    model, planned = spec.background, spec.planned.background
+    if background is None or not background.starts or model is None or planned is None:
+        return
+    logs = spec.folder.background_logs(spec.planned.experiment_id)
+    files = BackgroundFiles(spec.control / "background", logs).trainer(background.starts[0].number)
+    outcome = collect(model, planned.hyperparameters, read_events(files.events), files.log)
+    for finding in parameter_findings(outcome, planned.hyperparameters, model):
+        if finding.reason == "parameter_not_applied":
+            yield Finding("background_failed", f"it did not train as asked: {finding.evidence}", retry=False)
 
 
 def _measured(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from profiler.checkouts import problem
 from profiler.errors import CannotRunError
+from profiler.planned import Background
 from profiler.planner import Plan, PlannedRun
 from profiler.workloads import Catalog, ModelSpec
 
@@ -28,13 +29,23 @@ def _trainers(plan: Plan, catalog: Catalog) -> Iterator[str]:
             partner = run.background
             model = catalog.of(partner)
             wanted[partner.repo, partner.model, partner.checkout, partner.python] = model
-            if partner.mode == "reuse" and not model.can_repeat:
-                yield (
-                    f"{run.experiment_id}: background.mode reuse needs a trainer that trains again by itself; "
-                    f"{partner.repo}/{partner.model} does not say `can_repeat: true` in its manifest: use mode loop"
-                )
+            if partner.mode == "reuse":
+                yield from (f"{run.experiment_id}: {fault}" for fault in _reuse_faults(partner, model))
     for spec in wanted.values():
         yield from (f"{spec.repo}/{spec.name}: {fault}" for fault in _command_faults(spec))
+
+
+def _reuse_faults(partner: Background, model: ModelSpec) -> Iterator[str]:
+    if not model.can_repeat:
+        yield (
+            "background.mode reuse needs a trainer that trains again by itself; "
+            f"{partner.repo}/{partner.model} does not say `can_repeat: true` in its manifest: use mode loop"
+        )
+    if partner.timeout_seconds is not None:
+        yield (
+            f"background.timeout_seconds: {partner.timeout_seconds:g} would end the one process in which mode reuse "
+            "trains again and again: leave it out, or use mode loop"
+        )
 
 
 def _several_gpus(run: PlannedRun, model: ModelSpec) -> Iterator[str]:

@@ -41,6 +41,12 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str, list[str]]] = {
         "failed",
         ["background_failed"],
     ),
+    "uses another value than asked": (
+        {"behaviour": "wrong_rate", "epochs": 100, "epoch_seconds": 0.1},
+        {"min_busy_share": 0},
+        "failed",
+        ["background_failed"],
+    ),
     "never becomes ready": (
         {"behaviour": "never_ready"},
         {"startup_timeout_seconds": 1},

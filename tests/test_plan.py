@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from profiler.config import load
-from profiler.errors import ConfigError, ConfigIssue
+from profiler.errors import CannotRunError, ConfigError, ConfigIssue
 from profiler.history import History
 from profiler.planner import Plan, PlannedRun, make_plan
+from profiler.preflight import check_campaign
 from profiler.store import write
 from tests.config.helpers import CATALOG, ITEM, PAIR, document
 from tests.report.sessions import Run, make_session, run_row
@@ -282,6 +283,14 @@ def test_memory_is_checked_for_every_point_of_a_grid(tmp_path: Path) -> None:
     (issue,) = caught.value.issues
     assert "mnist_cnn 3150 MiB (measured in 1 run) with batch_size 4096 > 2000 MiB" in issue.message
     assert len(make_plan(load(document(grid, **known, memory_limit_mib=3200), catalog=CATALOG))) == 2
+
+
+def test_a_limit_of_one_training_is_refused_for_a_process_that_trains_again_and_again() -> None:
+    warm = {**PAIR, "background": {**PAIR["background"], "mode": "reuse"}}
+    check_campaign(planned(warm), CATALOG)
+    limited = {**warm, "background": {**warm["background"], "timeout_seconds": 60}}
+    with pytest.raises(CannotRunError, match=r"timeout_seconds: 60 would end the one process.*use mode loop"):
+        check_campaign(planned(limited), CATALOG)
 
 
 def test_a_model_without_gpu_needs_no_gpu_memory() -> None:

@@ -93,7 +93,9 @@ KEYS: tuple[Key, ...] = (
         " campaign's."),
     Key("max_retries", "CE", Integer(0, 100), "2", "Further attempts after a failed one."),
     Key("timeout_seconds", "CEFB", Number(above=0), "none",
-        "Ends the training and everything it started after that time. A background takes only its own.", optional=True),
+        "Ends the training and everything it started after that time. A background takes only its own, in mode reuse"
+        " none.",
+        optional=True),
     Key("governor", "C", Choice("performance", "powersave", "ondemand"), "none",
         "CPU frequency governor during the campaign; refused before the first run where it cannot be set.",
         optional=True),
