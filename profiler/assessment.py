@@ -326,7 +326,8 @@ def _absence(
     asked = spec.foreground.uses_gpu and execution.activity.null_reason is None
     if not asked or execution.namespace is None or events.training_ns is None:
         return []
-    if spec.planned.sharing == "mps" and not any(process["pid_namespace"] for process in processes if process["own"]):
+    partners = [process for process in processes if process["own"] and process["pid"] not in execution.server_pids]
+    if spec.planned.sharing == "mps" and not partners:
         return []  # a driver that lists no clients of MPS
     return list(conditions.presence(processes, node.gpu_uuids, execution.namespace, events.training_ns))
 

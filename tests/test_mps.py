@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from profiler.errors import CannotRunError
 from profiler.mps import CONTROL, MpsServer, check_mps, mps_server
 from tests.attempts import local_node
 from tests.campaigns import pair
-from tests.fakes.gpu_player import GpuPlayer, Part
+from tests.fakes.gpu_player import GpuPlayer, Part, quick_marker
 from tests.fakes.nvml import NOT_SUPPORTED, FakeNvml
 
 PROGRAM = Path(__file__).parent / "fakes" / "mps_control.py"
@@ -152,9 +153,18 @@ def test_a_driver_that_lists_no_clients_of_mps_proves_nothing(
     fake_nvml_here.fail("nvmlDeviceGetMPSComputeRunningProcesses_v3", NOT_SUPPORTED)
     item = under_mps({"behaviour": "work", "epochs": 100, "epoch_seconds": 0.1, "marker": "mps-back"}, {})
     item["background"]["min_busy_share"] = 0.05
-    clients = {"mps-front": Part(0, 200.0, kind="mps"), "mps-back": Part(0, 100.0, kind="mps")}
-    with GpuPlayer(fake_nvml_here, clients), local_node(tmp_path / "results") as node:
-        row = node.attempt(item)
+    shown = {
+        "mps-front": Part(0, 200.0, kind="mps"),
+        "mps-back": Part(0, 100.0, kind="mps"),
+        "server": Part(90, 0.0, 0.0),
+    }
+
+    def marker_of(words: Sequence[str]) -> str | None:
+        return "server" if "fake-mps-server" in words else quick_marker(words)
+
+    limits = {"cpu_contention": 1.0, "gpu_not_used": 0.5}
+    with GpuPlayer(fake_nvml_here, shown, marker_of=marker_of), local_node(tmp_path / "results") as node:
+        row = node.attempt(item, thresholds=limits)
     assert (row["verdict"], row["background_busy_method"]) == ("valid", "events+cpu_time"), row["evidence"]
 
 
