@@ -76,10 +76,9 @@ class _Planner:
         for item in known:
             self._reserve_grid(item)
         for item in known:
-            self._check_memory(item, item.base)
             first = len(self.runs)
             self._expand(item)
-            self._check_drawn_memory(item, self.runs[first:])
+            self._check_memory(item, self.runs[first:])
         if not self.runs and not self.issues:
             self._issue("experiments", None, "nothing is left to run: the history has every point of it")
         if self.issues:
@@ -96,22 +95,19 @@ class _Planner:
             self._issue(f"experiments[{number}]", error.value, str(error), error.suggestion)
             return None
 
-    def _check_drawn_memory(self, item: _Item, runs: Sequence[PlannedRun]) -> None:
-        """The run that needs the most, where the base values fit and its own do not."""
+    def _check_memory(self, item: _Item, runs: Sequence[PlannedRun]) -> None:
+        """The base values, and those of the run that needs the most: the first of them that do not fit are told."""
         limit = item.experiment.memory_limit_mib
-        paired = [run for run in runs if (run.background is None) == (item.partner is None)]
-        largest = max(paired, key=lambda run: run.memory_mib, default=None)
-        if limit is not None and largest is not None and self._total_mib(item, item.base) <= limit:
-            self._check_memory(item, dict(largest.hyperparameters))
+        whole = [run for run in runs if (run.background is None) == (item.partner is None)]
+        largest = max(whole, key=lambda run: run.memory_mib, default=None)
+        for values in [item.base] if largest is None else [item.base, dict(largest.hyperparameters)]:
+            needs = self._needs(item, values)
+            if limit is not None and sum(need.mib for _, need in needs) > limit:
+                self._too_much(item, values, needs, limit)
+                return
 
-    def _total_mib(self, item: _Item, values: Values) -> float:
-        return sum(need.mib for _, need in self._needs(item, values))
-
-    def _check_memory(self, item: _Item, values: Values) -> None:
-        limit, needs = item.experiment.memory_limit_mib, self._needs(item, values)
-        total_mib = self._total_mib(item, values)
-        if limit is None or total_mib <= limit:
-            return
+    def _too_much(self, item: _Item, values: Values, needs: Sequence[tuple[str, Estimate]], limit: int) -> None:
+        total_mib = sum(need.mib for _, need in needs)
         parts = " + ".join(need.text(name) for name, need in needs)
         if len(needs) > 1:
             parts += f" = {total_mib:.0f} MiB"

@@ -111,17 +111,18 @@ def test_a_fraction_becomes_a_percentage(tmp_path: Path) -> None:
     assert server.client_environment(None) == {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path)}
 
 
-def under_mps(background: dict[str, Any], item: dict[str, Any]) -> dict[str, Any]:
-    return pair({"epochs": 2, "epoch_seconds": 1.0, "marker": "mps-front"}, background, sharing="mps", **item)
+def under_mps(marker: str = "mps-back", min_busy_share: float = 0.05, **more: Any) -> dict[str, Any]:
+    background = {"behaviour": "work", "epochs": 100, "epoch_seconds": 0.1, "marker": marker}
+    item = pair({"epochs": 2, "epoch_seconds": 1.0, "marker": "mps-front"}, background, sharing="mps", **more)
+    item["background"]["min_busy_share"] = min_busy_share
+    return item
 
 
 @pytest.mark.slow
 def test_a_pair_under_mps_is_split_by_solo_runs_or_not_at_all(
     control: None, tmp_path: Path, fake_nvml_here: FakeNvml
 ) -> None:
-    background = {"behaviour": "work", "epochs": 100, "epoch_seconds": 0.1, "marker": "mps-back"}
-    item = under_mps(background, {"mps_active_threads": "fractions"})
-    item["background"]["min_busy_share"] = 0.05
+    item = under_mps(mps_active_threads="fractions")
     clients = {"mps-front": Part(0, 200.0, 500.0, "mps"), "mps-back": Part(0, 100.0, 300.0, "mps")}
     with GpuPlayer(fake_nvml_here, clients), local_node(tmp_path / "results") as node:
         row = node.attempt(item)
@@ -138,8 +139,7 @@ def test_a_pair_under_mps_is_split_by_solo_runs_or_not_at_all(
 def test_a_background_on_the_cpu_is_not_beside_it_under_mps_either(
     control: None, tmp_path: Path, fake_nvml_here: FakeNvml
 ) -> None:
-    item = under_mps({"behaviour": "work", "epochs": 100, "epoch_seconds": 0.1, "marker": "mps-hidden"}, {})
-    item["background"]["min_busy_share"] = 0  # it may idle, and yet it must be there
+    item = under_mps("mps-hidden", min_busy_share=0)  # it may idle, and yet it must be there
     with GpuPlayer(fake_nvml_here, {"mps-front": Part(0, 200.0, kind="mps")}), local_node(tmp_path / "results") as node:
         row = node.attempt(item)
     assert (row["verdict"], row["reasons"]) == ("contaminated", ["background_idle"])
@@ -151,8 +151,7 @@ def test_a_driver_that_lists_no_clients_of_mps_proves_nothing(
     control: None, tmp_path: Path, fake_nvml_here: FakeNvml
 ) -> None:
     fake_nvml_here.fail("nvmlDeviceGetMPSComputeRunningProcesses_v3", NOT_SUPPORTED)
-    item = under_mps({"behaviour": "work", "epochs": 100, "epoch_seconds": 0.1, "marker": "mps-back"}, {})
-    item["background"]["min_busy_share"] = 0.05
+    item = under_mps()
     shown = {
         "mps-front": Part(0, 200.0, kind="mps"),
         "mps-back": Part(0, 100.0, kind="mps"),
@@ -173,8 +172,7 @@ def test_a_pair_that_never_came_to_its_mps_server_is_told(
     control: None, tmp_path: Path, fake_nvml_here: FakeNvml, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_MPS", "no_server")
-    item = under_mps({"behaviour": "work", "epochs": 100, "epoch_seconds": 0.1, "marker": "mps-back"}, {})
-    item["background"]["min_busy_share"] = 0.05
+    item = under_mps()
     clients = {"mps-front": Part(0, 200.0, kind="mps"), "mps-back": Part(0, 100.0, kind="mps")}
     with GpuPlayer(fake_nvml_here, clients), local_node(tmp_path / "results") as node:
         row = node.attempt(item)

@@ -44,6 +44,14 @@ def missing_data(name: str, layout: str, source: str, looked_in: Iterable[Path] 
     return DataError(f"{name} not found: {where}\n  layout: {layout}\n  source: {source}")
 
 
+def whole_row(path: Path, line: int, row: dict[str, str]) -> dict[str, str]:
+    """The row of a csv.DictReader; DataError unless it has as many fields as the header. Where it has more, csv files
+    them under None, and where it has fewer it gives None for them."""
+    if None in row or None in row.values():
+        raise DataError(f"{path}, line {line}: the row has not as many fields as the header")
+    return row
+
+
 def digest(arrays: Iterable[np.ndarray]) -> str:
     """sha256 over shapes, types and contents of the arrays, in order."""
     total = hashlib.sha256()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from _kit.data import whole_row
 from _kit.errors import DataError
 from candidates import FEATURES, Candidates
 
@@ -40,7 +41,7 @@ def read_table(path: Path, size: str) -> tuple[str, Candidates]:
         missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
         if missing:
             raise DataError(f"{path} lacks the columns {', '.join(missing)}")
-        rows = [_row(path, reader.line_num, row) for row in reader]
+        rows = [_row(path, reader.line_num, whole_row(path, reader.line_num, row)) for row in reader]
     _refuse_contradictions(path, rows)
     answered = dict.fromkeys(row.report for row in rows if row.match)
     if known is not None and not answered.keys() & known:
@@ -61,8 +62,6 @@ def _limit(size: str) -> int | None:
 
 
 def _row(path: Path, line: int, row: dict[str, str]) -> Row:
-    if None in row or None in row.values():  # csv files what is too much under None, and None where a field is missing
-        raise DataError(f"{path}, line {line}: the row has not as many fields as the header")
     try:
         values = [float(row[name]) for name in FEATURES]
         match = bool(int(float(row["match"])))
