@@ -6,6 +6,7 @@ import os
 import pwd
 import subprocess
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -22,6 +23,7 @@ from profiler.gate import (
 )
 from tests.fakes import nvml as fake
 from tests.fakes.nvml import FakeNvml
+from tests.process.harness import wait_until
 
 IDLE_MIB = 4.0
 
@@ -43,6 +45,7 @@ def test_an_idle_gpu_is_clear(device: NvmlDevice):
 
 def test_a_stranger_is_named_with_pid_user_command_and_memory(fake_nvml_here: FakeNvml, device: NvmlDevice):
     with subprocess.Popen(["sleep", "61"]) as squatter:
+        wait_until(Path(f"/proc/{squatter.pid}/cmdline").read_bytes)  # empty while the kernel still sets it up
         fake_nvml_here.add_process(squatter.pid, 5500.0)
         problems = check_gpu(device, (), IDLE_MIB, 64)
         squatter.kill()
