@@ -34,7 +34,9 @@ from profiler.store.layout import SessionFolder
 from profiler.workdirs import prune_work
 
 PROCESS_LOOK_INTERVAL_S = 0.1  # a look takes 0.03 ms on a H100; a stranger's time is known as well as the trace's
-LOOKS_AN_ACTIVITY = 10  # the driver keeps seconds of it, and the call takes 2.4 ms
+# The call for activity takes 2.4 ms, so it is made once a second; more often where several share a GPU.
+LOOKS_AN_ACTIVITY = 10
+LOOKS_AN_ACTIVITY_SHARED = 3
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,15 @@ class EnergyActor:
                 return
             with self._lock:
                 self.processes.look(self.sources.gpus, time.monotonic_ns())
-                if number % LOOKS_AN_ACTIVITY == 0:
-                    self.activity.look(self.sources.gpus, time.monotonic_ns())
+                self._look_at_activity(number)
             time.sleep(PROCESS_LOOK_INTERVAL_S)
+
+    def _look_at_activity(self, number: int) -> None:
+        shared = self.processes.shared()
+        if number % LOOKS_AN_ACTIVITY_SHARED == 0:
+            self.activity.look([gpu for gpu in self.sources.gpus if gpu.uuid in shared])
+        if number % LOOKS_AN_ACTIVITY == 0:
+            self.activity.look([gpu for gpu in self.sources.gpus if gpu.uuid not in shared])
 
     def describe(self, home: Home | None) -> dict[str, Any]:
         """Facts of the node, and where things of the campaign lie here; without one, where they would."""
@@ -164,7 +172,7 @@ class EnergyActor:
         own = [gpu for gpu in self.sources.gpus if gpu.uuid == gpu_uuid]
         with self._lock:
             self.processes.look(own, time.monotonic_ns())
-            self.activity.look(own, time.monotonic_ns())
+            self.activity.look(own)
             return self.activity.between(gpu_uuid, t0_ns, t1_ns)
 
     def idle_mark(self, gpu_uuid: str) -> IdleMark | None:

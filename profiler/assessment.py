@@ -12,19 +12,16 @@ from profiler.checkouts import recorded_commit
 from profiler.colocation import background_findings
 from profiler.cooling import IdleMark
 from profiler.energy.account import EnergyAccount, account
-from profiler.energy.attribution import NOT_TOLD_APART, GpuEnergy, Role, Shares, attribute
 from profiler.energy.derived import Derived, Run, derive
-from profiler.energy.epochs import span_energy
-from profiler.energy.gpu_account import power_points
 from profiler.energy.idle import IdlePower, cpu_idle_power
 from profiler.energy.sample import Sample
-from profiler.energy.sources import Boundary, Sources
+from profiler.energy.sources import Sources
 from profiler.events import TrainerEvents, read_events
-from profiler.gpu_activity import ActivityWindow
+from profiler.execution import Execution
 from profiler.gpu_processes import GpuPresence
+from profiler.gpu_split import gpu_split
 from profiler.metrics import Outcome, collect
 from profiler.partner import BackgroundFacts
-from profiler.process.command import ExitReport
 from profiler.reasons import limits
 from profiler.record import NodeFacts
 from profiler.trainer import TrainerFiles
@@ -36,30 +33,6 @@ if TYPE_CHECKING:
 # How far before the run's first process the trace is asked for the memory then in use.
 MEMORY_LOOK_NS = 1_000_000_000
 IDLE_LOOK_NS = 3_000_000_000
-
-
-@dataclass(frozen=True)
-class Execution:
-    """What the measured part of an attempt produced. `namespace` is the inode of the trainer's PID namespace;
-    `oom_kills`: processes of this node that the kernel ended for lack of memory meanwhile; `activity`: who kept
-    the GPU busy when; `server_pids`: MPS servers that stand for the trainers;
-    `contention`: what others did on the CPUs, None where the kernel does not tell."""
-
-    report: ExitReport
-    containment: str
-    namespace: int | None
-    argv: tuple[str, ...]
-    before: Boundary
-    after: Boundary
-    oom_kills: int
-    activity: ActivityWindow
-    server_pids: tuple[int, ...] = ()
-    contention: Finding | None = None
-
-    @property
-    def window_ns(self) -> tuple[int, int]:
-        """The trainer's start and end; where it never started, the times of the boundary reads."""
-        return self.report.window_ns(self.before.t_ns, self.after.t_ns)
 
 
 @dataclass(frozen=True)
@@ -102,6 +75,7 @@ def assess(
     processes: list[dict[str, Any]] = []
     if execution is None:
         columns |= {"effective_source": "none", "metrics": {}, "energy_sources": {}}
+        columns["gpu_memory_background_mib"] = _memory_of_what_failed(node, trace, background)
     else:
         events = read_events(files.events)
         outcome = collect(spec.foreground, spec.planned.hyperparameters, events, files.log)
@@ -120,23 +94,33 @@ def assess(
         observed += _absence(spec, node, execution, events, processes)
         observed += energy.observations
         columns |= _measured(node, execution, outcome, events, energy)
-        columns["gpu_energy_by_device_j"], unknown = _by_device(node, samples, sources, execution, energy)
-        columns["gpu_energy_training_j"], untold = _training_energy(node, samples, execution, events, energy)
         derived = _derived(trace, execution, background, energy, idle)
         columns |= record.derived_columns(derived, energy)
-        namespaces = background.namespaces if background else frozenset[int]()
-        whose = colocation.roles(processes, execution.namespace, namespaces)
-        trained = background.busy.events_share if background is not None and background.busy is not None else None
-        shares = _shares(spec, node, samples, execution, whose, energy, idle, trained)
-        columns |= record.share_columns(shares, idle)
-        columns |= _memory_columns(processes, whose)
+        parts, shares, nulls = gpu_split(
+            spec, node, samples, sources, execution, events, background, processes, energy, idle
+        )
+        columns |= parts
         columns["checkout_commit"] = recorded_commit(spec.work)
-        nulls = {**record.null_reasons(columns, energy, shares, idle), **outcome.null_reasons, **derived.null_reasons}
-        nulls |= unknown | ({"gpu_energy_training_j": untold} if untold else {})
+        nulls = {
+            **record.null_reasons(columns, energy, shares, idle),
+            **outcome.null_reasons,
+            **derived.null_reasons,
+            **nulls,
+        }
     findings += that_hold(observed, limit)
     columns |= record.verdict_columns(judge(findings), findings)
     columns |= {"observations": [finding.to_json() for finding in observed], "thresholds": limit}
     return Assessment({**columns, "null_reasons": nulls}, processes, retry_may_help(findings))
+
+
+def _memory_of_what_failed(node: NodeFacts, trace: Trace, background: BackgroundFacts | None) -> float | None:
+    """The GPU memory in MiB of a background that never became ready."""
+    if background is None or not background.starts:
+        return None
+    t0_ns = min(start.t0_ns for start in background.starts)
+    t1_ns = max(start.t1_ns or t0_ns for start in background.starts)
+    seen = [vars(one) for one in trace.gpu_processes(t0_ns, t1_ns) if one.gpu_uuid == node.gpu_uuid]
+    return colocation.memory_mib(seen, colocation.roles(seen, None, background.namespaces), "background")
 
 
 def _background_values(spec: AttemptSpec, background: BackgroundFacts | None) -> Iterator[Finding]:
@@ -175,39 +159,6 @@ def _energy(node: NodeFacts, samples: Sequence[Sample], sources: Sources, execut
     return account(execution.before, execution.after, samples, sources, node.gpu_uuids, *execution.window_ns)
 
 
-def _by_device(
-    node: NodeFacts, samples: Sequence[Sample], sources: Sources, execution: Execution, whole: EnergyAccount
-) -> tuple[dict[str, float | None] | None, dict[str, str]]:
-    """The energy of each of the run's GPUs in J, and why that of one is not known."""
-    if not node.gpu_uuids:
-        return None, {}
-    parts = {node.gpu_uuids[0]: whole}
-    if node.more_gpus:
-        edges = execution.before, execution.after
-        parts = {uuid: account(*edges, samples, sources, uuid, *execution.window_ns) for uuid in node.gpu_uuids}
-    unknown = {
-        f"gpu_energy_by_device_j.{uuid}": part.null_reasons["gpu_energy_j"]
-        for uuid, part in parts.items()
-        if part.gpu_energy_j is None
-    }
-    return {uuid: part.gpu_energy_j for uuid, part in parts.items()}, unknown
-
-
-def _training_energy(
-    node: NodeFacts, samples: Sequence[Sample], execution: Execution, events: TrainerEvents, whole: EnergyAccount
-) -> tuple[float | None, str | None]:
-    """J from the first optimiser step to the trainer's own end, as the power trace divides the run's energy."""
-    counter_j, integral_j, span = whole.gpu_energy_j, whole.gpu_energy_integral_j, events.training_ns
-    if not counter_j or not integral_j:
-        column = "gpu_energy_integral_j" if counter_j else "gpu_energy_j"
-        return None, whole.null_reasons.get(column, "not_recorded")
-    first_ns, last_ns = execution.window_ns
-    if span is None or not first_ns <= span[0] < span[1] <= last_ns:
-        return None, "not_reported"
-    part_j, reason = span_energy(*span, samples, node.gpu_uuids)
-    return None if part_j is None else part_j * counter_j / integral_j, reason
-
-
 def _derived(
     trace: Trace,
     execution: Execution,
@@ -228,44 +179,6 @@ def _first_ns(execution: Execution, background: BackgroundFacts | None) -> int:
     """When the first process of the run, or of its background, was started."""
     starts = background.starts if background else ()
     return min([execution.before.t_ns, *(start.t0_ns for start in starts)])
-
-
-def _shares(
-    spec: AttemptSpec,
-    node: NodeFacts,
-    samples: Sequence[Sample],
-    execution: Execution,
-    whose: Mapping[int, Role],
-    energy: EnergyAccount,
-    idle: IdlePower,
-    background_training_share: float | None,
-) -> Shares:
-    """The GPU's energy, split among those who used it."""
-    if energy.gpu_energy_j is None:
-        return Shares(null_reason=energy.null_reasons["gpu_energy_j"])
-    if node.more_gpus:
-        return Shares(null_reason=record.SEVERAL_GPUS)
-    if execution.namespace is None:
-        return Shares(null_reason=f"{NOT_TOLD_APART}: no_pid_namespace")
-    points, _ = power_points(row for row in samples if row.device == node.gpu_uuid)
-    paired = spec.planned.background is not None
-    return attribute(
-        GpuEnergy(energy.gpu_energy_j, *execution.window_ns, points),
-        idle,
-        execution.activity,
-        whose,
-        paired=paired,
-        solo=spec.solo_power,
-        told_apart=spec.planned.sharing == "time_slice" or not paired,
-        background_training_share=background_training_share,
-    )
-
-
-def _memory_columns(processes: Sequence[dict[str, Any]], whose: Mapping[int, Role]) -> dict[str, Any]:
-    return {
-        "gpu_memory_foreground_mib": colocation.memory_mib(processes, whose, "foreground"),
-        "gpu_memory_background_mib": colocation.memory_mib(processes, whose, "background"),
-    }
 
 
 def _processes(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from profiler import cpu_use, host, spool
-from profiler.assessment import IDLE_LOOK_NS, Execution, assess
+from profiler.assessment import IDLE_LOOK_NS, assess
 from profiler.background import BackgroundFiles, BackgroundJob
 from profiler.config import Cooling
 from profiler.cooling import IdleMark
@@ -24,6 +24,7 @@ from profiler.energy.attribution import Role, SoloPower
 from profiler.energy.sample import Sample
 from profiler.energy.sources import Sources, discover
 from profiler.errors import CannotRunError
+from profiler.execution import Execution
 from profiler.gate import Check, check_boot, check_disk, wait_until_clear
 from profiler.gpu_activity import ActivityWindow
 from profiler.gpu_processes import GpuPresence
@@ -159,7 +160,8 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
         files = prepare_files(spec)
         stack.callback(trace.release, trace.hold(time.monotonic_ns() - IDLE_LOOK_NS))
 
-        mps = _mps(spec, node, stack)
+        shared = stack.enter_context(ExitStack())
+        mps = _mps(spec, node, shared)
         background = None
         if spec.planned.background is not None:
             yield steps.enter("background")
@@ -184,6 +186,7 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
             spool.keep(spec.folder, result)
         yield result
         _clean(spec, row["valid"])
+        shared.close()  # the MPS server is on the GPU, which is to be idle from here on
 
         yield steps.enter("cooling", spec.cooling.max_seconds if marks else spec.cooling.seconds)
         yield {"kind": "cooled", **vars(cool(spec.cooling, node, trace, marks))}
@@ -258,8 +261,7 @@ def _mps(spec: AttemptSpec, node: NodeFacts, stack: ExitStack) -> MpsServer | No
 def _environment(spec: AttemptSpec, mps: MpsServer | None, fraction: float) -> Mapping[str, str]:
     if mps is None:
         return spec.environment
-    share = fraction if spec.planned.mps_active_threads == "fractions" else None
-    return {**spec.environment, **mps.client_environment(share)}
+    return {**spec.environment, **mps.client_environment(spec.planned.sm_percent(fraction))}
 
 
 def _launch(

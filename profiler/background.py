@@ -20,7 +20,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from profiler.events import Training, read_trainings
+from profiler.events import Training, read_events, read_trainings
+from profiler.last_words import EXCEPTION_EXIT_CODE
+from profiler.metrics import memory_words
 from profiler.process.command import ExitReport
 from profiler.process.contained import ContainedProcess
 from profiler.process.launch import start
@@ -257,9 +259,20 @@ class BackgroundWatch:
         return tuple(told)
 
     def tells_of_itself(self, starts: Iterable[BackgroundStart]) -> bool:
-        """Whether its trainer has written any event so far, or the manifest has a pattern for its log."""
+        """Whether its trainer has opened its event file so far, or the manifest has a pattern for its log. One that
+        opens it works on the GPU long before its first event: it loads data and makes its network."""
         events = [self.files.trainer(start.number).events for start in starts]
-        return self._has_ready_pattern or any(path.exists() and path.stat().st_size for path in events)
+        return self._has_ready_pattern or any(path.exists() for path in events)
+
+    def out_of_memory(self, starts: Iterable[BackgroundStart]) -> dict[int, str]:
+        """What those of them that failed for lack of memory said of it, by their number."""
+        found = {one.number: self._memory_words(one) for one in starts if one.failed and one.why == "exited"}
+        return {number: words for number, words in found.items() if words is not None}
+
+    def _memory_words(self, failed: BackgroundStart) -> str | None:
+        files = self.files.trainer(failed.number)
+        events = read_events(files.events)
+        return memory_words(events, files.log) if failed.exit_code == EXCEPTION_EXIT_CODE or events.oom else None
 
     def wait_ready(
         self, timeout_s: float, task_alive: Callable[[], bool], seen_working: Callable[[], bool] = lambda: False
@@ -274,7 +287,7 @@ class BackgroundWatch:
             starts = self.starts()
             if any(item.ready_t_ns is not None for item in starts):
                 return True
-            if not self.tells_of_itself(starts) and seen_working():
+            if not self.tells_of_itself(starts) and seen_working() and not self.tells_of_itself(starts):
                 return True
             if self.given_up() or not task_alive():
                 return False

@@ -18,8 +18,6 @@ from profiler.events import Training
 from profiler.gpu_activity import ActivityWindow
 from profiler.process.find import members
 
-# The driver gives four to five samples a second for each process, and none for one that did nothing.
-BIN_S: Final = 0.5
 MIN_GPU_WINDOW_S: Final = 2.0
 
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
@@ -70,10 +68,18 @@ def measure_busy(
         gaps=len(gaps) if told else None,
         gap_s=sum(gaps) if told else None,
         trainings=sum(_within(training.end_ns, t0_ns, t1_ns) for training in trainings) if told else None,
-        epochs=sum(_within(end, t0_ns, t1_ns) for item in trainings for end in item.epoch_ends_ns) if told else None,
+        epochs=_epochs_ended(trainings, t0_ns, t1_ns) if told else None,
         epochs_worked=epochs_worked(trainings, t0_ns, t1_ns),
         events_share=shares["events"],
     )
+
+
+def _epochs_ended(trainings: Sequence[Training], t0_ns: int, t1_ns: int) -> int | None:
+    """Epochs that ended in the window; None where trainings end and tell of no epoch (a library's, told at the end)."""
+    ends = [end for item in trainings for end in item.epoch_ends_ns]
+    if not ends and any(item.end_ns is not None and item.end_ns <= t1_ns for item in trainings):
+        return None
+    return sum(_within(end, t0_ns, t1_ns) for end in ends)
 
 
 def _within(t_ns: int | None, t0_ns: int, t1_ns: int) -> bool:
@@ -114,17 +120,16 @@ def _gaps(trainings: Sequence[Training], t0_ns: int, t1_ns: int) -> list[float]:
 
 
 def gpu_share(window: ActivityWindow, pids: Collection[int], t0_ns: int, t1_ns: int) -> float | None:
-    """Share of the half seconds of [t0_ns, t1_ns] in which one of `pids` kept an SM busy; None where the driver does
-    not tell, or the window is shorter than two seconds."""
-    bins = int((t1_ns - t0_ns) / 1e9 / BIN_S)
+    """Share of [t0_ns, t1_ns] that the driver's samples of work of one of `pids` cover; None where the driver does not
+    tell, or the window is shorter than two seconds."""
     if window.null_reason is not None or (t1_ns - t0_ns) / 1e9 < MIN_GPU_WINDOW_S:
         return None
-    busy = {
-        min(bins - 1, int((seen.t_ns - t0_ns) / 1e9 / BIN_S))
-        for seen in window.activities
-        if seen.pid in pids and seen.sm_percent > 0 and t0_ns <= seen.t_ns <= t1_ns
-    }
-    return len(busy) / bins
+    covered_ns, until_ns = 0, t0_ns
+    for seen in sorted(window.activities, key=lambda item: item.since_ns):
+        if seen.pid in pids and seen.sm_percent > 0:
+            covered_ns += max(0, min(seen.t_ns, t1_ns) - max(seen.since_ns, until_ns))
+            until_ns = max(until_ns, min(seen.t_ns, t1_ns))
+    return covered_ns / (t1_ns - t0_ns)
 
 
 def cpu_share(cpu_s: float | None, window_s: float, granted_cpus: float) -> float | None:

@@ -19,13 +19,13 @@ def background_findings(
     if background is None:
         return
     if not background.ready:
-        yield _failed("it was not ready in time", background.starts)
+        yield from _failed("it was not ready in time", background, background.starts)
     elif background.ended_early:
-        yield _failed("it ended before the foreground did", background.starts)
+        yield from _failed("it ended before the foreground did", background, background.starts)
     elif background.gpu_uuid != gpu_uuid:
         yield Finding("background_failed", f"it was on GPU {background.gpu_uuid}, the foreground on {gpu_uuid}")
     elif window_ns is not None and (broken := _failed_within(background.starts, *window_ns)):
-        yield _failed("it failed during the run", broken)
+        yield from _failed("it failed during the run", background, broken)
     elif window_ns is not None:
         yield from _idle(background, *window_ns)
 
@@ -42,9 +42,13 @@ def _idle(background: BackgroundFacts, t0_ns: int, t1_ns: int) -> Iterator[Findi
         yield Finding("background_idle", text, value=busy.share, start_ns=t0_ns, end_ns=t1_ns)
 
 
-def _failed(what: str, starts: tuple[BackgroundStart, ...]) -> Finding:
-    ends = ", ".join(_end(start) for start in starts if start.failed) or "none"
-    return Finding("background_failed", f"{what}; failed starts: {ends}")
+def _failed(what: str, background: BackgroundFacts, starts: tuple[BackgroundStart, ...]) -> Iterator[Finding]:
+    """`starts`: those whose failure it was, the last of them above all."""
+    failed = [start for start in starts if start.failed]
+    yield Finding("background_failed", f"{what}; failed starts: {', '.join(map(_end, failed)) or 'none'}")
+    words = background.out_of_memory.get(failed[-1].number) if failed else None
+    if words is not None:
+        yield Finding("background_oom", f"the background says: {words}")
 
 
 def _end(start: BackgroundStart) -> str:

@@ -5,6 +5,7 @@ NVML reports the PIDs of the namespace it is called in; the reader must run outs
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +48,11 @@ class GpuProcessLog:
                 continue
             for process in processes:
                 self._see(device.uuid, process, now_ns)
+        self._close_those_gone(now_ns)
+
+    def _close_those_gone(self, now_ns: int) -> None:
+        gone = [key for key, one in self._open.items() if now_ns - one.last_seen_ns > self._gap_ns]
+        self._closed += [self._open.pop(key) for key in gone]
 
     def _see(self, gpu_uuid: str, process: GpuProcess, now_ns: int) -> None:
         key = (gpu_uuid, process.pid)
@@ -64,6 +70,10 @@ class GpuProcessLog:
         everything = [*self._closed, *self._open.values()]
         found = [p for p in everything if p.last_seen_ns >= t0_ns and p.first_seen_ns <= t1_ns]
         return sorted(found, key=lambda presence: presence.first_seen_ns)
+
+    def shared(self) -> set[str]:
+        """The UUIDs of the GPUs that several processes are on, as far as the last second tells."""
+        return {uuid for uuid, count in Counter(uuid for uuid, _ in self._open).items() if count > 1}
 
     def forget_before(self, t_ns: int) -> None:
         self._closed = [presence for presence in self._closed if presence.last_seen_ns >= t_ns]

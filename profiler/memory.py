@@ -56,13 +56,18 @@ class MemoryHistory:
         return found
 
     def _take(self, row: Mapping[str, Any]) -> None:
+        reasons = row["reasons"] or []
         front = _key(row["repo"], row["model"], row["requested_hyperparameters"])
-        if "oom" in (row["reasons"] or []):
+        if "oom" in reasons:
             _put(self._failed_at[front], row["gpu_memory_foreground_mib"])
         elif row["valid"]:
             _put(self._peaks[front], row["gpu_memory_foreground_mib"])
-        if row["valid"] and row["background_repo"] is not None:
-            back = _key(row["background_repo"], row["background_model"], row["background_hyperparameters"])
+        if row["background_repo"] is None:
+            return
+        back = _key(row["background_repo"], row["background_model"], row["background_hyperparameters"])
+        if "background_oom" in reasons:
+            _put(self._failed_at[back], row["gpu_memory_background_mib"])
+        elif row["valid"]:
             _put(self._peaks[back], row["gpu_memory_background_mib"])
 
     def estimate(self, model: ModelSpec, values: Mapping[str, Any]) -> Estimate:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from profiler.events import DoneEvent, EpochEvent, TrainerEvents
+from profiler.last_words import TERMINAL_CODE, out_of_memory
 
 if TYPE_CHECKING:
     from profiler.workloads import MetricSpec, ModelSpec
@@ -22,7 +23,6 @@ EffectiveSource = Literal["event", "log", "argv", "none"]
 MAX_LINE_CHARACTERS = 65536
 _CHUNK_BYTES = 1 << 18
 _LINE_END = re.compile(r"[\r\n]")
-_TERMINAL_CODE = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Outcome:
     unfinished: str = ""
     not_numbers: Mapping[str, str] = field(default_factory=dict)
     """Declared metrics whose deciding figure is something else than a number, and what."""
+    out_of_memory: str | None = None
+    """Its own words, by an event or as the last exception of its log, that memory ran out."""
 
     @property
     def null_reasons(self) -> dict[str, str]:
@@ -92,7 +94,15 @@ def collect(model: ModelSpec, requested: Mapping[str, Any], events: TrainerEvent
         not_finite=tuple(name for name in seen if name not in metrics),
         unfinished=unfinished,
         not_numbers=wrong,
+        out_of_memory=memory_words(events, log_path),
     )
+
+
+def memory_words(events: TrainerEvents, log_path: Path) -> str | None:
+    """What a trainer said of memory that ran out; None where it did not, or named another cause of its failure."""
+    if events.oom:
+        return events.error_text or "out of memory"
+    return out_of_memory(log_path) if events.error_kind is None else None
 
 
 def log_lines(path: Path) -> Iterator[str]:
@@ -116,7 +126,7 @@ def log_lines(path: Path) -> Iterator[str]:
 
 def _clean(line: bytes) -> Iterator[str]:
     if line:
-        text = _TERMINAL_CODE.sub("", line.decode(errors="replace"))
+        text = TERMINAL_CODE.sub("", line.decode(errors="replace"))
         yield from (text[i : i + MAX_LINE_CHARACTERS] for i in range(0, len(text), MAX_LINE_CHARACTERS))
 
 

@@ -38,12 +38,12 @@ class MpsServer:
     folder: Path
     environment: Mapping[str, str]
 
-    def client_environment(self, fraction: float | None) -> dict[str, str]:
-        """What a trainer needs to be its client; with a `fraction` it may use that share of the SMs only."""
+    def client_environment(self, sm_percent: float) -> dict[str, str]:
+        """What a trainer needs to be its client; below 100 it may use that percent of the SMs only."""
         pipes = {"CUDA_MPS_PIPE_DIRECTORY": str(self.folder)}
-        if fraction is None:
+        if sm_percent == 100:
             return pipes
-        return {**pipes, "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": f"{100 * fraction:g}"}
+        return {**pipes, "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": f"{sm_percent:g}"}
 
     def server_pids(self) -> list[int]:
         """PIDs of its servers, which NVML shows on the GPU in place of the clients; empty when it does not answer."""

@@ -6,9 +6,9 @@ It starts no process itself: `launch` does, and the background's own task keeps 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from profiler.background import BackgroundJob, BackgroundStart, BackgroundWatch
@@ -53,6 +53,8 @@ class BackgroundFacts:
     log_directory: str
     busy: Busy | None = None
     on_gpu: bool | None = None
+    out_of_memory: Mapping[int, str] = field(default_factory=dict)
+    """Number of a start that failed for lack of memory -> its words."""
 
     @property
     def namespaces(self) -> frozenset[int]:
@@ -110,7 +112,8 @@ class Partner:
             trainings = [training for start in starts for training in start.trainings]
             busy = measure_busy(trainings, window_ns, cpu, gpu, tells=self._watch.tells_of_itself(starts))
         logs = str(self._watch.files.logs)
-        return BackgroundFacts(starts, self._watch.gpu_uuid(), self.ready, ended_early, logs, busy, on_gpu)
+        said = self._watch.out_of_memory(starts)
+        return BackgroundFacts(starts, self._watch.gpu_uuid(), self.ready, ended_early, logs, busy, on_gpu, said)
 
     def _cpu_share(self) -> float | None:
         since_ns, before_s = self._cpu_from

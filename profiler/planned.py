@@ -83,6 +83,10 @@ class PlannedRun:
     gpu_model: str | None = None
     resources: Mapping[str, float] = field(default_factory=dict)
 
+    def sm_percent(self, fraction: float) -> float:
+        """The percent of the SMs that a partner with this `fraction` may use under MPS; 100: no limit."""
+        return round(100 * fraction, 2) if self.mps_active_threads == "fractions" else 100.0
+
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON carries them."""
         out = {entry.name: getattr(self, entry.name) for entry in fields(self)}

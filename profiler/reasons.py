@@ -152,6 +152,13 @@ _ALL = (
         True,
         "see exit",
     ),
+    _fail(
+        "background_oom",
+        "the background ran out of memory, which is why it failed (`background_failed`)",
+        "its own words",
+        False,
+        "the same values beside each other need the same memory",
+    ),
     _state(
         "unsafe",
         "foreign_gpu_process",

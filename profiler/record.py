@@ -13,7 +13,7 @@ from typing import Any
 from profiler.background import BackgroundStart
 from profiler.busy import Busy
 from profiler.energy.account import EnergyAccount
-from profiler.energy.attribution import Shares
+from profiler.energy.attribution import NOT_SAMPLED, Shares
 from profiler.energy.derived import Derived
 from profiler.energy.idle import IdlePower
 from profiler.events import TrainerEvents
@@ -38,6 +38,7 @@ PLAIN = (
     "gpu_energy_foreground_sm_ratio_j",
     "gpu_energy_background_sm_ratio_j",
     "gpu_sm_foreground_percent",
+    "gpu_sm_training_percent",
     "gpu_sm_background_percent",
 )
 MEMORY = ("gpu_memory_foreground_mib", "gpu_memory_background_mib")
@@ -105,7 +106,17 @@ def planned_columns(planned: PlannedRun, session_id: str, run_id: str, seed: int
         "background_hyperparameters": dict(background.hyperparameters) if background else None,
         "background_mode": background.mode if background else None,
         "sharing": planned.sharing if background else None,
+        **_thread_columns(planned),
         "checkout": planned.checkout,
+    }
+
+
+def _thread_columns(planned: PlannedRun) -> dict[str, float | None]:
+    if planned.background is None or planned.sharing != "mps":
+        return {"mps_active_thread_percent": None, "background_mps_active_thread_percent": None}
+    return {
+        "mps_active_thread_percent": planned.sm_percent(planned.fraction),
+        "background_mps_active_thread_percent": planned.sm_percent(planned.background.fraction),
     }
 
 
@@ -264,6 +275,8 @@ def null_reasons(row: Mapping[str, Any], account: EnergyAccount, shares: Shares,
     unknown = "no_gpu" if row["gpu_uuid"] is None else "processes_not_told_apart"
     unknown = SEVERAL_GPUS if len(row["gpu_uuids"]) > 1 else unknown
     reasons |= {name: unknown for name in (*PLAIN, *MEMORY) if row.get(name) is None}
+    if shares.null_reason is not None and shares.null_reason.startswith(NOT_SAMPLED):
+        reasons |= {name: shares.null_reason for name in PLAIN if row.get(name) is None}
     if row["background_repo"] is None:
         reasons |= {name: "no_background" for name in (*PLAIN, *MEMORY) if "background" in name}
     if row["gpu_counter_integral_gap_percent"] is None:

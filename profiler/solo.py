@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from statistics import mean
-from typing import Any
+from typing import Any, Final
 
 from profiler.energy.attribution import Role, SoloPower
 from profiler.planned import Background, PlannedRun, TrainingKey, training_key
+
+LEAST_S: Final = 5.0
+"""A shorter training's share of the SMs is not known: the driver tells means over a second."""
 
 
 class SoloRuns:
@@ -33,8 +36,8 @@ class SoloRuns:
             self._seen[key, row.get("gpu_name")].append(
                 SoloPower(
                     max(0.0, power_w - idle_w),
-                    row.get("gpu_sm_foreground_percent"),
                     None if trained_w is None else max(0.0, trained_w - idle_w),
+                    row.get("gpu_sm_training_percent") if (row.get("training_s") or 0.0) >= LEAST_S else None,
                 )
             )
 
@@ -50,12 +53,12 @@ class SoloRuns:
         seen = self._seen.get((_key(training.repo, training.model, training.hyperparameters), gpu_name))
         if not seen:
             return None
-        shares = [power.sm_percent for power in seen if power.sm_percent is not None]
+        shares = [power.training_sm_percent for power in seen if power.training_sm_percent is not None]
         trained = [power.training_w for power in seen if power.training_w is not None]
         return SoloPower(
             mean(power.above_idle_w for power in seen),
-            mean(shares) if shares else None,
             mean(trained) if trained else None,
+            mean(shares) if shares else None,
         )
 
 

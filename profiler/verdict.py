@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from profiler.events import DATA_MISSING, TrainerEvents
+from profiler.last_words import EXCEPTION_EXIT_CODE
 from profiler.metrics import Outcome
 from profiler.reasons import REASONS as REASONS
 from profiler.reasons import THRESHOLDS, Level, limits
@@ -127,14 +128,14 @@ def judge_training(
 
     What follows from a bad end (no metric, not finished) is not a finding of its own.
     """
-    ended = _end(report, events, host_oom)
+    ended = _end(report, outcome, events, host_oom)
     applied = parameter_findings(outcome, requested, model)
     if ended:
         return [*ended, *applied]
     return [*_finish(outcome, events), *metric_findings(outcome, model), *applied]
 
 
-def _end(report: Exit, events: TrainerEvents, host_oom: str | None) -> list[Finding]:
+def _end(report: Exit, outcome: Outcome, events: TrainerEvents, host_oom: str | None) -> list[Finding]:
     status = _status(report)
     if report.why == "start_failed":
         return [Finding("start_failed", report.error or "the program could not be started")]
@@ -146,7 +147,8 @@ def _end(report: Exit, events: TrainerEvents, host_oom: str | None) -> list[Find
         return []
     # The kernel may have ended a stranger: what ended well, or by another signal, did not end for lack of memory.
     may_be_killed = report.exit_code != 0 and report.signal in (None, signals.SIGKILL, signals.SIGABRT)
-    cause = _named_cause(events, host_oom if may_be_killed else None)
+    said = outcome.out_of_memory if report.exit_code == EXCEPTION_EXIT_CODE or events.oom else None
+    cause = _named_cause(events, said, host_oom if may_be_killed else None)
     if cause:
         return [Finding(cause[0], f"{cause[1]}; {status}")]
     if report.signal is not None:
@@ -156,9 +158,9 @@ def _end(report: Exit, events: TrainerEvents, host_oom: str | None) -> list[Find
     return []
 
 
-def _named_cause(events: TrainerEvents, host_oom: str | None) -> tuple[str, str] | None:
-    if events.oom:
-        return "oom", f"the trainer says: {events.error_text or 'out of memory'}"
+def _named_cause(events: TrainerEvents, out_of_memory: str | None, host_oom: str | None) -> tuple[str, str] | None:
+    if out_of_memory is not None:
+        return "oom", f"the trainer says: {out_of_memory}"
     if host_oom:
         return "oom", host_oom
     if events.error_kind == DATA_MISSING:

@@ -13,17 +13,25 @@ from typing import Any
 import pytest
 
 from profiler.background import BackgroundFiles, BackgroundJob, BackgroundWatch, loop_background
+from profiler.models import ModelSpec
+from profiler.process.find import members
 from profiler.trainer import TrainerJob, driver_environment
 from profiler.workloads import load_catalog
 
 REPOS = Path(__file__).parent / "fakes" / "repos"
+FIRST_PARTY = Path(__file__).parents[1] / "repos"
 
 
 def job(
-    files: BackgroundFiles, repeat: bool = False, silent: bool = False, ready: str | None = None, **values: object
+    files: BackgroundFiles,
+    repeat: bool = False,
+    silent: bool = False,
+    ready: str | None = None,
+    model: ModelSpec | None = None,
+    **values: object,
 ) -> BackgroundJob:
-    """A background of the quick trainer; `silent`: it writes no events; `ready`: its manifest's `ready_pattern`."""
-    model = load_catalog([REPOS]).resolve("quick", "quick").model_copy(update={"ready_pattern": ready})
+    """A background, of the quick trainer unless told; `silent`: it writes no events; `ready`: its `ready_pattern`."""
+    model = model or load_catalog([REPOS]).resolve("quick", "quick").model_copy(update={"ready_pattern": ready})
     if silent:
         model = model.model_copy(update={"command": ("env", "-u", "PROFILER_EVENTS", *(model.command or ()))})
     vector = {name: spec.default for name, spec in model.hyperparameters.items()} | values
@@ -159,6 +167,30 @@ def test_code_that_says_nothing_is_ready_when_it_is_seen_working(watch: Backgrou
     thread = started(watch, silent=True, epochs=50, epoch_seconds=0.2)
     looks = iter([False, False, True])
     assert watch.wait_ready(20, thread.is_alive, lambda: next(looks))
+    ended(watch, thread)
+
+
+def maps_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return ""
+
+
+def test_one_that_writes_events_is_not_ready_by_what_it_does_before_its_first_step(watch: BackgroundWatch) -> None:
+    """Its network and its data come to the GPU long before; here that is when torch is in its memory."""
+    model = load_catalog([FIRST_PARTY]).resolve("examples", "mnist_rnn")
+    looks: list[bool] = []
+
+    def works() -> bool:
+        processes = [pid for start in watch.starts() for pid in members(start.namespace)]
+        looks.append(any("libtorch" in maps_of(pid) for pid in processes))
+        return looks[-1]
+
+    thread = started(watch, model=model, size="reduced", epochs=50)
+    assert watch.wait_ready(60, thread.is_alive, works)
+    assert watch.starts()[0].ready_t_ns is not None
+    assert not any(looks), "asked only until the trainer has opened its event file"
     ended(watch, thread)
 
 

@@ -66,12 +66,23 @@ def test_epochs_that_the_window_cuts_count_in_part() -> None:
     assert measure_busy([training(4, None, 8, 12, 16)], WINDOW, None, None).epochs_worked == pytest.approx(2.5)
 
 
-def test_gpu_work_is_counted_in_half_seconds() -> None:
-    own = tuple(Activity(7, 10 * SECOND + k * SECOND // 5, 40) for k in range(25))  # the first five seconds
-    stranger = tuple(Activity(8, 10 * SECOND + k * SECOND // 5, 40) for k in range(50))
-    window = ActivityWindow((*own, *stranger))
+def test_epochs_that_nobody_told_of_are_not_none() -> None:
+    """As of a library that counts its epochs by itself, and tells how many at the end."""
+    assert measure_busy([training(2, 12), training(13, 15)], WINDOW, None, None).epochs is None
+    assert measure_busy([training(2, None)], WINDOW, None, None).epochs == 0, "its first goes on"
+    assert measure_busy([training(2, 20.5)], WINDOW, None, None).epochs == 0, "and was ended with the run"
+
+
+def test_gpu_work_is_the_time_that_its_samples_cover() -> None:
+    half = Activity(7, 10 * SECOND, 15 * SECOND, 40)
+    stranger = Activity(8, 9 * SECOND, 21 * SECOND, 40)
+    nothing = Activity(7, 15 * SECOND, 20 * SECOND, 0)
+    window = ActivityWindow((half, stranger, nothing))
     assert gpu_share(window, {7}, *WINDOW) == pytest.approx(0.5)
+    assert gpu_share(window, {7, 8}, *WINDOW) == pytest.approx(1), "two at a time are not more than all of it"
     assert gpu_share(window, {9}, *WINDOW) == 0
+    seconds = [Activity(7, k * SECOND - SECOND // 5, (k + 1) * SECOND - SECOND // 5, 1) for k in range(9, 21)]
+    assert gpu_share(ActivityWindow(tuple(seconds)), {7}, *WINDOW) == pytest.approx(1)
     assert gpu_share(ActivityWindow((), "nvml_not_supported"), {7}, *WINDOW) is None
     assert gpu_share(window, {7}, 10 * SECOND, 11 * SECOND) is None
 

@@ -38,6 +38,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "out_of_range",
         "kill_self",
         "oom",
+        "oom_in_its_log",
     ]
     experiments = [quick(behaviour=name, marker=str(folder / "once")) for name in behaviours]
     experiments.append(quick(epochs=100, epoch_seconds=1.0) | {"timeout_seconds": 1.0})
@@ -64,6 +65,7 @@ def test_every_planned_run_has_its_row(many: dict[str, Any]) -> None:
         ("out_of_range", "failed", "metric_out_of_range", 1),
         ("kill_self", "failed", "signal", 2),
         ("oom", "failed", "oom", 1),
+        ("oom_in_its_log", "failed", "oom", 1),
         *((name, "failed", "oom", 1) for name in HOST_OOM),
         ("timeout", "failed", "timeout", 1),
     ],

@@ -60,6 +60,13 @@ def test_a_background_is_measured_too() -> None:
     assert found.mib == pytest.approx(900 * (1 + MARGIN))
 
 
+def test_a_background_that_ran_out_of_memory_needs_more_than_it_had() -> None:
+    partner = {"background_repo": "quick", "background_model": "quick", "gpu_memory_background_mib": 900.0}
+    reasons = ["background_failed", "background_oom"]
+    both = row(700.0, valid=False, reasons=reasons, **partner, background_hyperparameters=QUICK.defaults())
+    assert estimate(both) == Estimate(pytest.approx(990.0), "ran out of memory", 1), "not what the foreground had"
+
+
 def candidate(name: str, mib: float, uses_gpu: bool = True) -> Candidate:
     return Candidate(QUICK.model_copy(update={"name": name, "uses_gpu": uses_gpu}), Estimate(mib, "manifest"))
 

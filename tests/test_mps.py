@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
+from profiler.config import Cooling
 from profiler.errors import CannotRunError
 from profiler.mps import CONTROL, MpsServer, check_mps, mps_server
+from profiler.workloads import load_catalog
 from tests.attempts import local_node
-from tests.campaigns import pair
+from tests.campaigns import REPOS, pair
 from tests.fakes.gpu_player import GpuPlayer, Part, quick_marker
 from tests.fakes.nvml import NOT_SUPPORTED, FakeNvml
 
@@ -107,8 +109,8 @@ def test_without_the_program_the_refusal_names_it(monkeypatch: pytest.MonkeyPatc
 
 def test_a_fraction_becomes_a_percentage(tmp_path: Path) -> None:
     server = MpsServer(tmp_path, {})
-    assert server.client_environment(0.7)["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] == "70"
-    assert server.client_environment(None) == {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path)}
+    assert server.client_environment(70.0)["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] == "70"
+    assert server.client_environment(100.0) == {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path)}
 
 
 def under_mps(marker: str = "mps-back", min_busy_share: float = 0.05, **more: Any) -> dict[str, Any]:
@@ -133,6 +135,50 @@ def test_a_pair_under_mps_is_split_by_solo_runs_or_not_at_all(
     assert (row["gpu_memory_foreground_mib"], row["gpu_memory_background_mib"]) == (500, 300)
     log = next((tmp_path / "results").glob("run_*/*/training.log")).read_text()
     assert "mps /tmp/mps-" in log and "70" in log
+    assert (row["mps_active_thread_percent"], row["background_mps_active_thread_percent"]) == pytest.approx((70, 30))
+
+
+@pytest.mark.slow
+def test_beside_a_background_without_a_gpu_all_above_idle_is_the_foregrounds(
+    control: None, tmp_path: Path, fake_nvml_here: FakeNvml
+) -> None:
+    model = load_catalog([REPOS]).resolve("quick", "quick").model_copy(update={"uses_gpu": False})
+    with GpuPlayer(fake_nvml_here, {"mps-front": Part(0, 200.0, kind="mps")}), local_node(tmp_path / "results") as node:
+        row = node.attempt(under_mps("mps-cpu"), background=model)
+    assert row["gpu_energy_foreground_j"] == pytest.approx(200 * row["duration_s"], rel=0.15)
+    assert (row["gpu_energy_background_j"], row["gpu_attribution_method"]) == (0, "above_idle")
+
+
+class ServerAndTrainers:
+    """Markers of the clients, and of the server once a client has come to it: before that there is none on the GPU."""
+
+    def __init__(self) -> None:
+        self._came = False
+
+    def __call__(self, words: Sequence[str]) -> str | None:
+        if "fake-mps-server" in words:
+            return "server" if self._came else None
+        self._came = self._came or quick_marker(words) == "cool-back"
+        return quick_marker(words)
+
+
+@pytest.mark.slow
+def test_the_server_is_gone_before_the_gpu_cools(control: None, tmp_path: Path, fake_nvml_here: FakeNvml) -> None:
+    """The driver shows it on the GPU as it shows a trainer, and all activity is its."""
+    clients = {
+        "cool-front": Part(0, 200.0, 500.0, "mps"),
+        "cool-back": Part(0, 100.0, 300.0, "mps"),
+        "server": Part(80, 0.0, 66.0),
+    }
+    item = under_mps("cool-back")
+    item["foreground"]["hyperparameters"]["marker"] = "cool-front"
+    with (
+        GpuPlayer(fake_nvml_here, clients, marker_of=ServerAndTrainers()),
+        local_node(tmp_path / "results") as node,
+    ):
+        row = node.attempt(item, cooling=Cooling(until="idle", max_seconds=20))
+    assert (row["verdict"], row["reasons"]) == ("valid", []), row["evidence"]
+    assert (row["cooling_end"], row["cooling_idle_proven"]) == ("idle", True)
 
 
 @pytest.mark.slow

@@ -66,6 +66,13 @@ def test_what_is_missing_is_named() -> None:
     assert cost.slowdown_foreground.null_reason == "no_solo_foreground_run"
 
 
+def test_pairs_with_other_limits_of_sms_are_apart() -> None:
+    limits = ((100.0, 100.0), (70.0, 30.0))
+    names = "mps_active_thread_percent", "background_mps_active_thread_percent"
+    both = [{**pair(60, 9_000, 9), "sharing": "mps", **dict(zip(names, limit, strict=True))} for limit in limits]
+    assert [cost.sm_percents for cost in pair_costs([solo("f", 60, 12_000), *both])] == list(limits)
+
+
 @pytest.mark.parametrize("change", [{"sharing": "mps"}, {"background_mode": "loop"}])
 def test_pairs_that_share_the_gpu_in_another_way_are_apart(change: dict[str, str]) -> None:
     rows = [solo("f", 60, 12_000), back(52, 10_000), pair(120, 20_000, 9), {**pair(60, 9_000, 9), **change}]

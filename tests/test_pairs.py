@@ -11,6 +11,8 @@ import pytest
 from profiler.colocation import memory_mib
 from profiler.config import Cooling
 from profiler.energy.attribution import Role
+from profiler.memory import MemoryHistory
+from profiler.store.rows import complete_run
 from profiler.workloads import load_catalog
 from tests.attempts import local_node
 from tests.campaigns import REPOS, pair, quick
@@ -40,6 +42,18 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str, list[str]]] = {
         {},
         "failed",
         ["background_failed"],
+    ),
+    "runs out of memory": (
+        {"behaviour": "oom", "epochs": 4, "epoch_seconds": 0.1},
+        {},
+        "failed",
+        ["background_failed", "background_oom"],
+    ),
+    "runs out of memory and writes no event of it": (
+        {"behaviour": "oom_in_its_log", "epochs": 4, "epoch_seconds": 0.1},
+        {},
+        "failed",
+        ["background_failed", "background_oom"],
     ),
     "uses another value than asked": (
         {"behaviour": "wrong_rate", "epochs": 100, "epoch_seconds": 0.1},
@@ -127,6 +141,38 @@ def test_on_a_gpu_the_shares_are_what_was_planted(tmp_path: Path, fake_nvml_here
     assert parts[1] == pytest.approx(200 * duration_s, rel=0.1)
     assert row["background_busy_method"] == "events+gpu_utilisation"
     assert (row["gpu_memory_foreground_mib"], row["gpu_memory_background_mib"]) == (700, 500)
+    assert row["mps_active_thread_percent"] is None
+    stored = complete_run(row)["null_reasons"]
+    assert {stored[f"{who}mps_active_thread_percent"] for who in ("", "background_")} == {"not_mps"}
+
+
+def test_what_a_background_had_when_it_ran_out_of_memory_is_learnt(tmp_path: Path, fake_nvml_here: FakeNvml) -> None:
+    item = pair(FRONT, {"behaviour": "oom_at_start", "marker": "oom-back"})
+    with GpuPlayer(fake_nvml_here, {"oom-back": Part(60, 300.0, 900.0)}), local_node(tmp_path) as node:
+        row = node.attempt(item)
+    assert (row["verdict"], row["reasons"]) == ("failed", ["background_failed", "background_oom"]), row["evidence"]
+    assert row["gpu_memory_background_mib"] == 900
+    quick_model = load_catalog([REPOS]).resolve("quick", "quick")
+    estimate = MemoryHistory.of_rows([row]).estimate(quick_model, row["background_hyperparameters"])
+    assert (estimate.mib, estimate.source) == (pytest.approx(990), "ran out of memory")
+
+
+@pytest.mark.parametrize("off_gpu", ["foreground", "background"])
+def test_a_partner_that_uses_no_gpu_has_none_of_its_energy(
+    off_gpu: str, tmp_path: Path, fake_nvml_here: FakeNvml
+) -> None:
+    """Such as bug-localization-by-dnn-and-rvsm; the other's part is known all the same."""
+    front = {"epochs": 3, "epoch_seconds": 1.0, "marker": "off-fore"}
+    back = {"behaviour": "work", "epochs": 100, "epoch_seconds": 0.1, "marker": "off-back"}
+    on = {"foreground": "background", "background": "foreground"}[off_gpu]
+    model = load_catalog([REPOS]).resolve("quick", "quick").model_copy(update={"uses_gpu": False})
+    with GpuPlayer(fake_nvml_here, {f"off-{on.removesuffix('ground')}": Part(60, 300.0)}), local_node(tmp_path) as node:
+        row = node.attempt(pair(front, back), **{off_gpu: model})
+    # Its Python's own start is not shown on this GPU, and a power of the whole window is.
+    assert row[f"gpu_energy_{off_gpu}_j"] == pytest.approx(0, abs=1), row["null_reasons"]
+    assert row[f"gpu_energy_{on}_j"] == pytest.approx(300 * row["duration_s"], rel=0.15)
+    if off_gpu == "background":
+        assert complete_run(row)["null_reasons"]["gpu_memory_background_mib"] == "background_uses_no_gpu"
 
 
 def test_a_background_that_trains_on_the_cpu_is_not_beside_it(tmp_path: Path, fake_nvml_here: FakeNvml) -> None:

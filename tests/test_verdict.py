@@ -156,6 +156,21 @@ def test_out_of_memory_is_named_and_not_tried_again() -> None:
     assert "oom_kill 1" in killed[0].evidence
 
 
+def test_an_exception_in_the_log_ends_only_what_exits_with_1(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("torch.OutOfMemoryError: CUDA out of memory.\ncaught; batch halved\nEpoch 4\n")
+    silent = TrainerEvents(effective=USED)
+
+    def found(ended: Ended) -> list[str]:
+        outcome = collect(MODEL, ASKED, silent, log)
+        return names(judge_training(ended, outcome, silent, ASKED, MODEL))
+
+    assert found(Ended(exit_code=1)) == ["oom"]
+    assert found(Ended(exit_code=3)) == ["exit"]
+    assert found(Ended(None, signal.SIGSEGV)) == ["signal"]
+    assert found(Ended(None, signal.SIGTERM, "timeout")) == ["timeout"]
+
+
 def test_whom_the_kernel_ended_elsewhere_is_not_this_run() -> None:
     elsewhere = "the kernel's out-of-memory killer ended 1 process(es) of this node during the run"
     log_only = TrainerEvents(effective=USED)  # as from a user's own checkout: no event tells its end

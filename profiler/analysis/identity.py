@@ -38,7 +38,15 @@ def beside_how(row: Row) -> str:
     """In which other way than the usual one (a loop of trainings, in time slices) a background was there: such runs
     are no repetitions of the others."""
     reuse = ", reuse" if row.get("background_mode") == "reuse" else ""
-    return reuse + (", MPS" if row.get("sharing") == "mps" else "")
+    limits = sm_percents(row)
+    limited = any(limit not in (None, 100.0) for limit in limits)
+    threads = f" {limits[0]:g} % and {limits[1]:g} % of the SMs" if limited else ""
+    return reuse + (f", MPS{threads}" if row.get("sharing") == "mps" else "")
+
+
+def sm_percents(row: Row) -> tuple[float | None, float | None]:
+    """The share of the SMs that foreground and background may use under MPS."""
+    return row.get("mps_active_thread_percent"), row.get("background_mps_active_thread_percent")
 
 
 def gpu_of(row: Row) -> str | None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any, Final
 
-from profiler.analysis.identity import by_gpu
+from profiler.analysis.identity import by_gpu, sm_percents
 
 RESAMPLES: Final = 1000
 LEVEL: Final = 0.95
@@ -39,12 +39,13 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Pair:
-    """What runs together, and how; runs that differ in any of it are never averaged. `gpu`: the GPU model of all these
-    runs, where the session has several, else ""."""
+    """What runs together, and how; runs that differ in any of it are never averaged. `sm_percents`: the share of
+    the SMs that each may use under MPS. `gpu`: the GPU model of all these runs, "" where the session has one only."""
 
     foreground: Training
     background: Training
     sharing: str
+    sm_percents: tuple[float | None, float | None]
     background_mode: str
     gpu: str
 
@@ -95,7 +96,8 @@ def _costs(rows: Iterable[Row], gpu: str) -> list[PairCost]:
         else:
             values = row["background_hyperparameters"]
             back = _training(row["background_repo"], row["background_model"], values)
-            pairs[Pair(front, back, row["sharing"] or "", row["background_mode"] or "", gpu)].append(row)
+            how = row["sharing"] or "", sm_percents(row), row["background_mode"] or ""
+            pairs[Pair(front, back, *how, gpu)].append(row)
     return [
         _cost(which, _Kinds(both, solos.get(which.foreground, []), solos.get(which.background, [])))
         for which, both in pairs.items()

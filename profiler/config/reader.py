@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from profiler.config.faults import Faults
 from profiler.config.model import (
@@ -95,6 +95,9 @@ class CampaignReader:
             counting = sections
         baseline = self._baseline(item, mode)
         own_cooling = self._cooling(item, cooling)
+        if mode == "parallel":
+            self._limited_threads(item, sections)
+        sharing: Literal["time_slice", "mps"] = lookup("sharing", sections) or "time_slice"
         if mode is None or foreground is None or (mode == "parallel" and background is None):
             return None
         return Experiment(
@@ -106,13 +109,21 @@ class CampaignReader:
             max_retries=_or(lookup("max_retries", sections), 2),
             cooling=own_cooling,
             memory_limit_mib=lookup("memory_limit_mib", sections),
-            sharing=lookup("sharing", sections) or "time_slice",
-            mps_active_threads=lookup("mps_active_threads", sections) or "all",
+            sharing=sharing,
+            mps_active_threads=lookup("mps_active_threads", sections) or "all" if sharing == "mps" else "all",
             resources=lookup("resources", sections) or {},
             gpus=lookup("gpus", sections) or 1,
             gpu_model=lookup("gpu_model", sections),
             texts=item.texts(),
         )
+
+    def _limited_threads(self, item: Section, sections: Sequence[Section]) -> None:
+        """A limit for clients of MPS is none where there is no MPS; an item may well leave the campaign's MPS."""
+        limited = lookup("mps_active_threads", sections) == "fractions"
+        left = item.said("sharing") and not item.said("mps_active_threads")
+        if limited and lookup("sharing", sections) != "mps" and not left:
+            message = "`mps_active_threads: fractions` needs `sharing: mps`: time slices have no limit of SMs"
+            self.faults.add(item.at("mps_active_threads"), "fractions", message)
 
     def _mode(self, item: Section) -> Any:
         mode = item.get("mode")

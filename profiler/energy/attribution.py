@@ -2,15 +2,16 @@
 
 What an idle GPU would have used comes off first. The rest is split half second by half second, by what the driver says
 each process kept busy of the SMs; where both partners were measured alone before, each is weighted with the watts that
-a percent of its activity took then, because under time slicing one of them has the GPU at a time. Where the driver
-tells no process apart (MPS), the watts of the solo runs alone split it. Where neither is known there is no split.
+a percent of its activity took then while it trained, because under time slicing one of them has the GPU at a time.
+Where the driver tells no process apart (MPS), the watts of the solo runs alone split it. Where neither is known there
+is no split.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Final, Literal
@@ -23,12 +24,21 @@ from profiler.gpu_activity import ActivityWindow
 Role = Literal["foreground", "background", "other"]
 Confidence = Literal["high", "medium", "low"]
 ROLES: Final[tuple[Role, ...]] = ("foreground", "background", "other")
-BIN_S: Final = 0.5  # holds two of the driver's samples of each process
+BIN_S: Final = 0.5
 HIGH_SHARE: Final = 0.9  # of the energy above idle must fall into time in which somebody was seen working
 MEDIUM_SHARE: Final = 0.5
 
+UTILISATION_MARGIN: Final = 0.15  # what the driver says of processes and of the device may differ by this share
+UTILISATION_MARGIN_PERCENT: Final = 2.0
+
 NO_BASELINE: Final = "no_idle_baseline"
 NOT_TOLD_APART: Final = "processes_not_told_apart"
+LEAST_TOLD_S: Final = 1.0  # of a shorter training the driver may well have no sample
+LEAST_COMPARED_S: Final = 5.0  # of a shorter window the driver's delay is too large a part
+
+NOT_SAMPLED: Final = "partner_not_sampled"
+"""It says that it trained, and the driver has no sample of it at all: that is no reading of 0."""
+NO_WINDOW: Final = "empty_window"
 IDLE_ABOVE_RUN: Final = "idle_baseline_above_run"
 """Somebody worked, and yet the whole window lies at or below the idle power, which is none then."""
 
@@ -49,12 +59,12 @@ class GpuEnergy:
 
 @dataclass(frozen=True)
 class SoloPower:
-    """One partner alone on the same kind of GPU: mean W above idle, mean percent of the SMs, and mean W above idle
-    from its first optimiser step to its own end (None: not known)."""
+    """One partner alone on the same kind of GPU: mean W above idle; from its first optimiser step to its own end mean W
+    above idle, and mean percent of the SMs (None: not known, or too short to tell)."""
 
     above_idle_w: float
-    sm_percent: float | None
     training_w: float | None = None
+    training_sm_percent: float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,12 +94,16 @@ def attribute(
     paired: bool,
     solo: Mapping[Role, SoloPower] | None = None,
     told_apart: bool = True,
-    background_training_share: float | None = None,
+    training_s: Mapping[Role, float] | None = None,
+    utilisation_percent: float | None = None,
 ) -> Shares:
-    """The split of `energy`. `roles`: whose each PID is (others are strangers); `paired`: there was a background;
-    `solo`: what each partner took alone; `told_apart` False: activity is reported under a server's PID (MPS);
-    `background_training_share`: for how much of the window the background was between its first step and its end, by
-    its events (None: not known)."""
+    """The split of `energy`. `roles`: whose each PID is (others are strangers); `paired`: there was a background on the
+    GPU; `solo`: what each partner took alone; `told_apart` False: activity is reported under a server's PID (MPS);
+    `training_s`: for how long of the window a partner was between its first step and its end, by its events, where that
+    is known; `utilisation_percent`: the device's mean, to hold the processes' against."""
+    training_s = training_s or {}
+    if energy.t1_ns <= energy.t0_ns:
+        return Shares(null_reason=NO_WINDOW)
     bins = _bins(energy, activity if told_apart else ActivityWindow(()), roles)
     known = told_apart and activity.null_reason is None
     plain = _plain(energy, bins, paired) if known else Shares()
@@ -102,9 +116,17 @@ def attribute(
     if not paired:
         return _with(plain, **_remainder(energy, bins, above, known))
     if known and seen:
-        return _with(plain, **_sliced(energy, bins, above, solo or {}))
+        sampled = {roles.get(one.pid, "other") for one in activity.activities}
+        unseen = [role for role, seconds in training_s.items() if seconds >= LEAST_TOLD_S and role not in sampled]
+        if unseen:
+            nothing = dict.fromkeys(f"sm_{role}_percent" for role in unseen)
+            ratios = {"sm_ratio_foreground_j": None, "sm_ratio_background_j": None}
+            return _with(plain, **nothing, **ratios, null_reason=f"{NOT_SAMPLED}: {', '.join(unseen)}")
+        faint = any(seconds > 0 and not any(one.sm[role] for one in bins) for role, seconds in training_s.items())
+        doubtful = faint or not _agrees(energy, bins, utilisation_percent)
+        return _with(plain, **_sliced(energy, bins, above, solo or {}, doubtful=doubtful))
     if solo and all(role in solo for role in ("foreground", "background")):
-        return _with(plain, **_calibrated(energy, sum(above), solo, background_training_share))
+        return _with(plain, **_calibrated(energy, sum(above), solo, training_s.get("background")))
     return _with(plain, null_reason=f"{NOT_TOLD_APART}: {_why(activity, told_apart)}; no solo runs of both to go by")
 
 
@@ -128,17 +150,13 @@ def _bins(energy: GpuEnergy, activity: ActivityWindow, roles: Mapping[int, Role]
     width_ns = (energy.t1_ns - energy.t0_ns) / count
     edges = [energy.t0_ns + round(number * width_ns) for number in range(count)] + [energy.t1_ns]
     joules = _joules(energy, edges)
-    sums: list[dict[Role, float]] = [dict.fromkeys(ROLES, 0.0) for _ in range(count)]
-    stamps: list[set[int]] = [set() for _ in range(count)]
+    means: list[dict[Role, float]] = [dict.fromkeys(ROLES, 0.0) for _ in range(count)]
     for seen in activity.activities:
-        if energy.t0_ns <= seen.t_ns <= energy.t1_ns:
-            number = max(0, min(count - 1, int((seen.t_ns - 1 - energy.t0_ns) / width_ns)))  # it ends at `t_ns`
-            sums[number][roles.get(seen.pid, "other")] += seen.sm_percent
-            stamps[number].add(seen.t_ns)
-    means = [
-        {role: value / max(1, len(times)) for role, value in one.items()}
-        for one, times in zip(sums, stamps, strict=True)
-    ]
+        role = roles.get(seen.pid, "other")
+        first, last = (int((t_ns - energy.t0_ns) / width_ns) for t_ns in (seen.since_ns, seen.t_ns))
+        for number in range(max(0, first), min(count - 1, last) + 1):
+            covered_s = seen.seconds_in(edges[number], edges[number + 1])
+            means[number][role] += seen.sm_percent * covered_s * 1e9 / width_ns
     return [_Bin(width_ns / 1e9, part_j, sm) for part_j, sm in zip(joules, means, strict=True)]
 
 
@@ -194,7 +212,11 @@ def _remainder(energy: GpuEnergy, bins: Sequence[_Bin], above: Sequence[float], 
 
 
 def _sliced(
-    energy: GpuEnergy, bins: Sequence[_Bin], above: Sequence[float], solo: Mapping[Role, SoloPower]
+    energy: GpuEnergy,
+    bins: Sequence[_Bin],
+    above: Sequence[float],
+    solo: Mapping[Role, SoloPower],
+    doubtful: bool,
 ) -> dict[str, object]:
     weights = _weights(solo)
     pairs = list(zip(bins, above, strict=True))
@@ -202,16 +224,37 @@ def _sliced(
     explained = sum(part for item, part in pairs if any(item.sm.values()))
     share = explained / sum(above) if sum(above) > 0 else 1.0
     confidence: Confidence = "high" if share >= HIGH_SHARE else "medium" if share >= MEDIUM_SHARE else "low"
+    if doubtful:
+        confidence = "low"
     parts = _parts(energy, sum(above), shares["foreground"], shares["background"])
     method = "time_slice_weighted" if weights["foreground"] != weights["background"] else "time_slice"
     return {**parts, "method": method, "confidence": confidence}
 
 
+def _agrees(energy: GpuEnergy, bins: Sequence[_Bin], utilisation_percent: float | None) -> bool:
+    """Whether all processes together were as busy as the device, which never runs two of them at a time."""
+    if utilisation_percent is None or energy.duration_s < LEAST_COMPARED_S:
+        return True
+    together = sum(sum(item.sm.values()) for item in bins) / len(bins)
+    gap = abs(together - utilisation_percent)
+    return gap <= max(UTILISATION_MARGIN_PERCENT, UTILISATION_MARGIN * utilisation_percent)
+
+
+def mean_sm_percent(window: ActivityWindow, pids: Collection[int], t0_ns: int, t1_ns: int) -> float | None:
+    """The mean share of the SMs that `pids` kept busy in [t0_ns, t1_ns]; None where the driver does not tell."""
+    if window.null_reason is not None or t1_ns <= t0_ns:
+        return None
+    own = [seen for seen in window.activities if seen.pid in pids]
+    return sum(seen.sm_percent * seen.seconds_in(t0_ns, t1_ns) for seen in own) * 1e9 / (t1_ns - t0_ns)
+
+
 def _weights(solo: Mapping[Role, SoloPower]) -> dict[Role, float]:
-    """W above idle for each percent of the SMs, as parts of the larger one; 1 for all where it is not known of both
-    partners, or no number (next to no activity in a solo run)."""
+    """W above idle for each percent of the SMs while it trained, as parts of the larger one; 1 for all where it is not
+    known of both partners. The whole run would not do: a context takes power above idle without any activity."""
     known: dict[Role, float] = {
-        role: power.above_idle_w / power.sm_percent for role, power in solo.items() if power.sm_percent
+        role: power.training_w / power.training_sm_percent
+        for role, power in solo.items()
+        if power.training_w is not None and power.training_sm_percent
     }
     largest = max(known.values(), default=0.0)
     if not {"foreground", "background"} <= known.keys() or min(known.values()) <= 0 or not math.isfinite(largest):
@@ -226,9 +269,10 @@ def _share(item: _Bin, role: Role, weights: Mapping[Role, float]) -> float:
 
 
 def _calibrated(
-    energy: GpuEnergy, above_j: float, solo: Mapping[Role, SoloPower], training_share: float | None
+    energy: GpuEnergy, above_j: float, solo: Mapping[Role, SoloPower], background_s: float | None
 ) -> dict[str, object]:
-    first, second = max(0.0, solo["foreground"].above_idle_w), max(0.0, _beside_w(solo["background"], training_share))
+    beside_w = _beside_w(solo["background"], energy.duration_s, background_s)
+    first, second = max(0.0, solo["foreground"].above_idle_w), max(0.0, beside_w)
     if first + second <= 0:
         return {"null_reason": "solo_runs_took_no_power_above_idle"}
     foreground_j = above_j * first / (first + second)
@@ -236,12 +280,12 @@ def _calibrated(
     return {**parts, "method": "solo_calibration", "confidence": "medium"}
 
 
-def _beside_w(background: SoloPower, training_share: float | None) -> float:
+def _beside_w(background: SoloPower, window_s: float, trained_s: float | None) -> float:
     """W above idle in the window of a pair, which holds all of the foreground but not the background's first start:
     what it took alone while it trained, for as long as it did."""
-    if background.training_w is None or training_share is None:
+    if background.training_w is None or trained_s is None:
         return background.above_idle_w
-    return background.training_w * training_share
+    return background.training_w * min(1.0, trained_s / window_s)
 
 
 def _with(shares: Shares, **changes: object) -> Shares:

@@ -170,7 +170,7 @@ class NvmlDevice:
         return tuple(GpuProcess(pid, found[pid]) for pid in sorted(found))
 
     def process_utilization(self, after_us: int = 0) -> tuple[ProcessUtilization, ...]:
-        """Samples newer than `after_us` (the largest `stamp_us` seen), oldest first; about four a second and PID.
+        """One sample of each process that did something after `after_us` (the last stamp seen): its mean since then.
 
         Samples of an impossible value are left out. Raises NvmlReadError, e.g. where it is not supported.
         """

@@ -76,8 +76,11 @@ def _is_finite(number: float | None) -> bool:
 
 def _reason(name: str, row: Mapping[str, Any]) -> str:
     """The reason that follows from the row itself where its maker gave none."""
-    if name.startswith("background_") and row.get("background_repo") is None:
+    of_a_pair = name.startswith("background_") or name in ("sharing", "mps_active_thread_percent")
+    if of_a_pair and row.get("background_repo") is None:
         return "no_background"
+    if name.endswith("mps_active_thread_percent") and row.get("sharing") == "time_slice":
+        return "not_mps"
     if name == "signal" and row.get("exit_code") is not None:
         return "not_signalled"
     if name == "exit_code" and row.get("signal") is not None:

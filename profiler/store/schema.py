@@ -82,11 +82,20 @@ NO_SPLIT = (
     "no_idle_baseline: ...",
     "idle_baseline_above_run",
     "processes_not_told_apart: ...",
+    "partner_not_sampled: ...",
+    "empty_window",
     "several_gpus",
 )
 NO_IDLE = (*NO_DEVICE, "no_idle_samples", "not_idle", "idle_power_not_steady")
 NO_REST = (*NO_CPU, "node_not_idle", "no_cpu_counter_in_trace", "no_idle_samples", "not_idle", "idle_power_not_steady")
-NOT_APART = (*NO_DEVICE, "no_background", "processes_not_told_apart", "several_gpus")
+NOT_APART = (
+    *NO_DEVICE,
+    "no_background",
+    "background_uses_no_gpu",
+    "processes_not_told_apart",
+    "partner_not_sampled: ...",
+    "several_gpus",
+)
 SOLO = ("not_run", "no_background")
 UNSET = ("not_run", "not_set")
 NOT_RECORDED = (*NOT_STARTED, "not_recorded")
@@ -318,7 +327,8 @@ RUNS = Table(
             "gpu_attribution_confidence",
             TEXT,
             "",
-            "high, medium or low: how much of the energy above idle fell into time in which somebody was seen working",
+            "high, medium or low: how much of the energy above idle fell into time in which somebody was seen working;"
+            " low also where the processes together were not as busy as the device",
             NO_SPLIT,
         ),
         Column(
@@ -331,6 +341,13 @@ RUNS = Table(
         Column("gpu_energy_background_sm_ratio_j", FLOAT, "J", "the same of the background", NOT_APART),
         Column(
             "gpu_sm_foreground_percent", FLOAT, "%", "mean share of the SMs that the foreground kept busy", NOT_APART
+        ),
+        Column(
+            "gpu_sm_training_percent",
+            FLOAT,
+            "%",
+            "the same of the foreground from its first optimiser step to its own end (training_s)",
+            (*NOT_APART, "not_reported"),
         ),
         Column("gpu_sm_background_percent", FLOAT, "%", "the same of the background", NOT_APART),
         Column("gpu_idle_power_w", FLOAT, "W", "the idle GPU's power right before the attempt", NO_IDLE),
@@ -410,6 +427,20 @@ RUNS = Table(
         ),
         Column("background_mode", TEXT, "", "loop or reuse", SOLO),
         Column("sharing", TEXT, "", "how foreground and background share the GPU: time_slice or mps", SOLO),
+        Column(
+            "mps_active_thread_percent",
+            FLOAT,
+            "%",
+            "under MPS, the share of the SMs that the foreground may use (100: no limit)",
+            (*SOLO, *NOT_RECORDED, "not_mps"),
+        ),
+        Column(
+            "background_mps_active_thread_percent",
+            FLOAT,
+            "%",
+            "the same of the background",
+            (*SOLO, *NOT_RECORDED, "not_mps"),
+        ),
         Column("background_started_at", UTC, "UTC", "first background trainer's start", (*SOLO, *NOT_RECORDED)),
         Column("background_ended_at", UTC, "UTC", "last background trainer's end", (*SOLO, *NOT_RECORDED)),
         Column("background_gpu_uuid", TEXT, "", "GPU the background ran on", (*SOLO, "no_gpu")),

@@ -45,7 +45,15 @@ def run_model(chosen: argparse.Namespace, thread_count: int, run: Run) -> None:
     device = choose_device(chosen.device)
     seed_everything(chosen.seed, device, thread_count)
     shuffle_seed = chosen.seed if chosen.shuffle_labels else None
-    data = clone_pairs.load(chosen.data, chosen.data_source, chosen.dataset, chosen.ast_type, chosen.size, shuffle_seed)
+    data = run.load(
+        clone_pairs.load,
+        chosen.data,
+        chosen.data_source,
+        chosen.dataset,
+        chosen.ast_type,
+        chosen.size,
+        shuffle_seed,
+    )
     clone_training.train(chosen, run, data, device)
 
 

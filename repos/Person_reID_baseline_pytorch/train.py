@@ -41,7 +41,7 @@ def run_model(chosen: argparse.Namespace, thread_count: int, run: Run) -> None:
     device = choose_device(chosen.device)
     seed_everything(chosen.seed, device, thread_count)
     shuffle_seed = chosen.seed if chosen.shuffle_labels else None
-    data = person_sets.load(chosen.data, chosen.data_source, chosen.size, shuffle_seed, run.check_stop)
+    data = run.load(person_sets.load, chosen.data, chosen.data_source, chosen.size, shuffle_seed, run.check_stop)
     reid_training.train(chosen, run, data, device)
 
 

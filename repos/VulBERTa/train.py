@@ -46,8 +46,14 @@ def run_model(chosen: argparse.Namespace, thread_count: int, run: Run) -> None:
     device = choose_device(chosen.device)
     seed_everything(chosen.seed, device, thread_count)
     shuffle_seed = chosen.seed if chosen.shuffle_labels else None
-    data = encoded_functions.load(
-        chosen.data, chosen.data_source, chosen.dataset, chosen.size, chosen.allow_pickle, shuffle_seed
+    data = run.load(
+        encoded_functions.load,
+        chosen.data,
+        chosen.data_source,
+        chosen.dataset,
+        chosen.size,
+        chosen.allow_pickle,
+        shuffle_seed,
     )
     detector_training.train(chosen, run, data, device)
 

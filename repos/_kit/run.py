@@ -8,13 +8,14 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from _kit.data import Provenance
 from _kit.errors import EXIT_FAILED, EXIT_OUT_OF_MEMORY, StoppedError, TrainerError
 from _kit.events import Events, plain, rank
 from _kit.stopping import StopRequest, end_by_signal
 
+T = TypeVar("T")
 REPEAT_VARIABLE = "PROFILER_BACKGROUND_REPEAT"
 CUDA_SIGNS = (
     "CUDA out of memory",
@@ -28,12 +29,26 @@ HOST_SIGNS = ("can't allocate memory", "not enough memory", "Cannot allocate mem
 class Run:
     """What a training tells the world. The order is: config, step ... (ready), epoch ..., done."""
 
-    def __init__(self, events: Events, stop: StopRequest) -> None:
+    def __init__(self, events: Events, stop: StopRequest, loaded: list[Any] | None = None) -> None:
         self._events = events
         self._stop = stop
+        self._loaded = [] if loaded is None else loaded
+        self._loads = 0
         self._ready = False
         self.epochs_done = 0
         self.save_checkpoint: Callable[[], object] | None = None
+
+    def load(self, read: Callable[..., T], *arguments: Any) -> T:
+        """The data that `read(*arguments)` gives, which no training may change: in a process that trains again, the
+        first call of the next training has what the first call of this one had, and so on."""
+        if self._loads == len(self._loaded):
+            self._loaded.append((read, read(*arguments)))
+        data: T
+        before, data = self._loaded[self._loads]
+        if before is not read:
+            raise ValueError(f"load {self._loads + 1} of this training is {read}, that of the first was {before}")
+        self._loads += 1
+        return data
 
     def config(self, hyperparameters: Mapping[str, Any], data: Provenance, **facts: Any) -> None:
         """Report the effective hyperparameters (read back from the real objects), the data and further facts."""
@@ -106,15 +121,16 @@ def main(train: Callable[[Run], None]) -> int:
     """Run `train` and return the process's exit code; after a stop signal the process ends by that signal instead.
 
     With PROFILER_BACKGROUND_REPEAT=1 it runs `train` afresh each time it has ended well: a warm process that loads its
-    device until it is stopped.
+    device until it is stopped. Only the data stay (`Run.load`).
     """
     if rank() != 0:  # process 0 of a team speaks for all (see `_kit.team`)
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
     events, stop = Events.from_environment(), StopRequest()
     stop.install()
-    status = _train(train, Run(events, stop))
+    loaded: list[Any] = []
+    status = _train(train, Run(events, stop, loaded))
     while status == 0 and os.environ.get(REPEAT_VARIABLE) == "1":
-        status = _train(train, Run(events, stop))
+        status = _train(train, Run(events, stop, loaded))
     return status
 
 

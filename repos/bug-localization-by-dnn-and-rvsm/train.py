@@ -37,7 +37,7 @@ def run_model(chosen: argparse.Namespace, thread_count: int, run: Run) -> None:
     import localizer
     from bug_sets import load_bug_set
 
-    data = load_bug_set(chosen.data, chosen.data_source, chosen.size, chosen.seed, chosen.shuffle_labels)
+    data = run.load(load_bug_set, chosen.data, chosen.data_source, chosen.size, chosen.seed, chosen.shuffle_labels)
     localizer.train(chosen, run, data, thread_count)
 
 

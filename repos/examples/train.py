@@ -48,7 +48,7 @@ def run_model(chosen: argparse.Namespace, thread_count: int, run: Run) -> None:
     seed_everything(chosen.seed, device, thread_count)
     shuffle_seed = chosen.seed if chosen.shuffle_labels else None
     limit = getattr(chosen, "train_size", None)
-    digits = load_digits(chosen.data, chosen.data_source, chosen.size, limit, shuffle_seed)
+    digits = run.load(load_digits, chosen.data, chosen.data_source, chosen.size, limit, shuffle_seed)
     trainers = {"mnist_forward_forward": forward_forward.train, "siamese": siamese.train}
     trainers.get(chosen.model, classify.train)(chosen, run, digits, device)
 

@@ -43,7 +43,7 @@ def run_model(chosen: argparse.Namespace, thread_count: int, run: Run) -> None:
     device = choose_device(chosen.device)
     seed_everything(chosen.seed, device, thread_count)
     shuffle_seed = chosen.seed if chosen.shuffle_labels else None
-    data = load_images(chosen.data, chosen.data_source, chosen.size, shuffle_seed, chosen.train_limit)
+    data = run.load(load_images, chosen.data, chosen.data_source, chosen.size, shuffle_seed, chosen.train_limit)
     residual_training.train(chosen, run, data, device)
 
 

@@ -285,3 +285,17 @@ def test_a_key_at_the_wrong_level_is_told_where_it_belongs(place: str, key: str)
 def test_a_data_folder_of_an_unknown_repository_is_a_fault() -> None:
     (issue,) = faults(document(dict(ITEM), dict(ITEM), data={"examples": "/data", "exampels": "/data"}))
     assert (issue.path, issue.suggestion) == ("data.exampels", "examples")
+
+
+def test_a_limit_of_sms_needs_mps() -> None:
+    (issue,) = faults(document({**PAIR, "mps_active_threads": "fractions"}))
+    assert issue.path == "experiments[0].mps_active_threads" and "sharing: mps" in issue.message
+    (issue,) = faults(document({**PAIR, "sharing": "time_slice", "mps_active_threads": "fractions"}))
+    assert issue.path == "experiments[0].mps_active_threads"
+    (issue,) = faults(document(dict(PAIR), mps_active_threads="fractions"))
+    assert issue.path == "experiments[0].mps_active_threads"
+    alone = {**ITEM, "mode": "default"}
+    items = [{**PAIR, "sharing": "mps"}, {**PAIR, "sharing": "time_slice"}, alone]
+    campaign = load(document(*items, mps_active_threads="fractions"), (), CATALOG)
+    assert [item.mps_active_threads for item in campaign.experiments] == ["fractions", "all", "all"]
+    assert load(campaign.to_dict(), (), CATALOG).experiments == campaign.experiments

@@ -1,6 +1,6 @@
 """Pairs on a real GPU: `python -m tests.hardware.pairs OUT.json [--minutes 8]`. One JSON; needs no network.
 
-Runs the pairs of configs/parallel_feasibility_test.yaml (or those that --pairs names) at one epoch, by time slices,
+Runs the pairs of configs/parallel_feasibility_test.yaml (or those that --sharing names) at one epoch, by time slices,
 under MPS or both (--sharing), with each distinct training alone before them (--solo), and writes of each pair: verdict,
 peak memory, overlap, slowdown, the parts of the energy, and how long it waited. With --repeat it takes one training of
 about 30 s instead (or of the epochs that --repeat-values names), five times with cooling until idle and five times with
@@ -28,6 +28,7 @@ import profiler
 from profiler.analysis.pairs import pair_costs
 
 CONFIG = Path(__file__).parents[2] / "configs" / "parallel_feasibility_test.yaml"
+ALL = list(range(1, 13))
 WAITING_STEPS = ("gate", "settling", "background", "readiness")
 REPEATS = 5
 REPEAT_SECONDS = 30.0
@@ -38,13 +39,13 @@ OF_A_PAIR = (
     "background_gaps", "background_gap_s", "background_epochs_worked", "gpu_energy_j", "gpu_energy_foreground_j",
     "gpu_energy_background_j", "gpu_energy_idle_j", "gpu_energy_other_j", "gpu_attribution_method",
     "gpu_attribution_confidence", "gpu_energy_foreground_sm_ratio_j", "gpu_energy_background_sm_ratio_j",
-    "gpu_idle_power_w", "gpu_power_mean_w", "gpu_sm_foreground_percent", "gpu_sm_background_percent", "cooling_s",
-    "cooling_end", "cooling_idle_proven", "gate_wait_s", "steps", "null_reasons",
+    "gpu_idle_power_w", "gpu_power_mean_w", "gpu_sm_foreground_percent", "gpu_sm_background_percent",
+    "gpu_util_mean_percent", "cooling_s", "cooling_end", "cooling_idle_proven", "gate_wait_s", "steps", "null_reasons",
 )  # fmt: skip
 OF_A_SOLO = (
     "repo", "model", "verdict", "reasons", "error_message", "duration_s", "ready_s", "gpu_uuid", "gpu_energy_j",
     "training_s", "gpu_energy_training_j", "gpu_idle_power_w", "gpu_power_mean_w", "gpu_memory_peak_mib",
-    "gpu_sm_foreground_percent",
+    "gpu_sm_foreground_percent", "gpu_sm_training_percent", "gpu_util_mean_percent",
 )  # fmt: skip
 
 
@@ -60,9 +61,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="the JSON file to write")
     parser.add_argument("--minutes", type=float, default=8.0, help="after that time the campaign is ended (8)")
-    parser.add_argument("--pairs", default="", help="numbers of the pairs, from 1, as in 1,3,5 (all)")
     parser.add_argument("--size", choices=("full", "reduced"), default="full")
-    parser.add_argument("--sharing", nargs="+", choices=("time_slice", "mps"), default=["time_slice"])
+    text = "time_slice or mps, each with the numbers of its pairs, from 1, as in mps=1,3,5 (all)"
+    parser.add_argument("--sharing", nargs="+", type=sharing_of_pairs, default=[("time_slice", ALL)], help=text)
     parser.add_argument("--mode", choices=("loop", "reuse"), default="loop", help="of the background (loop)")
     text = "each distinct training alone first, for slowdowns and for the parts under MPS; only these if any are named"
     parser.add_argument("--solo", nargs="*", metavar="REPO/MODEL", help=text)
@@ -73,6 +74,14 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--fixed-seconds", type=float, default=60.0, help="the fixed wait to compare with (60)")
     return parser.parse_args()
+
+
+def sharing_of_pairs(text: str) -> tuple[str, list[int]]:
+    sharing, _, numbers = text.partition("=")
+    chosen = [int(number) for number in numbers.split(",")] if numbers else ALL
+    if sharing not in ("time_slice", "mps") or not set(chosen) <= set(ALL):
+        raise argparse.ArgumentTypeError(f"{text}: expected time_slice or mps, and pairs from 1 to {len(ALL)}")
+    return sharing, chosen
 
 
 def campaign(config: dict[str, Any], deadline: float) -> tuple[list[dict[str, Any]], int]:
@@ -101,14 +110,16 @@ def campaign(config: dict[str, Any], deadline: float) -> tuple[list[dict[str, An
 
 def pairs(options: argparse.Namespace, deadline: float) -> dict[str, Any]:
     config = yaml.safe_load(CONFIG.read_text())
-    wanted = [int(number) for number in options.pairs.split(",") if number] or range(1, len(config["experiments"]) + 1)
-    items = [copy.deepcopy(config["experiments"][number - 1]) for number in wanted]
-    for item in items:
+    together = [
+        {**copy.deepcopy(config["experiments"][number - 1]), "sharing": sharing}
+        for sharing, numbers in options.sharing
+        for number in numbers
+    ]
+    for item in together:
         item["background"]["mode"] = options.mode
-    alone = [] if options.solo is None else list(solo_items(items, options.solo))
+    alone = [] if options.solo is None else list(solo_items(together, options.solo))
     if options.solo and len(alone) < len(options.solo):
         raise SystemExit(f"--solo {' '.join(options.solo)}: not all of these are in the chosen pairs")
-    together = [{**item, "sharing": sharing} for sharing in options.sharing for item in items]
     config.update(experiments=[*alone, *together], size=options.size, seed=1, max_retries=0)
     rows, code = campaign(config, deadline)
     both = [row for row in rows if row["background_repo"] is not None]
@@ -178,7 +189,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "executed": len(rows),
         "valid": sum(row["valid"] for row in rows),
         "safe": sum(row["safe"] for row in rows),
-        "out_of_memory": sum("oom" in row["reasons"] for row in rows),
+        "out_of_memory": sum(not {"oom", "background_oom"}.isdisjoint(row["reasons"]) for row in rows),
         "waited_median_s": median([fact["waited_s"] for fact in facts]) if facts else None,
         "overlap_min": min(overlaps, default=None),
     }

@@ -38,7 +38,7 @@ ELSEWHERE = {
     "test_conditions_planted.py": (
         "foreign_gpu_process", "memory_not_idle", "throttled", "cpu_contention", "suspended", "clock_stepped",
     ),
-    "test_pairs.py": ("background_idle", "gpu_not_used", "warm_start"),
+    "test_pairs.py": ("background_idle", "background_oom", "gpu_not_used", "warm_start"),
     "test_mps.py": ("mps_not_used",),
     "faults/records.py": ("interrupted",),
     "legacy/test_import.py": ("conditions_unknown", "imported", "imported_failure"),

@@ -468,16 +468,26 @@ PROCESS_LIST(nvmlDeviceGetGraphicsRunningProcesses_v3, "graphic")
 PROCESS_LIST(nvmlDeviceGetMPSComputeRunningProcesses_v3, "mps")
 
 typedef struct { unsigned pid; unsigned long long timestamp_us; unsigned sm, memory, encoder, decoder; } UtilSample;
+/* As the real driver: one sample a process and call, its mean since `last_us` (at most what the buffer spans), with the
+   stamp of the last of the driver's periods in which it did something. */
 static unsigned util_samples(const Gpu *gpu, unsigned long long last_us, UtilSample *to) {
     const int64_t period = 250000000; /* about four a second, as on an H100 */
     int64_t wall = clock_ns(CLOCK_REALTIME), offset = wall - clock_ns(CLOCK_MONOTONIC);
     unsigned found = 0;
-    for (int64_t at = (wall / period - 15) * period; at <= wall; at += period)
-        for (int i = 0; i < gpu->n_processes && found < MAX_UTIL; i++) {
-            const Process *p = &gpu->processes[i];
-            if ((unsigned long long)at / 1000 <= last_us || repeated(gpu, i) || !lives(gpu, p, at - offset)) continue;
-            to[found++] = (UtilSample){p->pid, (unsigned long long)at / 1000, p->sm, p->memory, 0, 0};
+    for (int i = 0; i < gpu->n_processes && found < MAX_UTIL; i++) {
+        const Process *p = &gpu->processes[i];
+        int64_t newest = 0, periods = 0, busy = 0;
+        for (int64_t at = (wall / period - 15) * period; at <= wall; at += period) {
+            if ((unsigned long long)at / 1000 <= last_us) continue;
+            periods++;
+            if (repeated(gpu, i) || !lives(gpu, p, at - offset)) continue;
+            newest = at;
+            busy++;
         }
+        if (busy && (p->sm || p->memory))
+            to[found++] = (UtilSample){p->pid, (unsigned long long)newest / 1000,
+                                       (unsigned)(p->sm * busy / periods), (unsigned)(p->memory * busy / periods), 0, 0};
+    }
     return found;
 }
 GETTER(nvmlDeviceGetProcessUtilization, (void *device, UtilSample *to, unsigned *count, unsigned long long last_us), {

@@ -13,6 +13,12 @@ import time
 from pathlib import Path
 
 
+class OutOfMemoryError(RuntimeError):
+    """Named as torch's is, and printed as torch's is by a program that does not catch it."""
+
+    __module__ = "torch"
+
+
 def tell(**event):
     path = os.environ.get("PROFILER_EVENTS")
     if path:
@@ -88,6 +94,9 @@ def main():
     if behaviour == "fail_once" and not Path(given["marker"]).exists():
         Path(given["marker"]).touch()
         sys.exit(7)
+    if behaviour == "oom_at_start":
+        time.sleep(1.0)
+        raise OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
     if behaviour == "slow_start":
         time.sleep(1.0)
     if behaviour == "never_ready":
@@ -116,6 +125,10 @@ def train(given, behaviour):
     if behaviour == "oom":
         tell(event="oom", kind="cuda", message="CUDA out of memory")
         sys.exit(1)
+    if behaviour == "oom_in_its_log":
+        raise OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 9.00 GiB"
+        )
     if behaviour == "host_oom":
         exhaust_memory()
     if behaviour == "exit_3":
