@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from math import ceil, floor
 from pathlib import Path
 from statistics import median
 from typing import Any, Final, NamedTuple, Protocol
@@ -22,7 +23,12 @@ from profiler.energy.nvml_values import GpuReading
 
 LOOK_S: Final = 0.001
 UNSEEN_LIMIT_S: Final = 0.005
-"""An update between two looks further apart than this is not used: its moment is not known."""
+"""The moment of an update between two looks further apart than this is not seen."""
+REACH: Final = 10
+"""Updates that were seen tell the moments of so many before and after them; further on, the period is not known well
+enough."""
+EDGE_S: Final = 0.002
+"""How far such a moment may be off."""
 MIN_STEPS: Final = 6
 AS_GOOD: Final = 0.02
 """Windows that explain the responses worse by no more than this sum of squares (one response off by 0.14) may be the
@@ -35,8 +41,8 @@ NOT_MOVING: Final = "did_not_move"
 
 
 class Move(NamedTuple):
-    """The shown power became `power_w` (W) between two looks: `t_ns` (CLOCK_MONOTONIC) lies in the middle of them,
-    `unseen_s` is how far apart they were."""
+    """The shown power became `power_w` (W) at `t_ns` (CLOCK_MONOTONIC): the middle of the `unseen_s` between two looks,
+    or the middle of what `placed` left of it."""
 
     t_ns: int
     power_w: float
@@ -138,6 +144,26 @@ def update_period_s(moved: Sequence[Move]) -> float | None:
     return _period_s([b.t_ns - a.t_ns for a, b in in_time])
 
 
+def placed(moved: Sequence[Move], period_s: float) -> list[Move]:
+    """The moves, where the looks were far apart with the moment at which the sensor's regular updates have it: those
+    beside them that were seen tell it, if only one falls between the looks. The others stay as they are."""
+    seen_ns = [move.t_ns for move in moved[1:] if move.unseen_s <= UNSEEN_LIMIT_S]
+    return [_placed(move, seen_ns, period_s) if move.unseen_s > UNSEEN_LIMIT_S else move for move in moved]
+
+
+def _placed(move: Move, seen_ns: Sequence[int], period_s: float) -> Move:
+    nearest_ns = min(seen_ns, key=lambda t_ns: abs(t_ns - move.t_ns), default=None)
+    if nearest_ns is None or abs(nearest_ns - move.t_ns) > REACH * period_s * 1e9:
+        return move
+    reach_s = move.unseen_s / 2 + EDGE_S
+    from_middle_s = (nearest_ns - move.t_ns) / 1e9
+    first = ceil((-reach_s - from_middle_s) / period_s)
+    last = floor((reach_s - from_middle_s) / period_s)
+    if first != last:
+        return move
+    return move._replace(t_ns=nearest_ns + round(first * period_s * 1e9), unseen_s=2 * EDGE_S)
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
     """How far the shown power had gone from the old level to the new one (0..1), `after_s` a step of the load."""
@@ -147,7 +173,7 @@ class Response:
 
 
 def responses(moved: Sequence[Move], steps: Sequence[LoadStep], period_s: float) -> list[Response]:
-    """The shown power at its updates around each step of the load that it followed; without those seen late."""
+    """The shown power at its updates around each step of the load that it followed, where their moment is known."""
     found: list[Response] = []
     for before, step, after in zip(steps, steps[1:], steps[2:], strict=False):
         old_w, new_w = _level(moved, before.t_ns, step.t_ns), _level(moved, step.t_ns, after.t_ns)
@@ -216,7 +242,7 @@ def passport(
     """Puts together what was seen of one device."""
     nulls: dict[str, str] = {}
     period_s = update_period_s(moved)
-    fitted = fit(responses(moved, steps, period_s)) if period_s is not None else NO_STEPS
+    fitted = fit(responses(placed(moved, period_s), steps, period_s)) if period_s is not None else NO_STEPS
     if period_s is None:
         nulls["update_period_s"] = NOT_MOVING
     if isinstance(fitted, str):

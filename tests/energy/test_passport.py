@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from profiler.energy.calibration import STRETCH_S, STRETCHES
-from profiler.energy.passport import LoadStep, Passport, counter_period_s, load, passport, save, watch
+from profiler.energy.passport import LoadStep, Move, Passport, counter_period_s, load, passport, placed, save, watch
 from tests.cli.program import profiler
 from tests.fakes.nvml import FakeNvml, Segment
 from tests.fakes.virtual import SECOND, Profile, VirtualGpu, VirtualTime
@@ -74,13 +74,29 @@ def test_the_passport_is_the_truth(update_ms: int, window_ms: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("update_ms", "window_ms", "told"), [(100, 25, 1), (20, 10, 6)])
+@pytest.mark.parametrize(("update_ms", "window_ms", "told"), [(100, 25, 6), (20, 10, 6)])
 def test_on_a_busy_machine_it_is_the_truth_or_nothing(update_ms: int, window_ms: int, told: int) -> None:
-    """Looks that come late leave out half of the time; an update among them is not taken for a late sensor."""
+    """Looks that come late leave out half of the time; the updates among them are where the regular ones have them."""
     windows = [measured(update_ms, window_ms, seed, late=0.03).window_s for seed in range(6)]
     known = [window_s for window_s in windows if window_s is not None]
     assert len(known) >= told
     assert known == pytest.approx([window_ms / 1e3] * len(known), rel=0.2, abs=0.003)
+
+
+def test_an_unseen_update_is_placed_only_where_one_moment_is_possible() -> None:
+    def move(t_ms: float, unseen_ms: float = 1.0) -> Move:
+        return Move(round(t_ms * MS), 100.0, unseen_ms / 1e3)
+
+    at = [0.0, 100.0, 200.0]
+    for middle_ms, unseen_ms, expected_ms in [
+        (330.0, 90.0, 300.0),  # only 300 lies between the looks
+        (250.0, 97.0, 250.0),  # 200 or 300 to within the error: as it is
+        (350.0, 160.0, 350.0),  # 300 and 400
+        (1330.0, 90.0, 1330.0),  # too far from all that were seen
+    ]:
+        *_, found = placed([*map(move, at), move(middle_ms, unseen_ms)], 0.1)
+        assert found.t_ns == pytest.approx(expected_ms * MS)
+        assert (found.unseen_s < 0.005) == (expected_ms != middle_ms)
 
 
 def test_steps_that_all_fall_between_two_updates_tell_no_window() -> None:
