@@ -1,4 +1,4 @@
-"""After the trainer has ended: reads log and events, accounts the energy, judges, makes the row. Runs nothing."""
+"""After the trainer has ended: accounts what the evidence tells, judges, makes the row. Runs nothing."""
 
 from __future__ import annotations
 
@@ -10,29 +10,22 @@ from profiler import colocation, conditions, record
 from profiler.background import BackgroundFiles
 from profiler.checkouts import recorded_commit
 from profiler.colocation import background_findings
-from profiler.cooling import IdleMark
-from profiler.energy.account import EnergyAccount, account
 from profiler.energy.derived import Derived, Run, derive
-from profiler.energy.idle import IdlePower, cpu_idle_power
-from profiler.energy.sample import Sample
-from profiler.energy.sources import Sources
-from profiler.events import TrainerEvents, read_events
-from profiler.execution import Execution
-from profiler.gpu_processes import GpuPresence
+from profiler.energy.idle import cpu_idle_power
+from profiler.events import read_events
+from profiler.evidence import LOOK_BACK_NS, Evidence
 from profiler.gpu_split import gpu_split
-from profiler.metrics import Outcome, collect
+from profiler.metrics import collect
 from profiler.partner import BackgroundFacts
 from profiler.reasons import limits
 from profiler.record import NodeFacts
-from profiler.trainer import TrainerFiles
 from profiler.verdict import Finding, judge, judge_training, parameter_findings, retry_may_help, that_hold
 
 if TYPE_CHECKING:
     from profiler.attempt import AttemptSpec, Trace
 
-# How far before the run's first process the trace is asked for the memory then in use.
+# How far before the run's first process its memory and temperature are looked for.
 MEMORY_LOOK_NS = 1_000_000_000
-IDLE_LOOK_NS = 3_000_000_000
 
 
 @dataclass(frozen=True)
@@ -40,24 +33,82 @@ class Assessment:
     """`row`: columns of `runs`; `processes`: rows of `processes`; `retry_may_help`: it may yet succeed."""
 
     row: dict[str, Any]
-    processes: list[dict[str, Any]]
+    processes: Sequence[dict[str, Any]]
     retry_may_help: bool
 
 
-def assess(
-    spec: AttemptSpec,
-    node: NodeFacts,
-    trace: Trace,
-    sources: Sources,
-    files: TrainerFiles,
-    execution: Execution | None,
-    background: BackgroundFacts | None,
-    idle: IdlePower,
-    marks: Mapping[str, IdleMark],
+def assess(evidence: Evidence) -> Assessment:
+    """Judge an attempt that trained."""
+    spec, execution = evidence.spec, evidence.execution
+    findings = judge_training(
+        execution.report,
+        evidence.outcome,
+        evidence.events,
+        spec.planned.hyperparameters,
+        spec.foreground,
+        host_oom=host_oom(execution.oom_kills),
+    )
+    observed = [
+        *_of_background(spec, evidence.node, evidence.background, execution.window_ns),
+        *_conditions(evidence),
+        *_absence(evidence),
+        *evidence.energy.observations,
+    ]
+    derived = _derived(evidence)
+    parts, shares, unknown = gpu_split(evidence)
+    columns = {
+        **_planned(spec, evidence.node, evidence.background),
+        **_measured(evidence),
+        **record.derived_columns(derived, evidence.energy),
+        **parts,
+        "checkout_commit": recorded_commit(spec.work),
+    }
+    nulls = {
+        **record.null_reasons(columns, evidence.energy, shares, evidence.idle),
+        **evidence.outcome.null_reasons,
+        **derived.null_reasons,
+        **unknown,
+    }
+    return _judged(spec, {**columns, "null_reasons": nulls}, evidence.processes, findings, observed)
+
+
+def assess_untrained(
+    spec: AttemptSpec, node: NodeFacts, trace: Trace, background: BackgroundFacts | None
 ) -> Assessment:
-    """Judge one attempt. `execution` is None when the background was not ready and nothing was trained; `idle` is the
-    power of the GPU right before the attempt; `marks`: what its GPUs come back to between runs, where they do."""
-    columns: dict[str, Any] = {
+    """Judge an attempt whose background was not ready: nothing was trained."""
+    columns = {
+        **_planned(spec, node, background),
+        "effective_source": "none",
+        "metrics": {},
+        "energy_sources": {},
+        "gpu_memory_background_mib": _memory_of_what_failed(node, trace, background),
+        "null_reasons": {},
+    }
+    return _judged(spec, columns, [], [], _of_background(spec, node, background, None))
+
+
+def _judged(
+    spec: AttemptSpec,
+    columns: Mapping[str, Any],
+    processes: Sequence[dict[str, Any]],
+    findings: Sequence[Finding],
+    observed: Sequence[Finding],
+) -> Assessment:
+    """The verdict of what is certain (`findings`) and of what was `observed` beyond its limit."""
+    limit = limits(_thresholds(spec))
+    held = [*findings, *that_hold(observed, limit)]
+    row = {
+        **columns,
+        **record.verdict_columns(judge(held), held),
+        "observations": [finding.to_json() for finding in observed],
+        "thresholds": limit,
+    }
+    return Assessment(row, processes, retry_may_help(held))
+
+
+def _planned(spec: AttemptSpec, node: NodeFacts, background: BackgroundFacts | None) -> dict[str, Any]:
+    """What is known of every attempt, trained or not."""
+    return {
         **record.planned_columns(spec.planned, spec.folder.session_id, spec.run_id, spec.seed),
         **record.node_columns(node),
         **(record.background_columns(background, node) if background else {}),
@@ -67,60 +118,42 @@ def assess(
         "sampling_rate_hz": spec.sampling_rate_hz,
         "isolation": spec.isolation,
     }
-    limit = limits(_thresholds(spec))
-    window_ns = execution.window_ns if execution is not None else None
-    observed = [*background_findings(background, node.gpu_uuid, window_ns), *_background_values(spec, background)]
-    findings: list[Finding] = []
-    nulls: dict[str, str] = {}
-    processes: list[dict[str, Any]] = []
-    if execution is None:
-        columns |= {"effective_source": "none", "metrics": {}, "energy_sources": {}}
-        columns["gpu_memory_background_mib"] = _memory_of_what_failed(node, trace, background)
-    else:
-        events = read_events(files.events)
-        outcome = collect(spec.foreground, spec.planned.hyperparameters, events, files.log)
-        samples = trace.window(execution.before.t_ns, execution.after.t_ns)
-        energy = _energy(node, samples, sources, execution)
-        processes = _processes(spec, node, trace, execution, background)
-        findings += judge_training(
-            execution.report,
-            outcome,
-            events,
-            spec.planned.hyperparameters,
-            spec.foreground,
-            host_oom=host_oom(execution.oom_kills),
-        )
-        observed += _conditions(spec, node, trace, samples, execution, background, processes, marks)
-        observed += _absence(spec, node, execution, events, processes)
-        observed += energy.observations
-        columns |= _measured(node, execution, outcome, events, energy)
-        derived = _derived(trace, execution, background, energy, idle)
-        columns |= record.derived_columns(derived, energy)
-        parts, shares, nulls = gpu_split(
-            spec, node, samples, sources, execution, events, background, processes, energy, idle
-        )
-        columns |= parts
-        columns["checkout_commit"] = recorded_commit(spec.work)
-        nulls = {
-            **record.null_reasons(columns, energy, shares, idle),
-            **outcome.null_reasons,
-            **derived.null_reasons,
-            **nulls,
-        }
-    findings += that_hold(observed, limit)
-    columns |= record.verdict_columns(judge(findings), findings)
-    columns |= {"observations": [finding.to_json() for finding in observed], "thresholds": limit}
-    return Assessment({**columns, "null_reasons": nulls}, processes, retry_may_help(findings))
 
 
-def _memory_of_what_failed(node: NodeFacts, trace: Trace, background: BackgroundFacts | None) -> float | None:
-    """The GPU memory in MiB of a background that never became ready."""
-    if background is None or not background.starts:
-        return None
-    t0_ns = min(start.t0_ns for start in background.starts)
-    t1_ns = max(start.t1_ns or t0_ns for start in background.starts)
-    seen = [vars(one) for one in trace.gpu_processes(t0_ns, t1_ns) if one.gpu_uuid == node.gpu_uuid]
-    return colocation.memory_mib(seen, colocation.roles(seen, None, background.namespaces), "background")
+def _measured(evidence: Evidence) -> dict[str, Any]:
+    node, execution = evidence.node, evidence.execution
+    return {
+        **record.window_columns(execution.report, node, execution.containment, execution.argv),
+        **record.outcome_columns(evidence.outcome, evidence.events, execution.report.t0_ns),
+        **record.energy_columns(evidence.energy),
+        "oom_kills": execution.oom_kills,
+        "boundary_start_ns": execution.before.t_ns,
+        "boundary_end_ns": execution.after.t_ns,
+    }
+
+
+def _thresholds(spec: AttemptSpec) -> Mapping[str, float]:
+    """The campaign's limits; that of the background's busy share may stand beside the background itself."""
+    own = spec.planned.background.min_busy_share if spec.planned.background is not None else None
+    return spec.thresholds if own is None else {**spec.thresholds, "background_idle": own}
+
+
+def _derived(evidence: Evidence) -> Derived:
+    """Energy above idle, and the run's share of the CPU. The CPU's idle power is that before the first process."""
+    execution, first_ns = evidence.execution, evidence.first_ns
+    report = execution.report
+    cpu_idle = cpu_idle_power(evidence.rested, first_ns - LOOK_BACK_NS, first_ns)
+    t0_ns, t1_ns = report.t0_ns, report.t1_ns
+    duration_s = (t1_ns - t0_ns) / 1e9 if t0_ns is not None and t1_ns is not None else None
+    run = Run(duration_s, report.cpu_s, execution.before, execution.after)
+    return derive(evidence.energy, run, evidence.idle, cpu_idle)
+
+
+def _of_background(
+    spec: AttemptSpec, node: NodeFacts, background: BackgroundFacts | None, window_ns: tuple[int, int] | None
+) -> list[Finding]:
+    """What was seen of the background, whether or not it makes a reason."""
+    return [*background_findings(background, node.gpu_uuid, window_ns), *_background_values(spec, background)]
 
 
 def _background_values(spec: AttemptSpec, background: BackgroundFacts | None) -> Iterator[Finding]:
@@ -136,113 +169,46 @@ def _background_values(spec: AttemptSpec, background: BackgroundFacts | None) ->
             yield Finding("background_failed", f"it did not train as asked: {finding.evidence}", retry=False)
 
 
-def _measured(
-    node: NodeFacts, execution: Execution, outcome: Outcome, events: TrainerEvents, energy: EnergyAccount
-) -> dict[str, Any]:
-    return {
-        **record.window_columns(execution.report, node, execution.containment, execution.argv),
-        **record.outcome_columns(outcome, events, execution.report.t0_ns),
-        **record.energy_columns(energy),
-        "oom_kills": execution.oom_kills,
-        "boundary_start_ns": execution.before.t_ns,
-        "boundary_end_ns": execution.after.t_ns,
-    }
+def _memory_of_what_failed(node: NodeFacts, trace: Trace, background: BackgroundFacts | None) -> float | None:
+    """The GPU memory in MiB of a background that never became ready."""
+    if background is None or not background.starts:
+        return None
+    t0_ns = min(start.t0_ns for start in background.starts)
+    t1_ns = max(start.t1_ns or t0_ns for start in background.starts)
+    seen = [vars(one) for one in trace.gpu_processes(t0_ns, t1_ns) if one.gpu_uuid == node.gpu_uuid]
+    return colocation.memory_mib(seen, colocation.roles(seen, None, background.namespaces), "background")
 
 
-def _thresholds(spec: AttemptSpec) -> Mapping[str, float]:
-    """The campaign's limits; that of the background's busy share may stand beside the background itself."""
-    own = spec.planned.background.min_busy_share if spec.planned.background is not None else None
-    return spec.thresholds if own is None else {**spec.thresholds, "background_idle": own}
-
-
-def _energy(node: NodeFacts, samples: Sequence[Sample], sources: Sources, execution: Execution) -> EnergyAccount:
-    return account(execution.before, execution.after, samples, sources, node.gpu_uuids, *execution.window_ns)
-
-
-def _derived(
-    trace: Trace,
-    execution: Execution,
-    background: BackgroundFacts | None,
-    energy: EnergyAccount,
-    gpu_idle: IdlePower,
-) -> Derived:
-    """Energy above idle, and the run's share of the CPU. The CPU's idle power is that before the first process."""
-    report, first_ns = execution.report, _first_ns(execution, background)
-    rested = trace.window(first_ns - IDLE_LOOK_NS, first_ns)
-    cpu_idle = cpu_idle_power(rested, first_ns - IDLE_LOOK_NS, first_ns)
-    t0_ns, t1_ns = report.t0_ns, report.t1_ns
-    duration_s = (t1_ns - t0_ns) / 1e9 if t0_ns is not None and t1_ns is not None else None
-    return derive(energy, Run(duration_s, report.cpu_s, execution.before, execution.after), gpu_idle, cpu_idle)
-
-
-def _first_ns(execution: Execution, background: BackgroundFacts | None) -> int:
-    """When the first process of the run, or of its background, was started."""
-    starts = background.starts if background else ()
-    return min([execution.before.t_ns, *(start.t0_ns for start in starts)])
-
-
-def _processes(
-    spec: AttemptSpec, node: NodeFacts, trace: Trace, execution: Execution, background: BackgroundFacts | None
-) -> list[dict[str, Any]]:
-    """Rows of `processes`: everybody seen on this attempt's GPUs during its window, own or foreign."""
-    report = execution.report
-    if report.t0_ns is None or report.t1_ns is None or node.gpu_uuid is None:
-        return []
-    namespaces = {execution.namespace, *(background.namespaces if background else ())} - {None}
-    seen = [p for p in trace.gpu_processes(report.t0_ns, report.t1_ns) if p.gpu_uuid in node.gpu_uuids]
-    return [
-        _process_row(spec, node, one, one.pid_namespace in namespaces or one.pid in execution.server_pids)
-        for one in seen
-    ]
-
-
-def _process_row(spec: AttemptSpec, node: NodeFacts, presence: GpuPresence, own: bool) -> dict[str, Any]:
-    where = {"node_id": node.node_id, "boot_id": node.boot_id, "run_id": spec.run_id, "attempt": spec.attempt}
-    return {**vars(presence), **where, "own": own}
-
-
-def _conditions(
-    spec: AttemptSpec,
-    node: NodeFacts,
-    trace: Trace,
-    samples: Sequence[Sample],
-    execution: Execution,
-    background: BackgroundFacts | None,
-    processes: Sequence[dict[str, Any]],
-    marks: Mapping[str, IdleMark],
-) -> list[Finding]:
+def _conditions(evidence: Evidence) -> list[Finding]:
     """Everything seen of the conditions, whether or not it makes a reason."""
+    spec, node, execution = evidence.spec, evidence.node, evidence.execution
     t0_ns, t1_ns = execution.window_ns
-    first_ns = _first_ns(execution, background)
-    earlier = trace.window(first_ns - MEMORY_LOOK_NS, first_ns)
+    first_ns = evidence.first_ns
+    earlier = [row for row in evidence.rested if row.t_mono_ns >= first_ns - MEMORY_LOOK_NS]
     idle_mib = spec.gate.idle_memory_mib
     found = (
         conditions.containment(execution.containment),
         conditions.mps_server(execution.server_pids, t0_ns, t1_ns) if spec.planned.sharing == "mps" else None,
-        *conditions.strangers(processes, t0_ns),
+        *conditions.strangers(evidence.processes, t0_ns),
         *(conditions.memory_at_start(earlier, uuid, idle_mib.get(uuid), first_ns) for uuid in node.gpu_uuids),
-        *(conditions.warmth_at_start(earlier, uuid, mark.temp_c, first_ns) for uuid, mark in marks.items()),
-        *(conditions.throttling(samples, uuid, t0_ns, t1_ns) for uuid in node.gpu_uuids),
+        *(conditions.warmth_at_start(earlier, uuid, mark.temp_c, first_ns) for uuid, mark in evidence.marks.items()),
+        *(conditions.throttling(evidence.samples, uuid, t0_ns, t1_ns) for uuid in node.gpu_uuids),
         execution.contention,
     )
     return [finding for finding in found if finding is not None]
 
 
-def _absence(
-    spec: AttemptSpec,
-    node: NodeFacts,
-    execution: Execution,
-    events: TrainerEvents,
-    processes: Sequence[dict[str, Any]],
-) -> list[Finding]:
+def _absence(evidence: Evidence) -> list[Finding]:
     """Where the trainer should have been and was not; asked where the driver and the trainer both tell."""
+    spec, execution, training_ns = evidence.spec, evidence.execution, evidence.events.training_ns
     asked = spec.foreground.uses_gpu and execution.activity.null_reason is None
-    if not asked or execution.namespace is None or events.training_ns is None:
+    if not asked or execution.namespace is None or training_ns is None:
         return []
+    processes = evidence.processes
     partners = [process for process in processes if process["own"] and process["pid"] not in execution.server_pids]
     if spec.planned.sharing == "mps" and not partners:
         return []  # a driver that lists no clients of MPS
-    return list(conditions.presence(processes, node.gpu_uuids, execution.namespace, events.training_ns))
+    return list(conditions.presence(processes, evidence.node.gpu_uuids, execution.namespace, training_ns))
 
 
 def host_oom(kills: int | None) -> str | None:

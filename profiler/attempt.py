@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from profiler import cpu_use, host, spool
-from profiler.assessment import IDLE_LOOK_NS, assess
+from profiler.assessment import assess, assess_untrained
 from profiler.background import BackgroundFiles, BackgroundJob
 from profiler.config import Cooling
 from profiler.cooling import IdleMark
@@ -24,6 +24,7 @@ from profiler.energy.attribution import Role, SoloPower
 from profiler.energy.sample import Sample
 from profiler.energy.sources import Sources, discover
 from profiler.errors import CannotRunError
+from profiler.evidence import LOOK_BACK_NS, gather
 from profiler.execution import Execution
 from profiler.gate import Check, check_boot, check_disk, wait_until_clear
 from profiler.gpu_activity import ActivityWindow
@@ -158,7 +159,7 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
         marks = yield from _idle_marks(spec, node, trace, steps)
         idle = idle_power_of(node, trace)
         files = prepare_files(spec)
-        stack.callback(trace.release, trace.hold(time.monotonic_ns() - IDLE_LOOK_NS))
+        stack.callback(trace.release, trace.hold(time.monotonic_ns() - LOOK_BACK_NS))
 
         shared = stack.enter_context(ExitStack())
         mps = _mps(spec, node, shared)
@@ -179,7 +180,10 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
         window_ns = execution.window_ns if execution is not None else None
         namespace = execution.namespace if execution is not None else None
         partner = background.end(window_ns, namespace) if background is not None else None
-        assessment = assess(spec, node, trace, sources, files, execution, partner, idle, marks)
+        if execution is None:
+            assessment = assess_untrained(spec, node, trace, partner)
+        else:
+            assessment = assess(gather(spec, node, trace, sources, files, execution, partner, idle, marks))
         row = {**assessment.row, **steps.finish().columns(node), "gate_wait_s": gate.waited_s}
         result = {**vars(assessment), "kind": "result", "row": row}
         if INTERRUPTED not in row["reasons"]:
