@@ -28,6 +28,7 @@ BIN_S: Final = 0.5
 HIGH_SHARE: Final = 0.9  # of the energy above idle must fall into time in which somebody was seen working
 MEDIUM_SHARE: Final = 0.5
 
+RESOLUTION_W: Final = 0.001  # a power curve below what a sensor can tell has no shape
 UTILISATION_MARGIN: Final = 0.15  # what the driver says of processes and of the device may differ by this share
 UTILISATION_MARGIN_PERCENT: Final = 2.0
 
@@ -161,9 +162,10 @@ def _bins(energy: GpuEnergy, activity: ActivityWindow, roles: Mapping[int, Role]
 
 
 def _joules(energy: GpuEnergy, edges: Sequence[int]) -> list[float]:
-    """The counter's energy over the pieces between `edges`, in proportion to the power curve; evenly without one."""
+    """The counter's energy over the pieces between `edges`, in proportion to the power curve; evenly where there is none
+    or its mean is below RESOLUTION_W."""
     whole = integral.integrate(energy.points, energy.t0_ns, energy.t1_ns).energy_j
-    if not whole:
+    if not whole or whole < RESOLUTION_W * energy.duration_s:
         return [energy.total_j / (len(edges) - 1)] * (len(edges) - 1)
     times = [point.t_ns for point in energy.points]
     steps = [(a.power_w + b.power_w) / 2 * (b.t_ns - a.t_ns) for a, b in pairwise(energy.points)]

@@ -7,7 +7,7 @@ from itertools import pairwise
 from statistics import median
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from profiler.energy.attribution import GpuEnergy, Role, Shares, SoloPower, attribute
@@ -44,6 +44,10 @@ def parts(shares: Shares) -> list[float]:
     solo=st.one_of(st.none(), st.tuples(st.floats(0, 600), st.floats(0, 600), st.one_of(st.none(), st.floats(0, 100)))),
     utilisation=st.one_of(st.none(), st.floats(0, 100)),
 )
+@example(  # a curve whose integral no figure can be divided by
+    total_j=20001.0, seconds=0.5, idle_w=0.0, watts=[2.2250738585e-313], seen=[(FRONT, 1.0, 1.0, 50)],
+    paired=False, told_apart=True, trained=None, solo=None, utilisation=None,
+)  # fmt: skip
 def test_the_parts_are_the_total_or_all_null(
     total_j: float,
     seconds: float,
