@@ -137,6 +137,8 @@ def _train_once(background: BackgroundJob, number: int, lease: int) -> ExitRepor
         process.release()
         report = _until_end(process, lease, _ReadyLine(background, number))
     _write_status(background.files, {"event": "exit", "number": number, **_exit_fields(report)})
+    if report.t0_ns is None and files.log.exists() and not files.log.stat().st_size:
+        files.log.unlink()  # stopped before it was let go: no start, and no log
     return report
 
 

@@ -60,9 +60,12 @@ class TrainerFiles:
 
 
 def driver_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The driver's environment without Ray's own variables, and without those that would make trainers clients of the
-    user's own MPS daemon, or limit them there."""
-    return {key: value for key, value in environment.items() if not key.startswith(("RAY_", "CUDA_MPS_"))}
+    """The driver's environment without Ray's own variables (its hook for ``breakpoint()`` among them), and without
+    those that would make trainers clients of the user's own MPS daemon, or limit them there."""
+    kept = {key: value for key, value in environment.items() if not key.startswith(("RAY_", "CUDA_MPS_"))}
+    if kept.get("PYTHONBREAKPOINT", "").startswith("ray."):
+        del kept["PYTHONBREAKPOINT"]
+    return kept
 
 
 def trainer_environment(

@@ -114,6 +114,18 @@ def test_a_process_that_was_stopped_before_it_ran_is_no_start(watch: BackgroundW
     assert [(start.number, start.t0_ns, start.t1_ns) for start in watch.starts()] == [(1, 11, 20)]
 
 
+def test_a_start_that_never_ran_leaves_no_log(watch: BackgroundWatch) -> None:
+    """The lease ends while the next start is being made: its log is there, its trainer is not let go yet."""
+    thread = started(watch, epochs=1, epoch_seconds=0)
+    second = watch.files.trainer(2).log
+    deadline = time.monotonic() + 30
+    while not second.exists() and time.monotonic() < deadline:
+        time.sleep(0.0005)
+    watch.end_lease()
+    thread.join(timeout=20)
+    assert len(list(watch.files.logs.iterdir())) == len(watch.starts()) >= 1
+
+
 def test_two_starts_share_no_file(watch: BackgroundWatch) -> None:
     first, second = watch.files.trainer(1), watch.files.trainer(2)
     assert len({first.work, second.work, first.events, second.events, first.log, second.log}) == 6

@@ -162,8 +162,8 @@ def _bins(energy: GpuEnergy, activity: ActivityWindow, roles: Mapping[int, Role]
 
 
 def _joules(energy: GpuEnergy, edges: Sequence[int]) -> list[float]:
-    """The counter's energy over the pieces between `edges`, in proportion to the power curve; evenly where there is none
-    or its mean is below RESOLUTION_W."""
+    """The counter's energy over the pieces between `edges`, in proportion to the power curve; evenly where there is
+    none, or its mean is below RESOLUTION_W."""
     whole = integral.integrate(energy.points, energy.t0_ns, energy.t1_ns).energy_j
     if not whole or whole < RESOLUTION_W * energy.duration_s:
         return [energy.total_j / (len(edges) - 1)] * (len(edges) - 1)
