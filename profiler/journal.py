@@ -13,6 +13,8 @@ import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -34,6 +36,7 @@ from profiler.store.write import (
     clean_temporary,
     finish,
     refresh_summaries,
+    replace_runs,
     write_campaign,
     write_experiment_json,
     write_node,
@@ -43,6 +46,8 @@ from profiler.store.write import (
 )
 from profiler.verdict import Finding, judge
 from profiler.workloads import Catalog
+
+REPEATED_LATER = "repeated: resume --retry-failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ class Journal:
         self._pending: list[PendingRun] = [PendingRun(run) for run in plan]
         self._unsettled: dict[tuple[str, int], Mapping[str, Any]] = {}
         self._retry_failed = False
+        self._repeated: dict[str, Mapping[str, Any]] = {}
 
     @classmethod
     def create(cls, folder: SessionFolder, plan: Plan, catalog: Catalog) -> Journal:
@@ -183,7 +189,8 @@ class Journal:
         """Record an attempt whose process ended without a record; it counts as one. `where`: columns that say on which
         node; `again`: it is repeated however many retries are left."""
         self._archive(run, attempt - 1)
-        row = {**self._lost_row(run, run_id, attempt, finding), **where}
+        started = {"started_at": self._released_at(run_id, attempt)}
+        row = {**self._lost_row(run, run_id, attempt, finding), **started, **where}
         row = self.finished(run, row, [], retry_may_help=finding.retry_may_help, again=again)
         if not row["is_final"]:
             self._archive(run, attempt)
@@ -269,14 +276,28 @@ class Journal:
         finding = Finding("interrupted", "the driver ended before this attempt did")
         row = self._lost_row(run, event["run_id"], event["attempt"], finding, _rebooted(event))
         known = {name: event[name] for name in ("node_id", "boot_id")}
+        known["started_at"] = self._released_at(event["run_id"], event["attempt"])
         self._archive(run, event["attempt"] - 1)
         self._record({**row, **known, "plan_digest": self._digest})
         self._archive(run, event["attempt"])
 
+    def _released_at(self, run_id: str, attempt: int) -> datetime | None:
+        """When the trainer of a lost attempt was let go; None where its node did not tell this machine."""
+        try:
+            return datetime.fromtimestamp(self._folder.released(run_id, attempt).stat().st_mtime, tz=UTC)
+        except OSError:
+            return None
+
     def _record(self, row: dict[str, Any]) -> dict[str, Any]:
         written = self._recorder.record(row)
+        if written["is_final"] and row["run_id"] in self._repeated:
+            self._supersede([self._repeated.pop(row["run_id"])])
         spool.forget(self._folder, row["run_id"], row["attempt"])
         return written
+
+    def _supersede(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Rows that were final until a later attempt of their run was."""
+        replace_runs(self._folder, [{**row, "is_final": False, "retry_decision": REPEATED_LATER} for row in rows])
 
     def _forget(self, run: PlannedRun, run_id: str, attempt: int) -> None:
         """The attempt ended before its trainer began: nothing of it is a result, and its number is free again."""
@@ -292,13 +313,17 @@ class Journal:
 
     def _remaining(self, session: Session, retry_failed: bool) -> list[PendingRun]:
         attempts: Counter[str] = Counter()
-        final: set[str] = set()
-        for row in session.attempts():
-            attempts[row["run_id"]] = max(attempts[row["run_id"]], row["attempt"])
-            if row["is_final"] and (row["valid"] or not retry_failed):
-                final.add(row["run_id"])
+        finals: dict[str, Mapping[str, Any]] = {}
+        for row in sorted(session.attempts(), key=itemgetter("attempt")):
+            attempts[row["run_id"]] = row["attempt"]
+            if row["is_final"]:
+                if row["run_id"] in finals:  # the driver was killed right after it wrote the later one
+                    self._supersede([finals[row["run_id"]]])
+                finals[row["run_id"]] = row
+        self._repeated = {run_id: row for run_id, row in finals.items() if retry_failed and not row["valid"]}
+        done = finals.keys() - self._repeated.keys()
         ids = {run.index: self._folder.run_id(run.index) for run in self._plan}
-        return [PendingRun(run, attempts[ids[run.index]] + 1) for run in self._plan if ids[run.index] not in final]
+        return [PendingRun(run, attempts[ids[run.index]] + 1) for run in self._plan if ids[run.index] not in done]
 
 
 def _rebooted(started: Mapping[str, Any]) -> list[Finding]:

@@ -196,3 +196,5 @@ def test_resume_runs_what_is_missing_and_keeps_the_rest(tmp_path: Path) -> None:
     assert all(file.read_bytes() == content for file, content in files.items())
     retried = run_json("resume", session, "--retry-failed", expect=1)
     assert [row["attempt"] for row in retried["runs"]] == [1, 2, 1]
+    finals = duckdb.sql(f"select index, attempt from '{session}/dataset/runs/*.parquet' where is_final order by index")
+    assert finals.fetchall() == [(1, 1), (2, 2), (3, 1)]

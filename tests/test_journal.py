@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from profiler.journal import Journal
 from profiler.planner import make_plan
 from profiler.store.layout import SessionFolder, create_session
 from profiler.store.read import open_session
+from profiler.store.write import write_run
 from profiler.workloads import Catalog, load_catalog
 from tests.campaigns import REPOS, pair, quick
 
@@ -90,6 +91,32 @@ def test_an_attempt_whose_trainer_never_began_is_none(folder: SessionFolder, cat
     start(folder, journal)
     release(folder, 1)
     assert reopened(folder, catalog).pending()[0].attempt == 2
+
+
+def test_a_lost_attempt_keeps_the_moment_at_which_its_trainer_was_let_go(
+    folder: SessionFolder, catalog: Catalog
+) -> None:
+    start(folder, created(folder, catalog))
+    release(folder, 1)
+    let_go = datetime.fromtimestamp(folder.released(folder.run_id(1), 1).stat().st_mtime, UTC)
+    reopened(folder, catalog)
+    (row,) = open_session(folder.root).attempts()
+    assert abs(row["started_at"] - let_go) < timedelta(milliseconds=1)
+    assert (row["ended_at"], row["null_reasons"]["ended_at"]) == (None, "interrupted")
+    assert "started_at" not in row["null_reasons"]
+
+
+def test_of_two_final_attempts_only_the_later_stays_final(folder: SessionFolder, catalog: Catalog) -> None:
+    """A driver that repeats a failed run is killed after it wrote the new row, before it wrote the old one anew."""
+    start(folder, created(folder, catalog))
+    release(folder, 1)
+    reopened(folder, catalog)
+    (lost,) = open_session(folder.root).attempts()
+    for attempt in (1, 2):
+        write_run(folder, {**lost, "attempt": attempt, "is_final": True})
+    assert list(reopened(folder, catalog).pending()) == []
+    attempts = open_session(folder.root).attempts()
+    assert [(row["attempt"], row["is_final"]) for row in attempts] == [(1, False), (2, True)]
 
 
 def test_an_attempt_of_a_machine_that_cannot_be_asked_counts(folder: SessionFolder, catalog: Catalog) -> None:

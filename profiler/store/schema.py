@@ -151,7 +151,12 @@ RUNS = Table(
     (
         *_identity(),
         Column("attempt", INT, "", "1 for the first execution of the run, 2 for its first retry, ..."),
-        Column("is_final", BOOL, "", "no further attempt of this run was due when this one was written"),
+        Column(
+            "is_final",
+            BOOL,
+            "",
+            "the row that counts for its run: no further attempt of it was due, and none has become final since",
+        ),
         *_setup(),
         Column("started_at", UTC, "UTC", "trainer's start, wall clock", NOT_STARTED),
         Column("ended_at", UTC, "UTC", "trainer's end, wall clock", NOT_STARTED),
