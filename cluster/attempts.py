@@ -107,6 +107,7 @@ class RayAttempts:
         return AttemptSpec(
             session_root=slot.node.session_root,
             elsewhere=slot.node.session_root != self.home.root,
+            session_key=self.folder.key,
             tether=self.session.tether(),
             run_id=self.folder.run_id(run.index),
             attempt=pending.attempt,

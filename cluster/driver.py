@@ -212,7 +212,7 @@ def _stop(folder: SessionFolder, attempts: RayAttempts, nodes: Sequence[Node], *
 
 
 def _keepers(folder: SessionFolder) -> list[Any]:
-    return [keeper for keeper in find_keepers() if keeper.labels.get("session") == folder.session_id]
+    return [keeper for keeper in find_keepers() if keeper.labels.get("key") == folder.key]
 
 
 def _conclude(folder: SessionFolder, journal: Journal, observe: Observer) -> Session:

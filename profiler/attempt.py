@@ -88,6 +88,7 @@ class AttemptSpec:
         solo_power: what each partner took alone in earlier runs of this session, where both are known.
         gpu_uuids: the GPUs of a run on several, that of its task first; empty for all others.
         elsewhere: this node does not see the session folder; `session_root` is its own, and its files are sent.
+        session_key: `SessionFolder.key` of the driver's folder; "": that of `session_root`.
         tether: what must be reached from here, or the attempt ends (name -> host and port).
     """
 
@@ -111,6 +112,7 @@ class AttemptSpec:
     solo_power: Mapping[Role, SoloPower] = field(default_factory=dict)
     gpu_uuids: tuple[str, ...] = ()
     elsewhere: bool = False
+    session_key: str = ""
     tether: Mapping[str, Endpoint] = field(default_factory=dict)
 
     @property
@@ -128,8 +130,9 @@ class AttemptSpec:
 
     def labels(self, role: str) -> dict[str, str]:
         """What the keeper shows in its command line."""
-        session = self.folder.session_id
-        return {"session": session, "run": self.run_id, "attempt": str(self.attempt), "role": role}
+        key = self.session_key or self.folder.key
+        run = {"run": self.run_id, "attempt": str(self.attempt), "role": role}
+        return {"session": self.folder.session_id, "key": key, **run}
 
 
 Progress = dict[str, Any]

@@ -41,6 +41,7 @@ def held_run(keeper: KeeperInfo) -> dict[str, Any]:
     return {
         "keeper_pid": keeper.pid,
         "session": labels.get("session"),
+        "session_key": labels.get("key"),
         "run": labels.get("run"),
         "attempt": int(labels["attempt"]) if labels.get("attempt", "").isdigit() else None,
         "role": labels.get("role"),

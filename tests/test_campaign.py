@@ -14,6 +14,9 @@ import pytest
 import yaml
 
 import profiler
+from profiler.process.command import Command
+from profiler.process.launch import start
+from profiler.store.layout import SessionFolder
 from tests.campaigns import REPOS, config, pair, quick, run, run_json
 
 pytestmark = pytest.mark.ray
@@ -198,3 +201,16 @@ def test_resume_runs_what_is_missing_and_keeps_the_rest(tmp_path: Path) -> None:
     assert [row["attempt"] for row in retried["runs"]] == [1, 2, 1]
     finals = duckdb.sql(f"select index, attempt from '{session}/dataset/runs/*.parquet' where is_final order by index")
     assert finals.fetchall() == [(1, 1), (2, 2), (3, 1)]
+
+
+def test_a_campaign_of_the_same_second_in_another_folder_is_not_taken_for_it(
+    many: dict[str, Any], tmp_path: Path
+) -> None:
+    there = SessionFolder(tmp_path / many["folder"].name)
+    labels = {"session": there.session_id, "key": there.key, "run": "1", "attempt": "1", "role": "foreground"}
+    command = Command(("sleep", "60"), {"PATH": os.environ["PATH"]}, tmp_path, labels=labels)
+    with start(command, allow_uncontained=True) as process:
+        process.release()
+        seen = [one["session_key"] for one in run_json("status")["processes"]]
+        assert there.key in seen
+        assert run_json("status", many["folder"])["processes"] == []

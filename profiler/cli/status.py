@@ -21,7 +21,9 @@ def execute(options: Namespace) -> int:
 
         opened = open_session(Path(options.session))
         session = {"session_id": opened.session_id, "counts": opened.counts()}
-    answers = [_only(session, answer) for answer in _ask(options.address)]
+        answers = [_only(opened.folder.key, answer) for answer in _ask(options.address)]
+    else:
+        answers = _ask(options.address)
     if options.json:
         nodes = answers[0] if options.address is None else {"nodes": answers}
         output.print_json({**session, **nodes})
@@ -41,11 +43,11 @@ def _ask(address: str | None) -> list[dict[str, Any]]:
         return on_every_node(address, held_runs)
 
 
-def _only(session: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
-    """What belongs to the session that was asked for; everything, if none was."""
-    if not session or "error" in answer:
+def _only(key: str, answer: dict[str, Any]) -> dict[str, Any]:
+    """What belongs to the session that was asked for."""
+    if "error" in answer:
         return answer
-    mine = [run for run in answer["processes"] if run["session"] == session["session_id"]]
+    mine = [run for run in answer["processes"] if run["session_key"] == key]
     return {**answer, "processes": mine, "leftover_cgroups": []}
 
 

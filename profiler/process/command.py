@@ -22,7 +22,7 @@ class Command:
     """What to run. `stdout`: a file to append to, a descriptor, or None for this process's own stdout and stderr;
     stderr goes where stdout goes. `stdin`: a descriptor, or None for /dev/null. `env` is the whole environment.
     `timeout_s` counts from the trainer's start;
-    `grace_s` lies between TERM and KILL. `labels` (session, run, attempt, role) are shown in the keeper's argv."""
+    `grace_s` lies between TERM and KILL. `labels` (session, key, run, attempt, role) are shown in the keeper's argv."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]

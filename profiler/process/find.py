@@ -27,8 +27,8 @@ SCRIPT = "profiler/process/keeper.py"
 @dataclass(frozen=True)
 class KeeperInfo:
     """One keeper in sight. `pid`: its waiting half; `guard_pid`: its other half (PID 1 of the run), as seen here.
-    `labels`: session, run, attempt, role as given to `start`. `owner_pid`: the process that started it and holds its
-    lease. `namespace_inode`: of the run's PID namespace, None in the other tiers."""
+    `labels`: session, key, run, attempt, role as given to `start`. `owner_pid`: the process that started it and holds
+    its lease. `namespace_inode`: of the run's PID namespace, None in the other tiers."""
 
     pid: int
     guard_pid: int | None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,6 +57,11 @@ class SessionFolder:
     @property
     def session_id(self) -> str:
         return self.root.name
+
+    @property
+    def key(self) -> str:
+        """12 hex digits of where the folder is: sessions of the same second in two places have the same id."""
+        return hashlib.sha256(os.fsencode(os.path.realpath(self.root))).hexdigest()[:12]
 
     @property
     def campaign_yaml(self) -> Path:

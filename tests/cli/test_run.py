@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from profiler.process.find import find_keepers
+from profiler.store.layout import SessionFolder
 from tests.campaigns import command, config, environment, quick, run, run_json
 
 pytestmark = pytest.mark.ray
@@ -136,7 +137,7 @@ def test_an_interruption_stops_everything_and_says_how_to_go_on(number: int, tmp
     assert out == ""
     assert f"profiler resume {session}" in err
     assert "Traceback" not in err
-    assert not [keeper for keeper in find_keepers() if keeper.labels.get("session") == session.name]
+    assert not [keeper for keeper in find_keepers() if keeper.labels.get("key") == SessionFolder(session).key]
 
 
 def test_an_interrupted_campaign_can_be_resumed(tmp_path: Path) -> None:

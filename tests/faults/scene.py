@@ -22,6 +22,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from profiler.process.find import KeeperInfo, find_keepers
+from profiler.store.layout import SessionFolder
 from tests.process.harness import NOBODY, REPO, living, python_for, state_and_start, wait_until
 
 TASKS = (b"ray::attempt_task", b"ray::background_task", b"ray::EnergyActor")
@@ -139,14 +140,18 @@ class Drive:
         return found.group() if found else None
 
     def keepers(self) -> list[KeeperInfo]:
-        """Keepers of this driver's session (session names are times: others' may be the same)."""
-        mine = [keeper for keeper in find_keepers() if keeper.labels.get("session") == self.session_id()]
-        return [keeper for keeper in mine if keeper.uid == self.scene.uid]
+        """Keepers of this driver's session."""
+        return [keeper for keeper in find_keepers() if keeper.labels.get("key") == self.session_key()]
+
+    def session_key(self) -> str:
+        """That of its folder; "" before it has told of one."""
+        session_id = self.session_id()
+        return SessionFolder(self.scene.folder / "results" / session_id).key if session_id else ""
 
     def processes(self) -> dict[int, str]:
         """PID and command line of everything of this campaign that exists now."""
         ray = re.compile(rf"/session_[0-9_-]+_{self.pid}(?![0-9])".encode())
-        label = f"session={self.session_id()}".encode()
+        label = f"key={self.session_key()}".encode()
         found = {}
         raylet = self.cluster.raylet if self.cluster else None
         for pid in living(self.since_ticks):
@@ -155,7 +160,7 @@ class Drive:
             if carries:
                 self._hold_namespace(pid)
             of_ray = bool(ray.search(command)) or (command.startswith(b"ray::") and _has_open(pid, ray))
-            keeper = label in command.split(b"\0") and _uid(pid) == self.scene.uid
+            keeper = label in command.split(b"\0")
             if raylet is not None and not of_ray:
                 of_ray = command.startswith(TASKS) and _parent(pid) == raylet
             if carries or of_ray or keeper or _namespaces(pid) & self.namespaces.keys():
@@ -287,13 +292,6 @@ def _namespaces(pid: int) -> set[int]:
         except OSError:
             continue
     return found
-
-
-def _uid(pid: int) -> int | None:
-    try:
-        return Path(f"/proc/{pid}").stat().st_uid
-    except OSError:
-        return None
 
 
 def _has_open(pid: int, pattern: re.Pattern[bytes]) -> bool:

@@ -89,3 +89,11 @@ def test_a_trace_files_name_says_what_it_can_hold(boot: str, start: int, end: in
 )
 def test_a_name_that_says_nothing_is_opened(name: str) -> None:
     assert SampleSpan("f" * 36, 5, 6).may_be_in(name)
+
+
+def test_sessions_of_one_second_in_two_places_have_two_keys(tmp_path: Path) -> None:
+    here, there = (create_session(tmp_path / name, lambda: datetime(2026, 1, 1, tzinfo=UTC)) for name in ("a", "b"))
+    assert here.session_id == there.session_id
+    assert here.key != there.key
+    (tmp_path / "link").symlink_to(here.root)
+    assert SessionFolder(tmp_path / "link").key == here.key
