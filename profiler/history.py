@@ -22,6 +22,8 @@ Key = tuple[str, str, str]
 
 _CSV_COLUMNS = ("repository", "model", "training_success")
 _PARAMETER = "hyperparam_"
+_REQUESTED = "requested_hyperparameters"
+_SESSION_COLUMNS = ("repo", "model", "mode", "hyperparameters", _REQUESTED, "valid")
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,14 @@ class History:
 
 @dataclass(frozen=True)
 class _Row:
+    """`sparse`: what its values leave out had the default; else all that are not null by default must be there."""
+
     repo: str
     model: str
     mode: str
     values: Mapping[str, str | None]
     valid: bool
+    sparse: bool = False
 
 
 class _UnreadableError(Exception):
@@ -82,8 +87,14 @@ def _take(row: _Row, catalog: Catalog, found: defaultdict[Key, set[Vector]]) -> 
         vector = vector_of(complete_values(row.values, model))
     except (UnknownWorkloadError, ValueError):
         return "strange"
+    if not row.sparse and not _whole(row.values, model):
+        return "strange"
     found[model.repo, model.name, row.mode].add(vector)
     return "taken"
+
+
+def _whole(values: Mapping[str, str | None], model: ModelSpec) -> bool:
+    return all(name in values for name, default in model.defaults().items() if default is not None)
 
 
 def complete_values(texts: Mapping[str, str | None], model: ModelSpec) -> dict[str, Scalar | None]:
@@ -111,14 +122,17 @@ def _csv_rows(path: Path) -> Iterator[_Row]:
             if missing:
                 raise _UnreadableError(f"is not a summary.csv: it has no column {', '.join(missing)}")
             for record in reader:
-                yield _csv_row(record)
+                yield _csv_row(record, ragged=None in record or None in record.values())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise _UnreadableError(f"cannot be read: {error}") from error
 
 
-def _csv_row(record: Mapping[Any, Any]) -> _Row:
-    """A row of the old tool says its mode only by the end of its id."""
+def _csv_row(record: Mapping[Any, Any], *, ragged: bool) -> _Row:
+    """A row of the old tool says its mode only by the end of its id, and has no verdict. One that is `ragged` has more
+    cells than the header, or fewer: nobody knows which value is whose."""
     cells = {key: value for key, value in record.items() if isinstance(key, str) and isinstance(value, str)}
+    if ragged:
+        return _Row("", "", "", {}, valid=True)
     by_id = "parallel" if cells.get("experiment_id", "").endswith("_parallel") else "mutation"
     return _Row(
         repo=cells.get("repository", ""),
@@ -129,7 +143,8 @@ def _csv_row(record: Mapping[Any, Any]) -> _Row:
             for key, value in cells.items()
             if key.startswith(_PARAMETER) and value.strip()
         },
-        valid=cells.get("training_success", "").strip().lower() == "true",
+        valid=cells.get("training_success", "").strip().lower() == "true" and cells.get("verdict") != "failed",
+        sparse=not cells.get("verdict"),
     )
 
 
@@ -140,11 +155,11 @@ def _session_rows(folder: Path) -> Iterator[_Row]:
     runs = folder / "dataset" / "runs"
     if not runs.is_dir():
         raise _UnreadableError("is not a session folder: it has no dataset/runs in it")
-    columns = ["repo", "model", "mode", "hyperparameters", "valid"]
     for file in sorted(runs.rglob("*.parquet")):
         if file.name.startswith("."):
             continue
         try:
+            columns = [name for name in _SESSION_COLUMNS if name != _REQUESTED or name in pq.read_schema(file).names]
             records = pq.read_table(file, columns=columns, partitioning=None).to_pylist()
         except (OSError, pa.ArrowException, KeyError) as error:
             raise _UnreadableError(f"{file.name} cannot be read: {error}") from error
@@ -153,15 +168,18 @@ def _session_rows(folder: Path) -> Iterator[_Row]:
 
 
 def _session_row(record: Mapping[str, Any]) -> _Row:
-    """A run whose effective values are not known did not prove any."""
+    """A run whose effective values are not known did not prove any; those that its trainer did not tell beside others
+    are those that it was asked for."""
     stored = record["hyperparameters"]
-    values = {name: _cell(text) for name, text in dict(stored or {}).items()}
+    asked = dict(record.get(_REQUESTED) or {})
+    values = {name: _cell(text) for name, text in (asked | dict(stored or {})).items()}
     return _Row(
         repo=record["repo"] or "",
         model=record["model"] or "",
         mode=record["mode"] or "",
         values=values,
         valid=bool(record["valid"]) and stored is not None,
+        sparse=True,
     )
 
 

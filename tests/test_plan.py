@@ -384,6 +384,27 @@ def test_what_history_ran_validly_is_not_drawn_again(tmp_path: Path) -> None:
         kfolds_left(path, 6)
 
 
+def test_a_row_of_ours_must_tell_every_value_and_any_row_as_many_cells_as_its_header(tmp_path: Path) -> None:
+    """Empty means the default only in files of the old tool; ours have what the trainer said that it used."""
+    defaults = CATALOG.resolve(BUG["repo"], "default").defaults()
+    told = {f"hyperparam_{name}": str(value) for name, value in defaults.items() if value is not None}
+    ours = {"mode": "mutation", "verdict": "valid"}
+    path = write_csv(
+        tmp_path / "summary.csv",
+        [
+            ours | told | {"hyperparam_kfold": "7"},
+            ours | told | {"hyperparam_kfold": "6", "verdict": "failed"},
+            ours | {"hyperparam_kfold": "5"},
+            ours,
+        ],
+    )
+    assert kfolds_left(path, 7) == [2, 3, 4, 5, 6, 8, 9]
+    old = write_csv(tmp_path / "old.csv", [{"hyperparam_kfold": "7"}, {"hyperparam_kfold": "6"}])
+    lines = Path(old).read_text().splitlines()
+    Path(old).write_text("\n".join([lines[0], lines[1] + ",1,2", lines[2].rpartition(",")[0]]) + "\n")
+    assert kfolds_left(old, 8) == [2, 3, 4, 5, 6, 7, 8, 9]
+
+
 def test_history_is_off_unless_wanted_and_then_said(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "summary.csv", [{"hyperparam_kfold": str(value)} for value in range(2, 10)])
     item = {**BUG, "mutate": ["kfold"]}
@@ -422,6 +443,7 @@ def write_session(folder: Path, rows: Sequence[Mapping[str, Any]]) -> str:
             ("model", pa.string()),
             ("mode", pa.string()),
             ("hyperparameters", pa.map_(pa.string(), pa.string())),
+            ("requested_hyperparameters", pa.map_(pa.string(), pa.string())),
             ("valid", pa.bool_()),
         ]
     )
@@ -429,8 +451,9 @@ def write_session(folder: Path, rows: Sequence[Mapping[str, Any]]) -> str:
     runs.mkdir(parents=True)
     for number, row in enumerate(rows):
         whole = {"repo": BUG["repo"], "model": "default", "mode": "mutation", "valid": True, **row}
-        if whole["hyperparameters"] is not None:
-            whole["hyperparameters"] = [(name, json.dumps(value)) for name, value in whole["hyperparameters"].items()]
+        for name in ("hyperparameters", "requested_hyperparameters"):
+            if whole.get(name) is not None:
+                whole[name] = [(key, json.dumps(value)) for key, value in whole[name].items()]
         pq.write_table(pa.Table.from_pylist([whole], kind), runs / f"{number}.parquet")
     (runs / ".half-written.parquet").write_bytes(b"PAR1")
     return str(folder)
@@ -447,6 +470,7 @@ def test_session_folders_are_history(tmp_path: Path) -> None:
             {"hyperparameters": None},
             {"hyperparameters": {**defaults, "kfold": 4, "alpha": 1.0000000000000002e-05}},
             {"hyperparameters": {"kfold": 3}},
+            {"hyperparameters": {"kfold": 2}, "requested_hyperparameters": {**defaults, "kfold": 2, "seed": 43}},
         ],
     )
     item = {**BUG, "mutate": ["kfold"], "runs_per_config": 6}
