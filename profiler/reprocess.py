@@ -75,7 +75,7 @@ class Reprocessed:
 def reprocess(
     root: str | Path, changed_limits: Mapping[str, float | None] | None = None, catalog: Catalog | None = None
 ) -> Reprocessed:
-    """Judge the session in `root` again. `changed_limits`: thresholds to change from now on (None: its default); the
+    """Judge the session in `root` again. `changed_limits`: thresholds to change in every row (None: its default); the
     others stay those that each row was last judged with. `catalog` defaults to the repositories known here.
 
     Raises SessionError where there is no session or a driver holds it, CannotRunError where nothing can be written."""

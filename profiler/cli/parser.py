@@ -628,7 +628,8 @@ def _reprocess(parser: Parser) -> None:
         type=key_value,
         action="append",
         default=[],
-        help="judge by another limit from now on (repeatable); an empty N is the default",
+        help="judge every attempt so far by another limit (repeatable); an empty N is the default; "
+        "what `resume` adds later is judged by the config",
     )
     _json(parser, "what changed")
 
