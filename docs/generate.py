@@ -62,7 +62,9 @@ _RULES = """
   `mutate` that have no list are drawn afresh for each point.
 * `hyperparameters` stay fixed beside what mutates. In mode `default` they are the values of the run.
 * With `use_deduplication`, values that a listed history ran validly, for the same repository, model and mode, are not
-  drawn again, and points of a grid that it has are left out (the plan says so).
+  drawn again, and points of a grid that it has are left out (the plan says so). In a summary.csv of the old tool an
+  empty cell means the default; a row of this tool counts only if it tells every value, which a trainer that does not
+  report its values cannot do.
 * Relative paths are taken from the current directory.
 * YAML is read by the rules of version 1.2 where numbers are concerned: `1e-3` is a number, `010` is ten. A key that is
   written twice is an error.
