@@ -136,7 +136,7 @@ def _drive(folder: SessionFolder, plan: Plan, catalog: Catalog, journal: Journal
     observe({"event": "session", "session_id": folder.session_id, "path": str(folder.root), "runs": len(pending)})
     with ExitStack() as stack:
         stack.enter_context(held_governor(plan.campaign.governor, optional=options.governor_optional, warn=observe))
-        ray_session = stack.enter_context(open_ray(options.address))
+        ray_session = stack.enter_context(open_ray(options.address, observe))
         models = _models(plan, catalog)
         home = stack.enter_context(signed_home(folder, models))
         roster, reports = _roster(ray_session, plan.campaign, models, home, options)

@@ -6,8 +6,8 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,10 +62,15 @@ class RaySession:
         ]
 
 
+class _SlowStartError(CannotRunError):
+    """An embedded Ray was not there in the 30 s that it allows itself."""
+
+
 @contextmanager
-def open_ray(address: str | None) -> Iterator[RaySession]:
+def open_ray(address: str | None, warn: Callable[[dict[str, Any]], None] | None = None) -> Iterator[RaySession]:
     """Connect to the cluster at `address`, or to that of $RAY_ADDRESS when it is None, as Ray's own programs do
-    (`ray job submit` sets it); without either start Ray inside this process.
+    (`ray job submit` sets it); without either start Ray inside this process. `warn` is told, as an observer is, when
+    that has to be done twice.
 
     Raises CannotRunError when Ray cannot be started or reached, and when this process is already connected; UsageError
     for an address that no campaign can use.
@@ -81,10 +86,13 @@ def open_ray(address: str | None) -> Iterator[RaySession]:
     if ray.is_initialized():
         raise CannotRunError("this process is already connected to Ray: call ray.shutdown() before profiler.run()")
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    with swept(str(Path(ray.__file__).parent)) if address is None else nullcontext(_nothing) as sweep:
-        health = None
+    with ExitStack() as stack:
+        health, sweep = None, _nothing
         try:
-            _connect(address)
+            if address is None:
+                sweep = _start(stack, warn)
+            else:
+                _connect(address)
             _restore(handlers)
             endpoints, own = _endpoints(), ray.get_runtime_context().get_node_id()
             with watched(endpoints) as health:
@@ -102,6 +110,26 @@ def open_ray(address: str | None) -> Iterator[RaySession]:
 
 def _nothing() -> None:
     """A running cluster is not ours to end."""
+
+
+def _start(stack: ExitStack, warn: Callable[[dict[str, Any]], None] | None, again: bool = True) -> Callable[[], None]:
+    """An embedded Ray, which ends with `stack`, or by the function returned. On a machine that is busy for a moment its
+    start may take too long: then what there is of it is ended, and it is started once more."""
+    import ray
+
+    with ExitStack() as trial:
+        sweep = trial.enter_context(swept(str(Path(ray.__file__).parent)))
+        try:
+            _connect(None)
+        except _SlowStartError as error:
+            if not again:
+                raise
+            if warn is not None:
+                warn({"event": "warning", "message": f"{str(error).rstrip('.')}; it is started once more"})
+        else:
+            stack.enter_context(trial.pop_all())
+            return sweep
+    return _start(stack, warn, again=False)
 
 
 def _endpoints() -> dict[str, Endpoint]:
@@ -126,7 +154,8 @@ def _connect(address: str | None) -> None:
     except Exception as error:
         if type(error) is not Exception:  # what Ray raises when its own start takes too long
             raise
-        raise CannotRunError(_refusal(address, error)) from error
+        kind = _SlowStartError if address is None else CannotRunError
+        raise kind(_refusal(address, error)) from error
 
 
 def _knock(address: str | None) -> None:

@@ -58,6 +58,37 @@ with open_ray(None):
 
 @pytest.mark.ray
 @pytest.mark.cluster
+def test_a_ray_that_does_not_come_up_in_time_is_ended_and_started_once_more(tmp_path: Path) -> None:
+    """A busy machine, here a raylet that is stopped at its birth, takes longer than the 30 s that Ray allows itself."""
+    line = [sys.executable, "-c", STOP_THE_FIRST_RAYLET]
+    found = subprocess.run(line, env=environment(tmp_path), capture_output=True, text=True, timeout=180)
+    stopped, told, answer, left = found.stdout.splitlines() or [found.stderr] * 4
+    assert int(stopped) > 0
+    assert "timed out during startup" in told and told.endswith("it is started once more")
+    assert (answer, left) == ("42", "[]")
+
+
+STOP_THE_FIRST_RAYLET = """
+import signal, threading, time
+import psutil
+from cluster.session import open_ray
+
+def stop_it():
+    while not (found := [one for one in psutil.Process().children(recursive=True) if one.name() == "raylet"]):
+        time.sleep(0.01)
+    found[0].send_signal(signal.SIGSTOP)
+    print(found[0].pid, flush=True)
+
+threading.Thread(target=stop_it, daemon=True).start()
+with open_ray(None, lambda event: print(event["message"], flush=True)):
+    import ray
+    print(ray.get(ray.remote(lambda: 42).remote()), flush=True)
+print(psutil.Process().children(recursive=True), flush=True)
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.cluster
 def test_a_head_without_an_address_is_for_this_machine_and_its_token(tmp_path: Path, ray_folder: str) -> None:
     port = str(free_port())
     env = environment(
