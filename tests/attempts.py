@@ -78,7 +78,7 @@ class LocalNode:
             "sampling_rate_hz": 10.0,
             "allow_uncontained": False,
             # Whatever else this machine does; and nobody is on a virtual GPU but whom a player puts there.
-            "thresholds": {"cpu_contention": 1.0, "gpu_not_used": 3600.0},
+            "thresholds": {"cpu_contention": 1e6, "gpu_not_used": 3600.0},
             "cooling": Cooling(seconds=0.0),
         }
         launch = lambda job: ThreadTask(job, node.gpu_uuid)  # noqa: E731

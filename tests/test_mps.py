@@ -143,9 +143,11 @@ def test_beside_a_background_without_a_gpu_all_above_idle_is_the_foregrounds(
     control: None, tmp_path: Path, fake_nvml_here: FakeNvml
 ) -> None:
     model = load_catalog([REPOS]).resolve("quick", "quick").model_copy(update={"uses_gpu": False})
-    with GpuPlayer(fake_nvml_here, {"mps-front": Part(0, 200.0, kind="mps")}), local_node(tmp_path / "results") as node:
+    front = {"mps-front": Part(0, 200.0, kind="mps")}
+    with GpuPlayer(fake_nvml_here, front) as player, local_node(tmp_path / "results") as node:
         row = node.attempt(under_mps("mps-cpu"), background=model)
-    assert row["gpu_energy_foreground_j"] == pytest.approx(200 * row["duration_s"], rel=0.15)
+        truth = player.energy_j("mps-front", row["boundary_start_ns"], row["boundary_end_ns"])
+    assert row["gpu_energy_foreground_j"] == pytest.approx(truth, rel=0.05)
     assert (row["gpu_energy_background_j"], row["gpu_attribution_method"]) == (0, "above_idle")
 
 

@@ -52,6 +52,7 @@ class GpuPlayer:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._play, daemon=True)
         self._on: dict[int, str] = {}
+        self._log: list[tuple[int, list[str]]] = []  # from when on (CLOCK_MONOTONIC ns) which markers were played
 
     def __enter__(self) -> GpuPlayer:
         self._nvml.power(self._idle_w, gpu=self._gpu)
@@ -79,6 +80,14 @@ class GpuPlayer:
             watts = sum(self._parts[marker].watts for marker in alive.values())
             self._nvml.set(gpu=self._gpu, util_percent=min(100, 99 if alive else 0))
             self._nvml.power(self._idle_w + watts, gpu=self._gpu)
+            self._log.append((time.monotonic_ns(), list(alive.values())))
+
+    def energy_j(self, marker: str, t0_ns: int, t1_ns: int) -> float:
+        """What the trainers with that marker took above idle between two moments, as it was played."""
+        ends = [t_ns for t_ns, _ in self._log[1:]] + [time.monotonic_ns()]
+        spans = ((max(t0_ns, since), min(t1_ns, until), on) for (since, on), until in zip(self._log, ends, strict=True))
+        seconds = sum(max(0, until - since) / 1e9 * on.count(marker) for since, until, on in spans)
+        return self._parts[marker].watts * seconds
 
     def _trainers(self) -> list[tuple[int, str]]:
         found = []
