@@ -79,21 +79,16 @@ def campaign_from_options(
 ) -> Campaign:
     """The campaign of one model that `profiler run -r REPO -m MODEL -mt PARAMS` means.
 
-    `mutate` is "all" or names, as a list or separated by commas. Raises ConfigError with all faults at once.
+    `mutate` is "all" or names, as a list or separated by commas. An override wins over the argument of the same
+    meaning. Raises ConfigError with all faults at once.
     """
     names = [name.strip() for name in mutate.split(",")] if isinstance(mutate, str) else list(mutate)
     document: dict[str, Any] = {
         "name": f"{repo}_{model}",
         "mode": "mutation",
+        "runs_per_config": runs,
         "max_retries": max_retries,
-        "experiments": [
-            {
-                "repo": repo,
-                "model": model,
-                "mutate": "all" if names == ["all"] else names,
-                "runs_per_config": runs,
-            }
-        ],
+        "experiments": [{"repo": repo, "model": model, "mutate": "all" if names == ["all"] else names}],
     }
     own = {"checkout": checkout, "python": python}
     document["experiments"][0].update({key: value for key, value in own.items() if value is not None})

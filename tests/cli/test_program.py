@@ -75,8 +75,8 @@ def test_a_wrong_line_ends_with_2_and_says_why() -> None:
         (["run", "c.yaml", "-r", "examples"], ["exclude each other"]),
         (["run", "c.yaml", "-ec", "c.yaml"], ["once"]),
         (["run", "c.yaml", "-s", "7"], ["--set seed=7"]),
-        (["run", "-ec", "c.yaml", "-n", "3"], ["--set runs_per_config=3"]),
-        (["run", "c.yaml", "-mr", "0"], ["--set max_retries=0"]),
+        (["run", "-ec", "c.yaml", "-n", "3"], ["--set runs_per_config=3", "--set experiments.0.runs_per_config=3"]),
+        (["run", "c.yaml", "-mr", "0"], ["--set max_retries=0", "--set experiments.0.max_retries=0"]),
         (["run", "c.yaml", "-mt", "all"], ["-mt"]),
     ],
 )
