@@ -119,7 +119,8 @@ class ListOf:
 
 
 class Names:
-    """A list of names, or the word "all" (also as the list's only entry). Read as a list."""
+    """A list of names, or the word "all" (also as the list's only entry). Read as a list, a wrong entry as None: the
+    others are checked too."""
 
     words = 'list of hyperparameters, or "all"'
 
@@ -128,16 +129,14 @@ class Names:
             return ["all"]
         if isinstance(value, str):
             return _refuse(path, value, 'a list of hyperparameters or "all"', faults, f"[{value}]")
-        names = ListOf(Text()).read(value, path, faults)
-        if names is WRONG:
-            return WRONG
-        if not names:
+        if not isinstance(value, list) or not value:
             return _refuse(path, value, 'a list of at least one hyperparameter or "all"', faults)
-        return names
+        names = [Text().read(item, f"{path}[{n}]", faults) for n, item in enumerate(value)]
+        return [None if name is WRONG else name for name in names]
 
 
 class AnyMapping:
-    """A mapping with text keys whose content somebody else checks."""
+    """A mapping with text keys whose content somebody else checks. What is read leaves out keys that are no text."""
 
     def __init__(self, words: str) -> None:
         self.words = words
@@ -148,11 +147,12 @@ class AnyMapping:
         wrong = [key for key in value if not isinstance(key, str)]
         for key in wrong:
             faults.add(f"{path}.{key}", value[key], f"the key {key!r} must be a text")
-        return WRONG if wrong else dict(value)
+        return {key: item for key, item in value.items() if isinstance(key, str)}
 
 
 class MapOf(AnyMapping):
-    """A mapping from names to values of one kind."""
+    """A mapping from names to values of one kind. A wrong value is None in what is read, so that its name and the other
+    entries are checked too."""
 
     def __init__(self, words: str, kind: Kind) -> None:
         super().__init__(words)
@@ -163,7 +163,7 @@ class MapOf(AnyMapping):
         if mapping is WRONG:
             return WRONG
         out = {key: self.kind.read(item, f"{path}.{key}", faults) for key, item in mapping.items()}
-        return WRONG if WRONG in out.values() else out
+        return {key: None if item is WRONG else item for key, item in out.items()}
 
 
 class Group(AnyMapping):
@@ -185,7 +185,7 @@ class Group(AnyMapping):
                 out[key] = WRONG
             elif item is not None:
                 out[key] = self.fields[key].read(item, f"{path}.{key}", faults)
-        return WRONG if WRONG in out.values() else out
+        return WRONG if WRONG in out.values() or len(mapping) < len(value) else out
 
 
 class Items:

@@ -82,7 +82,7 @@ class MutationReader:
     def _names(self) -> tuple[str, ...]:
         """What mutates. Without `mutate` it is what has values or ranges here; without any of these, all that can."""
         section = section_with("mutate", self.sections)
-        given: list[str] = section.get("mutate") if section is not None else []
+        given: list[str | None] = section.get("mutate") if section is not None else []
         every = [spec.name for spec in self.model.hyperparameters.values() if spec.range or self._is_written(spec.name)]
         written = [name for name in every if self._is_written(name)]
         if given and given != ["all"] and section is not None:

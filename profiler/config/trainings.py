@@ -172,7 +172,7 @@ class TrainingReader:
         return next((absolute_path(data) for data in found if data is not None), None)
 
     def _data_of(self, section: Section, model: ModelSpec) -> str | None:
-        data: str | dict[str, str] | None = section.get("data")
+        data: str | dict[str, str | None] | None = section.get("data")
         if not isinstance(data, dict):
             return data
         for name in data:

@@ -148,6 +148,36 @@ def test_a_wrong_value_is_one_fault_at_its_key(key: str, value: Any) -> None:
     assert path == key
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            {"ranges": {"learning_rate": {"min": "a", "max": 1}, "nope": {"min": 1}, "epochs": {"min": 20, "max": 3}}},
+            ["ranges.learning_rate.min", "ranges.nope", "ranges.epochs"],
+        ),
+        ({"ranges": {"nope": {"min": "a"}, 1: {}}}, ["ranges.nope.min", "ranges.nope", "ranges.1"]),
+        (
+            {"multipliers": {"learning_rate": ["x", 2], "nope": [1, 2], "epochs": [2, 1]}},
+            ["multipliers.learning_rate[0]", "multipliers.nope", "multipliers.epochs"],
+        ),
+        ({"mutate": [1, "nope", "epochs", "epochs"]}, ["mutate[0]", "mutate[1]", "mutate[3]"]),
+        (
+            {"hyperparameters": {1: 2, "nope": 3, "epochs": -1}, "mutate": ["seed"]},
+            ["hyperparameters.1", "hyperparameters.nope", "hyperparameters.epochs"],
+        ),
+        ({"values": {1: [2], "nope": [3], "epochs": [0]}}, ["values.1", "values.nope", "values.epochs[0]"]),
+        ({"data": {"exampels": "/x", "examples": 3}}, ["data.exampels", "data.examples"]),
+        ({"cooling": {1: 2, "seconds": -1, "nope": 3}}, ["cooling.1", "cooling.seconds", "cooling.nope"]),
+        ({"thresholds": {1: 2, "throtled": 3}}, ["thresholds.1", "thresholds.throtled"]),
+        ({1: 2, "mutate": ["nope"]}, ["1", "mutate[0]"]),
+    ],
+)
+def test_every_faulty_entry_of_a_mapping_or_list_is_told(change: dict[Any, Any], expected: list[str]) -> None:
+    top = "thresholds" in change
+    found = paths(document(**change) if top else document({**ITEM, **change}))
+    assert sorted(found) == sorted(expected if top else [f"experiments[0].{path}" for path in expected])
+
+
 @pytest.mark.parametrize("key", ["gate.max_wait", "sampling.rate", "cooling.second"])
 def test_unknown_keys_inside_a_key_are_found(key: str) -> None:
     top, inner = key.split(".")
