@@ -1,6 +1,7 @@
 """Reads the foreground and the background of an item: model, values, what mutates, shares. Knows no campaign.
 
-A value is looked up on the lowest level that says it: section, then item, then campaign.
+A value is looked up on the lowest level that says it: section, then item, then campaign; mappings of hyperparameters
+name by name.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from profiler.checkouts import problem, with_checkout
 from profiler.config import parameters
 from profiler.config.faults import Faults
 from profiler.config.model import BackgroundSpec, ForegroundSpec, RunMode
-from profiler.config.mutating import Mutation, MutationReader, section_with
+from profiler.config.mutating import Mutation, MutationReader, by_name, place_of, section_with
 from profiler.config.sections import Section
 from profiler.mutation import Scalar
 from profiler.workloads import Catalog, ModelSpec, UnknownWorkloadError
@@ -116,26 +117,23 @@ class TrainingReader:
 
     def _hyperparameters(self, model: ModelSpec) -> dict[str, Scalar | None]:
         """Explicit and fixed values together; a name in both is a fault."""
-        out: dict[str, Scalar | None] = {}
-        for key in ("hyperparameters", "fixed_hyperparameters"):
-            section = section_with(key, self.speaking)
-            if section is None:
-                continue
-            read = parameters.read_values(section.get(key), model, section.at(key), self.faults)
-            for name in sorted(out.keys() & read.keys()):
-                self.faults.add(f"{section.at(key)}.{name}", read[name], f"`{name}` is in `hyperparameters` as well")
-            out.update(read)
-        return out
+        explicit, fixed = (
+            by_name(key, parameters.read_values, model, self.speaking, self.faults)
+            for key in ("hyperparameters", "fixed_hyperparameters")
+        )
+        for name in sorted(explicit.keys() & fixed.keys()):
+            path, value = place_of("fixed_hyperparameters", name, model, self.speaking)
+            self.faults.add(path, value, f"`{name}` is in `hyperparameters` as well")
+        return {**explicit, **fixed}
 
     def _refuse_mutation(self) -> None:
         for key in _MUTATION_KEYS:
-            section = section_with(key, self.speaking)
-            if section is None:
-                continue
             fixed = key == "fixed_hyperparameters"
             message = f"`{key}` has no effect in mode default" + ("; use `hyperparameters`" if fixed else "")
             hint = "hyperparameters" if fixed else "mode: mutation"
-            self.faults.add(section.at(key), section.get(key), message, hint)
+            for section in self.speaking:
+                if section.has(key):
+                    self.faults.add(section.at(key), section.get(key), message, hint)
 
     def _common(self, model: ModelSpec, values: dict[str, Scalar | None]) -> dict[str, Any]:
         checkout = lookup("checkout", self.speaking)
