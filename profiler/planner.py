@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from profiler.config import Campaign, Cooling, Experiment, TrainingSpec
 from profiler.config.keys import MAX_RUNS
-from profiler.errors import ConfigError, ConfigIssue
+from profiler.errors import ConfigError, ConfigIssue, UsageError
 from profiler.history import History, memory_rows, read_history
 from profiler.memory import Estimate, MemoryHistory
 from profiler.mutation import Scalar, TooFewValuesError, Vector, draw_unique, stream, vector_of
@@ -31,8 +31,12 @@ def make_plan(campaign: Campaign, catalog: Catalog | None = None, history: Histo
 
     `catalog` defaults to the repositories known here, `history` to what the campaign names (if it is to be used).
     Raises ConfigError with everything that cannot be planned: too few unique values, too little memory, too many runs,
-    an unreadable history.
+    an unreadable history; UsageError where `campaign` is none.
     """
+    if not isinstance(campaign, Campaign):
+        raise UsageError(
+            f"this is no campaign: {campaign!r:.80}\nmake one with profiler.load(CONFIG), a path or a dict"
+        )
     catalog = load_catalog() if catalog is None else catalog
     notes: list[str] = []
     if history is None:
