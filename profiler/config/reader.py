@@ -16,8 +16,9 @@ from profiler.config.model import (
     Gate,
     RunMode,
 )
+from profiler.config.paths import absolute_path
 from profiler.config.sections import Section
-from profiler.config.trainings import TrainingReader, absolute_path, lookup, with_fractions
+from profiler.config.trainings import TrainingReader, lookup, with_fractions
 from profiler.workloads import Catalog
 
 

@@ -16,19 +16,12 @@ from profiler.config import parameters
 from profiler.config.faults import Faults
 from profiler.config.model import BackgroundSpec, ForegroundSpec, RunMode
 from profiler.config.mutating import Mutation, MutationReader, by_name, place_of, section_with
+from profiler.config.paths import absolute_path
 from profiler.config.sections import Section
 from profiler.mutation import Scalar
 from profiler.workloads import Catalog, ModelSpec, UnknownWorkloadError
 
 _MUTATION_KEYS = ("mutate", "values", "ranges", "multipliers", "fixed_hyperparameters")
-
-
-def absolute_path(text: str) -> str:
-    """`text` as an absolute path; relative ones are taken from the current directory, `~` is the home."""
-    try:
-        return str(Path(text).expanduser().absolute())
-    except RuntimeError:  # "~name" of an unknown user is an ordinary name
-        return str(Path(text).absolute())
 
 
 def lookup(name: str, levels: Sequence[Section]) -> Any:

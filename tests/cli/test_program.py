@@ -343,6 +343,13 @@ def test_what_is_no_session_ends_with_2(command: list[str], tmp_path: Path) -> N
     assert document.json()["errors"]
 
 
+@pytest.mark.parametrize("command", ["show", "status", "coverage", "report", "import", "resume", "reprocess"])
+def test_a_path_that_no_file_can_have_ends_with_2(command: str) -> None:
+    ended = profiler(command, "x" * 300)
+    assert (ended.code, ended.out) == (2, "")
+    assert "x" * 300 in ended.err and "name too long" in ended.err
+
+
 def test_a_damaged_session_is_named(session: Path) -> None:
     damaged = next((session / "dataset" / "runs").glob("*.parquet"))
     damaged.write_bytes(b"PAR1")

@@ -317,6 +317,19 @@ def test_a_data_folder_of_an_unknown_repository_is_a_fault() -> None:
     assert (issue.path, issue.suggestion) == ("data.exampels", "examples")
 
 
+@pytest.mark.parametrize("length", [256, 100_000])
+@pytest.mark.parametrize("key", ["checkout", "python", "data", "history", "historical_csvs"])
+def test_a_path_that_no_file_can_have_is_a_fault(key: str, length: int) -> None:
+    for text in ("x" * length, "/tmp/" + "ü" * (length // 2), "x/" * length * 20):
+        value = [text] if key.startswith("hist") else text
+        raw = document(**{key: value}) if key.startswith("hist") else document({**ITEM, key: value})
+        issue = next(issue for issue in faults(raw) if key in issue.path)
+        assert "must be a path of at most 4095 bytes, 255 in each name of it" in issue.message
+    issue = next(issue for issue in faults(document(), (f"history=[{'x' * length}]",)))
+    assert issue.path == "history[0]" and "--set history=[xxx" in issue.file
+    assert read(data="x" * 255).experiments[0].foreground.data
+
+
 def test_a_limit_of_sms_needs_mps() -> None:
     (issue,) = faults(document({**PAIR, "mps_active_threads": "fractions"}))
     assert issue.path == "experiments[0].mps_active_threads" and "sharing: mps" in issue.message
