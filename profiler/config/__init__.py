@@ -61,7 +61,9 @@ def load(
         document = read_document(path)
     except DocumentError as error:
         raise ConfigError(error.issues) from error
-    return _load(document, str(path), overrides, catalog)
+    # Settings files of the older tool need no name. A name that is not printable could not be stored.
+    named_by_file = path.suffix.lower() == ".json" and path.stem.isprintable()
+    return _load(document, str(path), overrides, catalog, path.stem if named_by_file else None)
 
 
 def campaign_from_options(
@@ -99,11 +101,17 @@ def campaign_from_options(
     return _load(document, "command line", overrides, catalog)
 
 
-def _load(source: Mapping[Any, Any], file: str, overrides: Sequence[str], catalog: Catalog | None) -> Campaign:
+def _load(
+    source: Mapping[Any, Any],
+    file: str,
+    overrides: Sequence[str],
+    catalog: Catalog | None,
+    default_name: str | None = None,
+) -> Campaign:
     faults = Faults(file)
     try:
         document = apply_overrides(plain(source), overrides, faults)
     except (RecursionError, ValueError) as error:
         message = "is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ConfigError([ConfigIssue(file, "", None, message)]) from error
-    return CampaignReader(document, load_catalog() if catalog is None else catalog, faults).read()
+    return CampaignReader(document, load_catalog() if catalog is None else catalog, faults, default_name).read()

@@ -72,7 +72,7 @@ _RUNS = Integer(1, MAX_RUNS)
 _SCALARS = AnyMapping("mapping hyperparameter -> value")
 
 KEYS: tuple[Key, ...] = (
-    Key("name", "C", Text(), "required", "The campaign's name."),
+    Key("name", "C", Text(), "required; a JSON file's own name", "The campaign's name."),
     Key("experiment_name", "C", Text(), "", "The old name of `name`."),
     Key("experiments", "C", Items(), "required", "The experiment items, in order."),
     *(Key(name, "CEFB", FreeText(), "", "Free text; kept, never read.", optional=True)
