@@ -79,6 +79,7 @@ class _Planner:
         known = [_Item(number, item, *models) for number, item, models in pairs if models is not None]
         for item in known:
             self._reserve_grid(item)
+        self._note_open_ends(known)
         for item in known:
             first = len(self.runs)
             self._expand(item)
@@ -98,6 +99,15 @@ class _Planner:
         except UnknownWorkloadError as error:
             self._issue(f"experiments[{number}]", error.value, str(error), error.suggestion)
             return None
+
+    def _note_open_ends(self, items: Sequence[_Item]) -> None:
+        """A foreign program without the line that ends it would train to its end each time, and every run fail."""
+        for model in {item.key[:2]: item.model for item in items}.values():
+            if model.has_open_end:
+                self.notes.append(
+                    f"{model.repo} / {model.name}: its manifest reads the log, but has no completion_pattern; "
+                    "unless the trainer writes the event `done`, no run of it counts as finished"
+                )
 
     def _check_memory(self, item: _Item, runs: Sequence[PlannedRun]) -> None:
         """The base values, and those of the run that needs the most: the first of them that do not fit are told."""
