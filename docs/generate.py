@@ -46,7 +46,8 @@ experiments:
 ## Keys
 
 Levels: **C** campaign (top of the file), **E** experiment (an item of `experiments`), **F** `foreground`,
-**B** `background`. A value on a lower level wins.
+**B** `background`. A value on a lower level wins. Mappings of hyperparameters on an item and on its `foreground` count
+together; for a name that both have, the foreground's entry wins.
 
 """
 

@@ -180,6 +180,13 @@ class ModelSpec(Frozen):
         name = self.hyperparameter_aliases.get("epochs", "epochs")
         return name if name in self.hyperparameters else None
 
+    @property
+    def has_open_end(self) -> bool:
+        """Whether the manifest reads the log, or trusts the command line, but knows no line that ends a training: then
+        only the event `done` says that one is complete."""
+        by_log = self.metrics[self.primary_metric].pattern or self.effective_patterns or self.epoch_pattern
+        return self.completion_pattern is None and bool(by_log or self.trust_argv)
+
     def defaults(self) -> dict[str, Scalar | None]:
         """The complete default vector, in declared order."""
         return {name: spec.default for name, spec in self.hyperparameters.items()}

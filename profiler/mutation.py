@@ -43,6 +43,8 @@ class Range:
     def contains(self, value: object) -> bool:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return False
+        if self.zero_probability >= 1:
+            return value == 0
         return self.low <= value <= self.high or (value == 0 and self.zero_probability > 0)
 
     def size(self) -> int:

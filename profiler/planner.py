@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from profiler.config import Campaign, Cooling, Experiment, TrainingSpec
 from profiler.config.keys import MAX_RUNS
-from profiler.errors import ConfigError, ConfigIssue
+from profiler.errors import ConfigError, ConfigIssue, UsageError
 from profiler.history import History, memory_rows, read_history
 from profiler.memory import Estimate, MemoryHistory
 from profiler.mutation import Scalar, TooFewValuesError, Vector, draw_unique, stream, vector_of
@@ -31,8 +31,12 @@ def make_plan(campaign: Campaign, catalog: Catalog | None = None, history: Histo
 
     `catalog` defaults to the repositories known here, `history` to what the campaign names (if it is to be used).
     Raises ConfigError with everything that cannot be planned: too few unique values, too little memory, too many runs,
-    an unreadable history.
+    an unreadable history; UsageError where `campaign` is none.
     """
+    if not isinstance(campaign, Campaign):
+        raise UsageError(
+            f"this is no campaign: {campaign!r:.80}\nmake one with profiler.load(CONFIG), a path or a dict"
+        )
     catalog = load_catalog() if catalog is None else catalog
     notes: list[str] = []
     if history is None:
@@ -75,6 +79,7 @@ class _Planner:
         known = [_Item(number, item, *models) for number, item, models in pairs if models is not None]
         for item in known:
             self._reserve_grid(item)
+        self._note_open_ends(known)
         for item in known:
             first = len(self.runs)
             self._expand(item)
@@ -94,6 +99,15 @@ class _Planner:
         except UnknownWorkloadError as error:
             self._issue(f"experiments[{number}]", error.value, str(error), error.suggestion)
             return None
+
+    def _note_open_ends(self, items: Sequence[_Item]) -> None:
+        """A foreign program without the line that ends it would train to its end each time, and every run fail."""
+        for model in {item.key[:2]: item.model for item in items}.values():
+            if model.has_open_end:
+                self.notes.append(
+                    f"{model.repo} / {model.name}: its manifest reads the log, but has no completion_pattern; "
+                    "unless the trainer writes the event `done`, no run of it counts as finished"
+                )
 
     def _check_memory(self, item: _Item, runs: Sequence[PlannedRun]) -> None:
         """The base values, and those of the run that needs the most: the first of them that do not fit are told."""

@@ -137,6 +137,14 @@ def test_every_value_there_is_can_be_had_and_not_one_more() -> None:
     assert (caught.value.wanted, caught.value.exist, caught.value.used) == (9, 8, 0)
 
 
+def test_a_default_inside_a_range_that_only_gives_zeros_takes_none_of_them() -> None:
+    drawn = real(0.01, 0.1, zero=1.0)
+    assert draw({"learning_rate": drawn}, 1, {"learning_rate": 0.01}) == [{"learning_rate": 0.0}]
+    assert drawn.contains(0.0) and not drawn.contains(0.05)
+    with pytest.raises(TooFewValuesError, match="beside the default 0 exist"):
+        draw({"learning_rate": drawn}, 1, {"learning_rate": 0.0})
+
+
 def test_what_is_taken_is_not_drawn_again() -> None:
     taken = {vector_of({**KFOLD, "kfold": 3}), vector_of({**KFOLD, "kfold": 4, "alpha": 0.5})}
     values = draw({"kfold": whole(2, 10)}, 7, KFOLD, taken)

@@ -22,6 +22,7 @@ from profiler.history import History
 from profiler.planner import Plan, PlannedRun, make_plan
 from profiler.preflight import check_campaign
 from profiler.store import write
+from profiler.workloads import load_catalog
 from tests.config.helpers import CATALOG, ITEM, PAIR, document
 from tests.report.sessions import Run, make_session, run_row
 
@@ -62,6 +63,30 @@ def test_runs_are_numbered_over_the_whole_plan() -> None:
         ("parallel", "mutation"),
     ]
     assert planned({**ITEM, "mode": "default"}, runs_per_config=1001)[1000].experiment_id == "examples_mnist_cnn_1001"
+
+
+@pytest.mark.parametrize(
+    ("line", "open_end"),
+    [
+        ("metrics: {score: {direction: minimize}}", False),
+        ("metrics: {score: {direction: minimize, pattern: 'score (.+)'}}", True),
+        ("metrics: {score: {direction: minimize, pattern: 'score (.+)'}}\ncompletion_pattern: done", False),
+        ("metrics: {score: {direction: minimize}}\neffective_patterns: {steps: 'steps (.+)'}", True),
+        ("metrics: {score: {direction: minimize}}\nepoch_pattern: '^epoch'", True),
+        ("metrics: {score: {direction: minimize}}\ntrust_argv: true", True),
+    ],
+)
+def test_a_program_whose_end_nothing_tells_is_noted_once(line: str, open_end: bool, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "workload.yaml").write_text(
+        "description: mine\ncommand: [sh, '{folder}/train.sh', '{hyperparameters}']\n"
+        "hyperparameters: {steps: {flag: --steps, type: int, default: 3, range: [1, 9]}}\n"
+        f"primary_metric: score\nmodels: {{small: {{}}}}\n{line}\n"
+    )
+    catalog = load_catalog([tmp_path])
+    item = {"repo": "mine", "model": "small"}
+    plan = make_plan(load(document(item, dict(item)), catalog=catalog), catalog)
+    assert ["completion_pattern" in note and "mine / small" in note for note in plan.notes] == [True] * open_end
 
 
 def test_each_run_holds_the_complete_vector() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import profiler
+from profiler.errors import UsageError
 
 HEAVY = ("ray", "pandas", "pyarrow", "torch", "pydantic", "numpy", "rich", "yaml")
 
@@ -56,6 +58,16 @@ def test_planning_stays_a_function_after_the_modules_are_loaded() -> None:
     for name in ("planner", "measurement", "energy.meter", "config", "store.read"):
         __import__(f"profiler.{name}")
     assert all(callable(getattr(profiler, name)) for name in ("load", "plan", "run", "open", "measure", "meter"))
+
+
+@pytest.mark.parametrize("given", [None, {}, {"name": "x"}, "q.yaml", Path("q.yaml"), 3])
+@pytest.mark.parametrize("function", ["plan", "run"])
+def test_what_is_no_campaign_is_refused_with_what_to_do(function: str, given: Any, tmp_path: Path) -> None:
+    more = {"results": tmp_path} if function == "run" else {}
+    with pytest.raises(UsageError) as caught:
+        getattr(profiler, function)(given, **more)
+    assert repr(given) in str(caught.value) and "profiler.load" in str(caught.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_module_called_cluster_beside_the_script_is_named(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Exit codes: 0 all well, 1 some run has no valid final attempt, 2 bad config or u
 
 from __future__ import annotations
 
+import errno
 import importlib
 import keyword
 import os
@@ -17,7 +18,7 @@ from pathlib import Path
 from profiler.cli import output
 from profiler.cli.parser import build_parser, parse
 from profiler.cli.signals import INTERRUPTED, stop_on_signals
-from profiler.errors import ProfilerError
+from profiler.errors import ProfilerError, UsageError
 
 CANNOT = 3
 READS_MANIFESTS = ("run", "plan", "list", "resume", "reprocess", "coverage")
@@ -40,8 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.report_error(ProfilerError("interrupted"), as_json=as_json)
         return INTERRUPTED
     except OSError as error:
-        output.report_error(ProfilerError(os_error_text(error)), as_json=as_json)
-        return CANNOT
+        # A path that no file can have was given on the command line; all others fail because of this machine.
+        kind = UsageError if error.errno == errno.ENAMETOOLONG else ProfilerError
+        output.report_error(kind(os_error_text(error)), as_json=as_json)
+        return kind.exit_code
     except Exception as error:  # noqa: BLE001 - the border: a defect of ours ends with a record and code 3, never as "1"
         import traceback
 

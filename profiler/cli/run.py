@@ -98,8 +98,18 @@ def _refuse_options_beside(options: Namespace, file: str) -> None:
         value = getattr(options, name)
         if value is None:
             continue
-        hint = f"in a config campaign use: --set {key}={value}" if key else "say it in the config file"
+        hint = _in_a_config(key, value) if key else "say it in the config file"
         raise UsageError(f"{_SHORT[name]} goes with -r, not with a config file ({file})\n{hint}")
+
+
+def _in_a_config(key: str, value: object) -> str:
+    """How a config campaign is told the same."""
+    from profiler.config.keys import levels_of
+
+    hint = f"in a config campaign use: --set {key}={value}"
+    if "E" in levels_of(key):
+        hint += f"\nan item that says its own keeps it; for the first one: --set experiments.0.{key}={value}"
+    return hint
 
 
 def _require_options(options: Namespace) -> None:

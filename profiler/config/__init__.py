@@ -61,7 +61,9 @@ def load(
         document = read_document(path)
     except DocumentError as error:
         raise ConfigError(error.issues) from error
-    return _load(document, str(path), overrides, catalog)
+    # Settings files of the older tool need no name. A name that is not printable could not be stored.
+    named_by_file = path.suffix.lower() == ".json" and path.stem.isprintable()
+    return _load(document, str(path), overrides, catalog, path.stem if named_by_file else None)
 
 
 def campaign_from_options(
@@ -79,21 +81,16 @@ def campaign_from_options(
 ) -> Campaign:
     """The campaign of one model that `profiler run -r REPO -m MODEL -mt PARAMS` means.
 
-    `mutate` is "all" or names, as a list or separated by commas. Raises ConfigError with all faults at once.
+    `mutate` is "all" or names, as a list or separated by commas. An override wins over the argument of the same
+    meaning. Raises ConfigError with all faults at once.
     """
     names = [name.strip() for name in mutate.split(",")] if isinstance(mutate, str) else list(mutate)
     document: dict[str, Any] = {
         "name": f"{repo}_{model}",
         "mode": "mutation",
+        "runs_per_config": runs,
         "max_retries": max_retries,
-        "experiments": [
-            {
-                "repo": repo,
-                "model": model,
-                "mutate": "all" if names == ["all"] else names,
-                "runs_per_config": runs,
-            }
-        ],
+        "experiments": [{"repo": repo, "model": model, "mutate": "all" if names == ["all"] else names}],
     }
     own = {"checkout": checkout, "python": python}
     document["experiments"][0].update({key: value for key, value in own.items() if value is not None})
@@ -104,11 +101,17 @@ def campaign_from_options(
     return _load(document, "command line", overrides, catalog)
 
 
-def _load(source: Mapping[Any, Any], file: str, overrides: Sequence[str], catalog: Catalog | None) -> Campaign:
+def _load(
+    source: Mapping[Any, Any],
+    file: str,
+    overrides: Sequence[str],
+    catalog: Catalog | None,
+    default_name: str | None = None,
+) -> Campaign:
     faults = Faults(file)
     try:
         document = apply_overrides(plain(source), overrides, faults)
     except (RecursionError, ValueError) as error:
         message = "is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ConfigError([ConfigIssue(file, "", None, message)]) from error
-    return CampaignReader(document, load_catalog() if catalog is None else catalog, faults).read()
+    return CampaignReader(document, load_catalog() if catalog is None else catalog, faults, default_name).read()

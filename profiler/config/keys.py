@@ -20,10 +20,10 @@ from profiler.config.kinds import (
     MapOf,
     Names,
     Number,
-    PathOrMap,
     Text,
 )
 from profiler.config.limits import Limits
+from profiler.config.paths import FilePath, PathOrMap
 
 LEVEL_NAMES = {"C": "the campaign (top level)", "E": "an experiment item", "F": "`foreground`", "B": "`background`"}
 MAX_RUNS = 1_000_000
@@ -72,7 +72,7 @@ _RUNS = Integer(1, MAX_RUNS)
 _SCALARS = AnyMapping("mapping hyperparameter -> value")
 
 KEYS: tuple[Key, ...] = (
-    Key("name", "C", Text(), "required", "The campaign's name."),
+    Key("name", "C", Text(), "required; a JSON file's own name", "The campaign's name."),
     Key("experiment_name", "C", Text(), "", "The old name of `name`."),
     Key("experiments", "C", Items(), "required", "The experiment items, in order."),
     *(Key(name, "CEFB", FreeText(), "", "Free text; kept, never read.", optional=True)
@@ -101,8 +101,8 @@ KEYS: tuple[Key, ...] = (
         optional=True),
     Key("use_deduplication", "C", Flag(), "true if a history is given, else false",
         "Values that the history ran validly are not drawn again.", optional=True),
-    Key("historical_csvs", "C", ListOf(Text()), "[]", "summary.csv files of earlier campaigns.", optional=True),
-    Key("history", "C", ListOf(Text()), "[]", "Session folders of earlier campaigns.", optional=True),
+    Key("historical_csvs", "C", ListOf(FilePath()), "[]", "summary.csv files of earlier campaigns.", optional=True),
+    Key("history", "C", ListOf(FilePath()), "[]", "Session folders of earlier campaigns.", optional=True),
     Key("repo", "EFB", Text(), "required", "The repository. Beside `foreground` it is a placeholder."),
     Key("model", "EFB", Text(), "required", "The model or an alias of it. Beside `foreground` it is a placeholder."),
     Key("mutate", "EF", Names(), "the names under `values`, `ranges`, `multipliers`; without any, all",
@@ -158,10 +158,10 @@ KEYS: tuple[Key, ...] = (
         optional=True),
     Key("size", "CEFB", Choice("full", "reduced"), "full",
         "`reduced` trains a small version in seconds; sets the hyperparameter `size`."),
-    Key("checkout", "EFB", Text(), "none",
+    Key("checkout", "EFB", FilePath(), "none",
         "Your own clone of the original repository: it trains instead of the trainer here, in a copy for each run.",
         optional=True),
-    Key("python", "EFB", Text(), "the profiler's own", "Interpreter for that clone: a path, or a name in PATH.",
+    Key("python", "EFB", FilePath(), "the profiler's own", "Interpreter for that clone: a path, or a name in PATH.",
         optional=True),
     Key("resources", "CE", MapOf("mapping resource -> number", Number(low=0)), "{}",
         "Extra Ray resources of a run; it goes only to nodes that offer them.", optional=True),

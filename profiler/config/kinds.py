@@ -26,7 +26,8 @@ class Kind(Protocol):
         """The typed value, or WRONG after a fault was recorded under `path`."""
 
 
-def _refuse(path: str, value: Any, wanted: str, faults: Faults, suggestion: str | None = None) -> _Wrong:
+def refuse(path: str, value: Any, wanted: str, faults: Faults, suggestion: str | None = None) -> _Wrong:
+    """Record that the value at `path` must be `wanted`."""
     faults.add(path, value, f"must be {wanted}, not {described(value)}", suggestion)
     return WRONG
 
@@ -38,7 +39,7 @@ class Text:
         if isinstance(value, str) and value.strip():
             return value
         hint = f'"{value}"' if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-        return _refuse(path, value, "a text", faults, hint)
+        return refuse(path, value, "a text", faults, hint)
 
 
 class FreeText:
@@ -49,14 +50,14 @@ class FreeText:
     def read(self, value: Any, path: str, faults: Faults) -> Any:
         if isinstance(value, str) or (isinstance(value, list) and all(isinstance(part, str) for part in value)):
             return value
-        return _refuse(path, value, "a text or a list of texts", faults)
+        return refuse(path, value, "a text or a list of texts", faults)
 
 
 class Flag:
     words = "true or false"
 
     def read(self, value: Any, path: str, faults: Faults) -> Any:
-        return value if isinstance(value, bool) else _refuse(path, value, "true or false", faults)
+        return value if isinstance(value, bool) else refuse(path, value, "true or false", faults)
 
 
 class Integer:
@@ -67,7 +68,7 @@ class Integer:
     def read(self, value: Any, path: str, faults: Faults) -> Any:
         whole = isinstance(value, int) and not isinstance(value, bool)
         if not whole or value < self.low or (self.high is not None and value > self.high):
-            return _refuse(path, value, self.words.replace("integer", "an integer"), faults)
+            return refuse(path, value, self.words.replace("integer", "an integer"), faults)
         return value
 
 
@@ -90,7 +91,7 @@ class Number:
                 or (self.above is not None and number <= self.above)
             )
         if outside or number is None:
-            return _refuse(path, value, "a " + self.words, faults)
+            return refuse(path, value, "a " + self.words, faults)
         return float(number)
 
 
@@ -103,7 +104,7 @@ class Choice:
         if isinstance(value, str) and value in self.names:
             return value
         wanted = self.names[0] if len(self.names) == 1 else f"one of {', '.join(self.names)}"
-        return _refuse(path, value, wanted, faults, nearest(value, self.names))
+        return refuse(path, value, wanted, faults, nearest(value, self.names))
 
 
 class ListOf:
@@ -113,13 +114,14 @@ class ListOf:
 
     def read(self, value: Any, path: str, faults: Faults) -> Any:
         if not isinstance(value, list):
-            return _refuse(path, value, "a list", faults)
+            return refuse(path, value, "a list", faults)
         items = [self.kind.read(item, f"{path}[{n}]", faults) for n, item in enumerate(value)]
         return WRONG if WRONG in items else items
 
 
 class Names:
-    """A list of names, or the word "all" (also as the list's only entry). Read as a list."""
+    """A list of names, or the word "all" (also as the list's only entry). Read as a list, a wrong entry as None: the
+    others are checked too."""
 
     words = 'list of hyperparameters, or "all"'
 
@@ -127,32 +129,31 @@ class Names:
         if value == "all":
             return ["all"]
         if isinstance(value, str):
-            return _refuse(path, value, 'a list of hyperparameters or "all"', faults, f"[{value}]")
-        names = ListOf(Text()).read(value, path, faults)
-        if names is WRONG:
-            return WRONG
-        if not names:
-            return _refuse(path, value, 'a list of at least one hyperparameter or "all"', faults)
-        return names
+            return refuse(path, value, 'a list of hyperparameters or "all"', faults, f"[{value}]")
+        if not isinstance(value, list) or not value:
+            return refuse(path, value, 'a list of at least one hyperparameter or "all"', faults)
+        names = [Text().read(item, f"{path}[{n}]", faults) for n, item in enumerate(value)]
+        return [None if name is WRONG else name for name in names]
 
 
 class AnyMapping:
-    """A mapping with text keys whose content somebody else checks."""
+    """A mapping with text keys whose content somebody else checks. What is read leaves out keys that are no text."""
 
     def __init__(self, words: str) -> None:
         self.words = words
 
     def read(self, value: Any, path: str, faults: Faults) -> Any:
         if not isinstance(value, Mapping):
-            return _refuse(path, value, "a mapping", faults)
+            return refuse(path, value, "a mapping", faults)
         wrong = [key for key in value if not isinstance(key, str)]
         for key in wrong:
             faults.add(f"{path}.{key}", value[key], f"the key {key!r} must be a text")
-        return WRONG if wrong else dict(value)
+        return {key: item for key, item in value.items() if isinstance(key, str)}
 
 
 class MapOf(AnyMapping):
-    """A mapping from names to values of one kind."""
+    """A mapping from names to values of one kind. A wrong value is None in what is read, so that its name and the other
+    entries are checked too."""
 
     def __init__(self, words: str, kind: Kind) -> None:
         super().__init__(words)
@@ -163,7 +164,7 @@ class MapOf(AnyMapping):
         if mapping is WRONG:
             return WRONG
         out = {key: self.kind.read(item, f"{path}.{key}", faults) for key, item in mapping.items()}
-        return WRONG if WRONG in out.values() else out
+        return {key: None if item is WRONG else item for key, item in out.items()}
 
 
 class Group(AnyMapping):
@@ -185,7 +186,7 @@ class Group(AnyMapping):
                 out[key] = WRONG
             elif item is not None:
                 out[key] = self.fields[key].read(item, f"{path}.{key}", faults)
-        return WRONG if WRONG in out.values() else out
+        return WRONG if WRONG in out.values() or len(mapping) < len(value) else out
 
 
 class Items:
@@ -195,22 +196,9 @@ class Items:
 
     def read(self, value: Any, path: str, faults: Faults) -> Any:
         if not isinstance(value, list) or not value:
-            return _refuse(path, value, "a list of at least one item", faults)
+            return refuse(path, value, "a list of at least one item", faults)
         items = [AnyMapping("mapping").read(item, f"{path}[{n}]", faults) for n, item in enumerate(value)]
         return [None if item is WRONG else item for item in items]
-
-
-class PathOrMap:
-    """A path, or a mapping from repositories to paths."""
-
-    words = "path, or mapping repo -> path"
-
-    def read(self, value: Any, path: str, faults: Faults) -> Any:
-        if isinstance(value, Mapping):
-            return MapOf(self.words, Text()).read(value, path, faults)
-        if isinstance(value, str) and value.strip():
-            return value
-        return _refuse(path, value, "a path or a mapping repo -> path", faults)
 
 
 def names_of(values: Sequence[str], limit: int = 30) -> str:

@@ -13,13 +13,34 @@ from profiler.mutation import Range, Scalar
 from profiler.workloads import ModelSpec
 
 T = TypeVar("T")
-_Reader = Callable[[Mapping[str, Any], ModelSpec, str, Faults], dict[str, T]]
+Reader = Callable[[Mapping[str, Any], ModelSpec, str, Faults], dict[str, T]]
 _MAPPINGS = ("values", "ranges", "multipliers")
 
 
 def section_with(key: str, sections: Sequence[Section]) -> Section | None:
     """The first of `sections` (lowest level first) that has `key`."""
     return next((section for section in sections if section.has(key)), None)
+
+
+def by_name(key: str, read: Reader[T], model: ModelSpec, sections: Sequence[Section], faults: Faults) -> dict[str, T]:
+    """What the mapping `key` of `sections` (lowest level first) says of each hyperparameter: the lowest level that has
+    the name wins, and what that hides is checked all the same."""
+    out: dict[str, T] = {}
+    for section in reversed(sections):
+        if section.has(key):
+            out.update(read(section.get(key), model, section.at(key), faults))
+    return out
+
+
+def place_of(key: str, name: str, model: ModelSpec, sections: Sequence[Section]) -> tuple[str, Any]:
+    """Path and value, for a fault, of the hyperparameter `name` in the mapping or list `key`: on the lowest level that
+    names it, under the spelling that the config has."""
+    for section in sections:
+        written = section.get(key)
+        for spelled in written if isinstance(written, dict) else {}:
+            if parameters.canonical_name(spelled, model) == name:
+                return f"{section.at(key)}.{spelled}", written[spelled]
+    return (section_with(key, sections) or sections[0]).at(key), name
 
 
 @dataclass(frozen=True)
@@ -58,16 +79,14 @@ class MutationReader:
                 drawn[name] = default
         return Mutation(mutate, grid, drawn)
 
-    def _mapping(self, key: str, read: _Reader[T]) -> dict[str, T]:
-        section = section_with(key, self.sections)
-        return {} if section is None else read(section.get(key), self.model, section.at(key), self.faults)
+    def _mapping(self, key: str, read: Reader[T]) -> dict[str, T]:
+        return by_name(key, read, self.model, self.sections, self.faults)
 
     def _written(self, key: str) -> list[str]:
         """The canonical names that the mapping `key` speaks of, whether rightly or not."""
-        section = section_with(key, self.sections)
-        given = section.get(key) if section is not None else {}
+        given = (name for section in self.sections for name in section.get(key, {}))
         names = (parameters.canonical_name(name, self.model) for name in given)
-        return [name for name in names if name is not None]
+        return [name for name in dict.fromkeys(names) if name is not None]
 
     def _is_written(self, name: str) -> bool:
         return any(name in self._written(key) for key in _MAPPINGS)
@@ -81,12 +100,15 @@ class MutationReader:
 
     def _names(self) -> tuple[str, ...]:
         """What mutates. Without `mutate` it is what has values or ranges here; without any of these, all that can."""
-        section = section_with("mutate", self.sections)
-        given: list[str] = section.get("mutate") if section is not None else []
+        saying = [section for section in self.sections if section.has("mutate")]
+        section = saying[0] if saying else None
+        given: list[str | None] = section.get("mutate") if section is not None else []
+        for hidden in saying[1:]:
+            self._named(hidden)
         every = [spec.name for spec in self.model.hyperparameters.values() if spec.range or self._is_written(spec.name)]
         written = [name for name in every if self._is_written(name)]
         if given and given != ["all"] and section is not None:
-            names = parameters.read_names(given, self.model, section.at("mutate"), self.faults)
+            names = self._named(section)
             self._refuse_unnamed(written, names)
         elif written and not given:
             names = written
@@ -94,26 +116,27 @@ class MutationReader:
             names = [name for name in every if name not in self.pinned or name in written]
         for name in names:
             if name in self.pinned:
-                self._fault(self._place_of(name), name, f"`{name}` is fixed and mutated as well")
+                self._fault(self._key_naming(name), name, f"`{name}` is fixed and mutated as well")
         if not names and given in ([], ["all"]):  # of wrong names the faults are told already
             place = section or self.sections[0]
             self.faults.add(place.at("mutate"), given or None, "nothing is left to mutate")
         return tuple(names)
 
+    def _named(self, section: Section) -> list[str]:
+        """The names under `mutate` of `section`, checked; of "all" none."""
+        given: list[str | None] = section.get("mutate")
+        return [] if given == ["all"] else parameters.read_names(given, self.model, section.at("mutate"), self.faults)
+
     def _refuse_unnamed(self, written: Sequence[str], names: Sequence[str]) -> None:
         for name in written:
             if name not in names:
-                self._fault(self._place_of(name), name, f"`{name}` is not named under `mutate`, so this has no effect")
+                self._fault(
+                    self._key_naming(name), name, f"`{name}` is not named under `mutate`, so this has no effect"
+                )
 
-    def _place_of(self, name: str) -> str:
+    def _key_naming(self, name: str) -> str:
         return next((key for key in _MAPPINGS if name in self._written(key)), "mutate")
 
     def _fault(self, key: str, name: str, message: str) -> None:
-        """Record a fault at `name` in the mapping or list `key`, under the spelling that the config has."""
-        section = section_with(key, self.sections) or self.sections[0]
-        written = section.get(key)
-        if isinstance(written, dict):
-            spelled = next((n for n in written if parameters.canonical_name(n, self.model) == name), name)
-            self.faults.add(f"{section.at(key)}.{spelled}", written.get(spelled), message)
-        else:
-            self.faults.add(section.at(key), name, message)
+        path, value = place_of(key, name, self.model, self.sections)
+        self.faults.add(path, value, message)

@@ -11,6 +11,7 @@ import yaml
 from profiler.config.faults import Faults
 from profiler.documents import parse_yaml, type_name
 
+_MAX_SHOWN = 200
 _PART = re.compile(r"^[^.\[\]=\s][^.\[\]=]*$|^\[[0-9]+\]$")
 
 
@@ -37,7 +38,7 @@ def apply_overrides(document: Mapping[Any, Any], overrides: Sequence[str], fault
         if problem:
             faults.add(label, value, problem)
         else:
-            faults.overridden[path] = f"--set {option}"
+            faults.overridden[path] = f"--set {option if len(option) <= _MAX_SHOWN else option[:_MAX_SHOWN] + '...'}"
     return out
 
 

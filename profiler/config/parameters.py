@@ -66,10 +66,12 @@ def read_values(given: Mapping[str, Any], model: ModelSpec, path: str, faults: F
     return out
 
 
-def read_names(given: Sequence[str], model: ModelSpec, path: str, faults: Faults) -> list[str]:
-    """Names to mutate, canonical; "all" is not among them."""
+def read_names(given: Sequence[str | None], model: ModelSpec, path: str, faults: Faults) -> list[str]:
+    """Names to mutate, canonical; "all" is not among them. None stands for an entry that is a fault already."""
     out: list[str] = []
     for number, name in enumerate(given):
+        if name is None:
+            continue
         place = f"{path}[{number}]"
         if name == "all":
             faults.add(place, name, '"all" stands alone: no other name beside it')
@@ -109,9 +111,11 @@ def read_grid(
 
 
 def read_ranges(given: Mapping[str, Any], model: ModelSpec, path: str, faults: Faults) -> dict[str, Range]:
-    """Ranges that replace the manifest's; what an entry leaves out stays as in the manifest."""
+    """Ranges that replace the manifest's; what an entry leaves out stays as there. None is a fault already."""
     out: dict[str, Range] = {}
     for name, (place, spec, entry) in canonical_keys(given, model, path, faults).items():
+        if entry is None:
+            continue
         low, high = spec.range or (None, None)
         low, high = entry.get("min", low), entry.get("max", high)
         if low is None or high is None:
@@ -125,9 +129,11 @@ def read_ranges(given: Mapping[str, Any], model: ModelSpec, path: str, faults: F
 
 
 def read_multipliers(given: Mapping[str, Any], model: ModelSpec, path: str, faults: Faults) -> dict[str, Range]:
-    """Ranges as multiples of the default; integers are rounded inwards."""
+    """Ranges as multiples of the default; integers are rounded inwards. None is a fault already."""
     out: dict[str, Range] = {}
     for name, (place, spec, factors) in canonical_keys(given, model, path, faults).items():
+        if factors is None:
+            continue
         if len(factors) != 2:
             faults.add(place, factors, "must be a list of two numbers: [low, high]")
         elif spec.type not in ("int", "float"):

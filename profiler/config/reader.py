@@ -16,16 +16,19 @@ from profiler.config.model import (
     Gate,
     RunMode,
 )
+from profiler.config.paths import absolute_path
 from profiler.config.sections import Section
-from profiler.config.trainings import TrainingReader, absolute_path, lookup, with_fractions
+from profiler.config.trainings import TrainingReader, lookup, with_fractions
 from profiler.workloads import Catalog
 
 
 class CampaignReader:
-    """Reads one document against one catalog; faults go to `faults`."""
+    """Reads one document against one catalog; faults go to `faults`. Without `default_name` it has to say its name."""
 
-    def __init__(self, document: Mapping[Any, Any], catalog: Catalog, faults: Faults) -> None:
-        self.catalog, self.faults = catalog, faults
+    def __init__(
+        self, document: Mapping[Any, Any], catalog: Catalog, faults: Faults, default_name: str | None = None
+    ) -> None:
+        self.catalog, self.faults, self.default_name = catalog, faults, default_name
         self.top = Section(document, "C", "", faults)
 
     def read(self) -> Campaign:
@@ -48,9 +51,9 @@ class CampaignReader:
         if top.said("name") and top.said("experiment_name"):
             message = "`experiment_name` is the old name of `name`, which is given too; keep one of them"
             self.faults.add("experiment_name", top.get("experiment_name"), message)
-        if not top.said("name") and not top.said("experiment_name"):
+        if self.default_name is None and not top.said("name") and not top.said("experiment_name"):
             self.faults.add("name", None, "`name` is missing: a campaign needs one")
-        return str(top.get("name", top.get("experiment_name", "")))
+        return str(top.get("name", top.get("experiment_name", self.default_name)))
 
     def _campaign(self, name: str, experiments: tuple[Experiment, ...]) -> Campaign:
         get = self.top.get

@@ -69,7 +69,8 @@ class Section:
             places = " or ".join(LEVEL_NAMES[level] for level in dict.fromkeys(elsewhere))
             self.faults.add(path, value, f"`{name}` has no place in {LEVEL_NAMES[self.level]}; it belongs to {places}")
         elif hint:
+            named = hint.split()[0].rstrip(",")
             message = f"`{name}` is an old key without effect; use {hint}"
-            self.faults.add(path, value, message, hint.split()[0].rstrip(","))
+            self.faults.add(path, value, message, named if levels_of(named) else None)
         else:
             self.faults.add(path, value, f"unknown key; known here: {names_of(known, 60)}", nearest(name, known))

@@ -1,6 +1,7 @@
 """Reads the foreground and the background of an item: model, values, what mutates, shares. Knows no campaign.
 
-A value is looked up on the lowest level that says it: section, then item, then campaign.
+A value is looked up on the lowest level that says it: section, then item, then campaign; mappings of hyperparameters
+name by name.
 """
 
 from __future__ import annotations
@@ -14,20 +15,13 @@ from profiler.checkouts import problem, with_checkout
 from profiler.config import parameters
 from profiler.config.faults import Faults
 from profiler.config.model import BackgroundSpec, ForegroundSpec, RunMode
-from profiler.config.mutating import Mutation, MutationReader, section_with
+from profiler.config.mutating import Mutation, MutationReader, by_name, place_of, section_with
+from profiler.config.paths import absolute_path
 from profiler.config.sections import Section
 from profiler.mutation import Scalar
 from profiler.workloads import Catalog, ModelSpec, UnknownWorkloadError
 
 _MUTATION_KEYS = ("mutate", "values", "ranges", "multipliers", "fixed_hyperparameters")
-
-
-def absolute_path(text: str) -> str:
-    """`text` as an absolute path; relative ones are taken from the current directory, `~` is the home."""
-    try:
-        return str(Path(text).expanduser().absolute())
-    except RuntimeError:  # "~name" of an unknown user is an ordinary name
-        return str(Path(text).absolute())
 
 
 def lookup(name: str, levels: Sequence[Section]) -> Any:
@@ -116,26 +110,23 @@ class TrainingReader:
 
     def _hyperparameters(self, model: ModelSpec) -> dict[str, Scalar | None]:
         """Explicit and fixed values together; a name in both is a fault."""
-        out: dict[str, Scalar | None] = {}
-        for key in ("hyperparameters", "fixed_hyperparameters"):
-            section = section_with(key, self.speaking)
-            if section is None:
-                continue
-            read = parameters.read_values(section.get(key), model, section.at(key), self.faults)
-            for name in sorted(out.keys() & read.keys()):
-                self.faults.add(f"{section.at(key)}.{name}", read[name], f"`{name}` is in `hyperparameters` as well")
-            out.update(read)
-        return out
+        explicit, fixed = (
+            by_name(key, parameters.read_values, model, self.speaking, self.faults)
+            for key in ("hyperparameters", "fixed_hyperparameters")
+        )
+        for name in sorted(explicit.keys() & fixed.keys()):
+            path, value = place_of("fixed_hyperparameters", name, model, self.speaking)
+            self.faults.add(path, value, f"`{name}` is in `hyperparameters` as well")
+        return {**explicit, **fixed}
 
     def _refuse_mutation(self) -> None:
         for key in _MUTATION_KEYS:
-            section = section_with(key, self.speaking)
-            if section is None:
-                continue
             fixed = key == "fixed_hyperparameters"
             message = f"`{key}` has no effect in mode default" + ("; use `hyperparameters`" if fixed else "")
             hint = "hyperparameters" if fixed else "mode: mutation"
-            self.faults.add(section.at(key), section.get(key), message, hint)
+            for section in self.speaking:
+                if section.has(key):
+                    self.faults.add(section.at(key), section.get(key), message, hint)
 
     def _common(self, model: ModelSpec, values: dict[str, Scalar | None]) -> dict[str, Any]:
         checkout = lookup("checkout", self.speaking)
@@ -172,7 +163,7 @@ class TrainingReader:
         return next((absolute_path(data) for data in found if data is not None), None)
 
     def _data_of(self, section: Section, model: ModelSpec) -> str | None:
-        data: str | dict[str, str] | None = section.get("data")
+        data: str | dict[str, str | None] | None = section.get("data")
         if not isinstance(data, dict):
             return data
         for name in data:

@@ -75,8 +75,8 @@ def test_a_wrong_line_ends_with_2_and_says_why() -> None:
         (["run", "c.yaml", "-r", "examples"], ["exclude each other"]),
         (["run", "c.yaml", "-ec", "c.yaml"], ["once"]),
         (["run", "c.yaml", "-s", "7"], ["--set seed=7"]),
-        (["run", "-ec", "c.yaml", "-n", "3"], ["--set runs_per_config=3"]),
-        (["run", "c.yaml", "-mr", "0"], ["--set max_retries=0"]),
+        (["run", "-ec", "c.yaml", "-n", "3"], ["--set runs_per_config=3", "--set experiments.0.runs_per_config=3"]),
+        (["run", "c.yaml", "-mr", "0"], ["--set max_retries=0", "--set experiments.0.max_retries=0"]),
         (["run", "c.yaml", "-mt", "all"], ["-mt"]),
     ],
 )
@@ -341,6 +341,13 @@ def test_what_is_no_session_ends_with_2(command: list[str], tmp_path: Path) -> N
     document = profiler("show", tmp_path, "--json")
     assert document.code == 2
     assert document.json()["errors"]
+
+
+@pytest.mark.parametrize("command", ["show", "status", "coverage", "report", "import", "resume", "reprocess"])
+def test_a_path_that_no_file_can_have_ends_with_2(command: str) -> None:
+    ended = profiler(command, "x" * 300)
+    assert (ended.code, ended.out) == (2, "")
+    assert "x" * 300 in ended.err and "name too long" in ended.err
 
 
 def test_a_damaged_session_is_named(session: Path) -> None:

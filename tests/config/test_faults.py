@@ -148,6 +148,36 @@ def test_a_wrong_value_is_one_fault_at_its_key(key: str, value: Any) -> None:
     assert path == key
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            {"ranges": {"learning_rate": {"min": "a", "max": 1}, "nope": {"min": 1}, "epochs": {"min": 20, "max": 3}}},
+            ["ranges.learning_rate.min", "ranges.nope", "ranges.epochs"],
+        ),
+        ({"ranges": {"nope": {"min": "a"}, 1: {}}}, ["ranges.nope.min", "ranges.nope", "ranges.1"]),
+        (
+            {"multipliers": {"learning_rate": ["x", 2], "nope": [1, 2], "epochs": [2, 1]}},
+            ["multipliers.learning_rate[0]", "multipliers.nope", "multipliers.epochs"],
+        ),
+        ({"mutate": [1, "nope", "epochs", "epochs"]}, ["mutate[0]", "mutate[1]", "mutate[3]"]),
+        (
+            {"hyperparameters": {1: 2, "nope": 3, "epochs": -1}, "mutate": ["seed"]},
+            ["hyperparameters.1", "hyperparameters.nope", "hyperparameters.epochs"],
+        ),
+        ({"values": {1: [2], "nope": [3], "epochs": [0]}}, ["values.1", "values.nope", "values.epochs[0]"]),
+        ({"data": {"exampels": "/x", "examples": 3}}, ["data.exampels", "data.examples"]),
+        ({"cooling": {1: 2, "seconds": -1, "nope": 3}}, ["cooling.1", "cooling.seconds", "cooling.nope"]),
+        ({"thresholds": {1: 2, "throtled": 3}}, ["thresholds.1", "thresholds.throtled"]),
+        ({1: 2, "mutate": ["nope"]}, ["1", "mutate[0]"]),
+    ],
+)
+def test_every_faulty_entry_of_a_mapping_or_list_is_told(change: dict[Any, Any], expected: list[str]) -> None:
+    top = "thresholds" in change
+    found = paths(document(**change) if top else document({**ITEM, **change}))
+    assert sorted(found) == sorted(expected if top else [f"experiments[0].{path}" for path in expected])
+
+
 @pytest.mark.parametrize("key", ["gate.max_wait", "sampling.rate", "cooling.second"])
 def test_unknown_keys_inside_a_key_are_found(key: str) -> None:
     top, inner = key.split(".")
@@ -246,15 +276,16 @@ def test_alias_and_target_together_are_refused() -> None:
         ("timeout", "timeout_seconds"),
         ("repository", "repo"),
         ("mutation_strategy", "multipliers"),
-        ("global_settings", "the"),
+        ("global_settings", None),
         ("cleanup_gpu_memory", "gate"),
         ("cleanup_wait", "gate"),
     ],
 )
-def test_old_keys_without_effect_are_refused_with_what_to_write(old: str, new: str) -> None:
+def test_old_keys_without_effect_are_refused_with_what_to_write(old: str, new: str | None) -> None:
     for source in (document(**{old: 1}), document({**ITEM, old: 1})):
         issue = only(source)
-        assert issue.path.endswith(old) and new in issue.message and "old key" in issue.message
+        assert issue.path.endswith(old) and issue.suggestion == new and "old key" in issue.message
+        assert (new or "the same keys at the top level") in issue.message
 
 
 @pytest.mark.parametrize(
@@ -285,6 +316,19 @@ def test_a_key_at_the_wrong_level_is_told_where_it_belongs(place: str, key: str)
 def test_a_data_folder_of_an_unknown_repository_is_a_fault() -> None:
     (issue,) = faults(document(dict(ITEM), dict(ITEM), data={"examples": "/data", "exampels": "/data"}))
     assert (issue.path, issue.suggestion) == ("data.exampels", "examples")
+
+
+@pytest.mark.parametrize("length", [256, 100_000])
+@pytest.mark.parametrize("key", ["checkout", "python", "data", "history", "historical_csvs"])
+def test_a_path_that_no_file_can_have_is_a_fault(key: str, length: int) -> None:
+    for text in ("x" * length, "/tmp/" + "ü" * (length // 2), "x/" * length * 20):
+        value = [text] if key.startswith("hist") else text
+        raw = document(**{key: value}) if key.startswith("hist") else document({**ITEM, key: value})
+        issue = next(issue for issue in faults(raw) if key in issue.path)
+        assert "must be a path of at most 4095 bytes, 255 in each name of it" in issue.message
+    issue = next(issue for issue in faults(document(), (f"history=[{'x' * length}]",)))
+    assert issue.path == "history[0]" and "--set history=[xxx" in issue.file
+    assert read(data="x" * 255).experiments[0].foreground.data
 
 
 def test_a_limit_of_sms_needs_mps() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,21 @@ def test_an_old_settings_file_loads_unchanged(tmp_path: Path) -> None:
     assert pair.background is not None and pair.runs_per_config == 4
     assert (pair.foreground.fraction, pair.background.fraction) == (0.7, 0.3)
     assert last.foreground.mutate == ("max_iter", "kfold", "alpha", "learning_rate", "seed")
+
+
+def test_a_json_file_without_a_name_has_its_own(tmp_path: Path) -> None:
+    nameless = {"experiments": OLD["experiments"], "mode": "mixed"}
+    for name in ("quick test.v2.json", "quick test.v2.JSON"):
+        path = tmp_path / name
+        path.write_text(json.dumps(nameless))
+        assert load(path, catalog=CATALOG).name == "quick test.v2"
+    assert load(path, ["experiment_name=mine"], CATALOG).name == "mine"
+    path.write_text(json.dumps({**nameless, "name": None}))
+    assert only(path).path == "name"
+    unprintable = tmp_path / os.fsdecode(b"\xff.json")
+    unprintable.write_text(json.dumps(nameless))
+    assert only(unprintable).path == "name"
+    path = tmp_path / "quick.yaml"
+    path.write_text(json.dumps(nameless))
+    assert "`name` is missing" in only(path).message
+    assert "`name` is missing" in only(nameless).message

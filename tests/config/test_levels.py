@@ -72,6 +72,54 @@ def test_a_lower_level_wins() -> None:
     assert pair.foreground.hyperparameters == {"size": "reduced"} and pair.background.hyperparameters == {"epochs": 1}
 
 
+def test_mappings_of_an_item_and_its_foreground_count_together_by_name() -> None:
+    raw = copy.deepcopy(PAIR)
+    raw["foreground"] = {
+        "repo": "bug-localization-by-dnn-and-rvsm",
+        "model": "default",
+        "hyperparameters": {"epochs": 7},
+        "ranges": {"learning_rate": {"max": 0.1}},
+        "values": {"seed": [3]},
+        "fixed_hyperparameters": {},
+    }
+    raw.update(
+        hyperparameters={"max_iter": 5},
+        ranges={"learning_rate": {"max": 0.2}, "alpha": {"max": 1e-3}},
+        values={"seed": [1, 2]},
+        fixed_hyperparameters={"kfold": 4},
+    )
+    foreground = read(raw).experiments[0].foreground
+    assert foreground.hyperparameters == {"max_iter": 7, "kfold": 4}
+    assert foreground.mutate == ("alpha", "learning_rate", "seed") and foreground.values == {"seed": (3,)}
+    assert (foreground.ranges["learning_rate"].high, foreground.ranges["alpha"].high) == (0.1, 1e-3)
+
+
+def test_what_a_foreground_overrides_is_checked_all_the_same() -> None:
+    raw = copy.deepcopy(PAIR)
+    raw["foreground"].update(hyperparameters={"epochs": 1}, ranges={"learning_rate": {"max": 0.2}})
+    raw.update(mutate=["nope"], hyperparameters={"epochs": -1, "nonsense": 1}, ranges={"learning_rate": {"max": -1}})
+    assert sorted(paths(document(raw))) == [
+        "experiments[0].hyperparameters.epochs",
+        "experiments[0].hyperparameters.nonsense",
+        "experiments[0].mutate[0]",
+        "experiments[0].ranges.learning_rate",
+    ]
+    raw = copy.deepcopy(PAIR)
+    raw["foreground"].update(mode="default")
+    raw["mutate"] = ["epochs"]
+    assert paths(document(raw)) == ["experiments[0].foreground.mutate", "experiments[0].mutate"]
+
+
+def test_a_name_fixed_on_one_level_and_mutated_or_given_on_another_is_refused() -> None:
+    raw = copy.deepcopy(PAIR)
+    raw["foreground"].update(hyperparameters={"epochs": 1})
+    raw.update(fixed_hyperparameters={"epochs": 2}, hyperparameters={"learning_rate": 0.1})
+    assert sorted(paths(document(raw))) == [
+        "experiments[0].fixed_hyperparameters.epochs",
+        "experiments[0].foreground.mutate",
+    ]
+
+
 def test_size_is_the_hyperparameter_of_that_name() -> None:
     small = read(ITEM, size="reduced").experiments[0].foreground
     assert small.hyperparameters == {"size": "reduced"}

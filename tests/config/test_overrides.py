@@ -92,7 +92,14 @@ def test_campaign_from_options() -> None:
         campaign_from_options("exampels", "mnist", "lr", runs=0, governor="fast", catalog=CATALOG)
     assert {issue.path for issue in caught.value.issues} == {
         "governor",
-        "experiments[0].runs_per_config",
+        "runs_per_config",
         "experiments[0].repo",
     }
     assert caught.value.issues[0].file == "command line"
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+@pytest.mark.parametrize("key", ["runs_per_config", "experiments.0.runs_per_config"])
+def test_an_override_wins_over_the_option_for_the_number_of_runs(key: str, runs: int) -> None:
+    campaign = campaign_from_options("examples", "mnist", "epochs", runs, overrides=[f"{key}=4"], catalog=CATALOG)
+    assert campaign.experiments[0].runs_per_config == 4
