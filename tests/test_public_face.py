@@ -70,6 +70,13 @@ def test_what_is_no_campaign_is_refused_with_what_to_do(function: str, given: An
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("given", [None, 3, b"x", {}])
+def test_what_is_no_path_is_refused_with_what_to_do(given: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        profiler.open(given)
+    assert repr(given) in str(caught.value) and "folder" in str(caught.value)
+
+
 def test_a_module_called_cluster_beside_the_script_is_named(tmp_path: Path) -> None:
     (tmp_path / "cluster.py").write_text("print('decoy imported')\n")
     ended = run_script(tmp_path, ASK)

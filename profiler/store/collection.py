@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from profiler.errors import SessionError
+from profiler.errors import SessionError, UsageError
 from profiler.store.read import Session, open_session
 from profiler.store.rows import to_json
 from profiler.store.schema import PLAN, PROCESSES, RUNS
@@ -98,9 +99,11 @@ class Sessions:
         raise SessionError(f"no run {run_id!r} in {self.root}; `profiler show {self.root}` lists them")
 
 
-def open_results(path: str | Path) -> Session | Sessions:
+def open_results(path: str | os.PathLike[str]) -> Session | Sessions:
     """The session in folder `path`, or all sessions of the results folder `path` as one. SessionError where there is
-    neither, or where a file of one is damaged."""
+    neither, or where a file of one is damaged; UsageError where `path` is none."""
+    if not isinstance(path, str | os.PathLike):
+        raise UsageError(f"this is no path: {path!r:.80}\ngive a session's folder, or a results folder")
     root = Path(path)
     if not root.is_dir() or (root / "dataset").is_dir():
         return open_session(root)
