@@ -81,6 +81,8 @@ def run_campaign(
     with driver_lock(folder), copying(folder, store, observer or _silent) as observe:
         options = _Options(address, observe, governor_optional, allow_uncontained, require)
         try:
+            for note in plan.notes:
+                observe({"event": "warning", "message": note})
             return _drive(folder, plan, catalog, journal, options)
         except CannotRunError:
             journal.discard_unless_started()

@@ -190,9 +190,12 @@ def test_a_config_that_cannot_run_starts_nothing(tmp_path: Path) -> None:
 
 
 def test_resume_runs_what_is_missing_and_keeps_the_rest(tmp_path: Path) -> None:
-    path = config(tmp_path, [quick(), quick(behaviour="exit_3"), quick(seed=2)], max_retries=0)
-    first = run_json("run", path, "--results", tmp_path / "results", expect=1)
-    session = Path(first["path"])
+    history = {"historical_csvs": ["none.csv"], "use_deduplication": False}
+    path = config(tmp_path, [quick(), quick(behaviour="exit_3"), quick(seed=2)], max_retries=0, **history)
+    first = run("run", path, "--results", tmp_path / "results", "--json")
+    assert first.returncode == 1
+    assert "warning: use_deduplication is false" in first.stderr
+    session = Path(json.loads(first.stdout)["path"])
     files = {file: file.read_bytes() for file in session.rglob("*") if file.is_file() and "001" in str(file)}
     again = run_json("resume", session, expect=1)
     assert [row["attempt"] for row in again["runs"]] == [1, 1, 1]
