@@ -34,6 +34,7 @@ from profiler.journal import Journal, PendingRun
 from profiler.planner import Plan, make_plan
 from profiler.preflight import check_campaign
 from profiler.process.find import find_keepers
+from profiler.record import INTERRUPTED
 from profiler.solo import SoloRuns
 from profiler.store.layout import SessionFolder, create_session
 from profiler.store.read import Session, open_session, rows_in_pieces
@@ -145,7 +146,8 @@ def _drive(folder: SessionFolder, plan: Plan, catalog: Catalog, journal: Journal
         stack.callback(roster.stop)
         nodes = list(roster.serving.values())
         for row in fetch_kept(nodes, home, journal):
-            told = f"{row['experiment_id']} attempt {row['attempt']} was finished and kept by its node: recorded now"
+            ended = "interrupted" if INTERRUPTED in row["reasons"] else "finished"
+            told = f"{row['experiment_id']} attempt {row['attempt']} was {ended} and kept by its node: recorded now"
             observe({"event": "warning", "message": told})
             observe({"event": "attempt", "row": row})
         pending = journal.settle()
@@ -169,6 +171,7 @@ def _drive(folder: SessionFolder, plan: Plan, catalog: Catalog, journal: Journal
             Execution(schedule, journal, attempts, slots, members, collector, solo, watch).run()
         except KeyboardInterrupt:
             _stop(folder, attempts, list(roster.serving.values()), ray_alive=ray_session.health.lost is None)
+            journal.take_all_kept()
             raise CampaignInterruptedError(
                 f"interrupted: every process is ended; go on with: profiler resume {folder.root}"
             ) from None

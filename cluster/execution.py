@@ -288,9 +288,10 @@ class Execution:
         self._drop(active, key)
         self._lost_with_nodes[active.run_id] += node_gone
         spared = node_gone and self._lost_with_nodes[active.run_id] <= NODES_LOST
+        again = "its node was lost" if spared else None
         node = active.slots[0].node
         where = {"node_id": node.node_id, "boot_id": node.boot_id, "host": node.hostname}
-        row = self._journal.lost(active.run, active.run_id, active.attempt, finding, where, again=spared)
+        row = self._journal.lost(active.run, active.run_id, active.attempt, finding, where, again=again)
         self._observe({"event": "attempt", "row": row})
         if not row["is_final"]:
             self._again(active, active.attempt + 1)

@@ -34,7 +34,7 @@ from profiler.partner import Launch, Partner
 from profiler.planner import Background, PlannedRun
 from profiler.process.launch import start
 from profiler.reach import Endpoint
-from profiler.record import INTERRUPTED, NodeFacts, Steps
+from profiler.record import NodeFacts, Steps
 from profiler.run_gpus import cool, gpu_checks, idle_marks, idle_power_of
 from profiler.store.layout import SessionFolder
 from profiler.store.write import archive_attempt
@@ -142,7 +142,8 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
     """Execute `spec`; yields ``{"kind": "step"}``, one ``{"kind": "result"}``, then ``{"kind": "cooled"}``; or
     ``{"kind": "gate_closed"}`` and nothing more, when the gate did not open in time.
 
-    Raises ContainmentError when nothing could be started.
+    Raises ContainmentError when nothing could be started. A KeyboardInterrupt while it trains ends the training; the
+    row comes all the same, and the KeyboardInterrupt goes on after it.
     """
     steps = _StepClock()
     with ExitStack() as stack:
@@ -179,7 +180,10 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
             if background is not None:
                 background.begin()
             execution = _train(spec, node, trace, files, sources, mps)
-        yield steps.enter("stopping")
+        interrupted = execution is not None and execution.interrupted
+        stopping = steps.enter("stopping")
+        if not interrupted:  # Ray takes nothing more of a task that it cancelled, and ends it there
+            yield stopping
         window_ns = execution.window_ns if execution is not None else None
         namespace = execution.namespace if execution is not None else None
         partner = background.end(window_ns, namespace) if background is not None else None
@@ -189,10 +193,11 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
             assessment = assess(gather(spec, node, trace, sources, files, execution, partner, idle, marks))
         row = {**assessment.row, **steps.finish().columns(node), "gate_wait_s": gate.waited_s}
         result = {**vars(assessment), "kind": "result", "row": row}
-        if INTERRUPTED not in row["reasons"]:
-            spool.keep(spec.folder, result)
+        spool.keep(spec.folder, result)
         yield result
         _clean(spec, row["valid"])
+        if interrupted:
+            raise KeyboardInterrupt
         shared.close()  # the MPS server is on the GPU, which is to be idle from here on
 
         yield steps.enter("cooling", spec.cooling.max_seconds if marks else spec.cooling.seconds)
@@ -327,7 +332,12 @@ def _train(
         used, since_ns = cpu_use.look(), time.monotonic_ns()
         before = sources.boundary(node.gpu_uuids, edge="start")
         process.release()
-        process.wait_for_trainer()
+        interrupted = False
+        try:
+            process.wait_for_trainer()
+        except KeyboardInterrupt:  # the campaign is interrupted: what was measured until now is known all the same
+            process.stop()
+            interrupted = True
         after = sources.boundary(node.gpu_uuids, edge="end")
         server_pids = mps.server_pids() if mps is not None else []
         report = process.wait(None)
@@ -347,7 +357,7 @@ def _train(
         activity = trace.gpu_activity(node.gpu_uuid, *report.window_ns(before.t_ns, after.t_ns))
     return Execution(
         report, process.containment, process.namespace_inode, command.argv, before, after, oom_kills, activity,
-        tuple(server_pids), contention,
+        tuple(server_pids), contention, interrupted,
     )  # fmt: skip
 
 

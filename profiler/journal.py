@@ -24,7 +24,7 @@ from profiler.config import load
 from profiler.errors import SessionError
 from profiler.planned import Plan, PlannedRun
 from profiler.reasons import REASONS
-from profiler.record import interrupted_row
+from profiler.record import INTERRUPTED, interrupted_row
 from profiler.store import ledger as ledger_events
 from profiler.store.arrival import complete_arrival, drop_arrivals, take_piece
 from profiler.store.layout import SessionFolder
@@ -127,10 +127,16 @@ class Journal:
         row = result["row"]
         event = self._unsettled.pop((row["run_id"], row["attempt"]), None)
         run = next(run for run in self._plan if run.index == row["index"])
-        written = self.finished(run, row, result["processes"], retry_may_help=result["retry_may_help"])
+        again = "the campaign was interrupted" if INTERRUPTED in row["reasons"] else None
+        written = self.finished(run, row, result["processes"], retry_may_help=result["retry_may_help"], again=again)
         if event is not None and not written["is_final"]:
             self._archive(run, row["attempt"])
         return written
+
+    def take_all_kept(self) -> None:
+        """Record the results of attempts of this machine that ended without telling: the campaign was interrupted."""
+        for result in list(spool.kept(self._folder)):
+            self.take_kept(result)
 
     def settle(self) -> Sequence[PendingRun]:
         """Nobody has more to tell of attempts of earlier drivers: those that are still open were lost. The runs that
@@ -163,10 +169,13 @@ class Journal:
         processes: Sequence[dict[str, Any]],
         *,
         retry_may_help: bool,
-        again: bool = False,
+        again: str | None = None,
     ) -> dict[str, Any]:
-        """Decide whether another attempt follows (`again`: it does), and write the record. The row as written."""
-        final, decision = (False, "repeated: its node was lost") if again else retry_decision(run, row, retry_may_help)
+        """Decide whether another attempt follows (`again`: it does, and why), and write the record. The row as
+        written."""
+        final, decision = retry_decision(run, row, retry_may_help)
+        if again is not None:
+            final, decision = False, f"repeated: {again}"
         row = {**row, "is_final": final, "retry_decision": decision, "plan_digest": self._digest}
         complete_arrival(self._folder, run.experiment_id, row["attempt"])
         write_processes(self._folder, f"{row['run_id']}-{row['attempt']}", processes)
@@ -184,10 +193,10 @@ class Journal:
         finding: Finding,
         where: Mapping[str, Any] = MappingProxyType({}),
         *,
-        again: bool = False,
+        again: str | None = None,
     ) -> dict[str, Any]:
         """Record an attempt whose process ended without a record; it counts as one. `where`: columns that say on which
-        node; `again`: it is repeated however many retries are left."""
+        node; `again`: why it is repeated however many retries are left."""
         self._archive(run, attempt - 1)
         started = {"started_at": self._released_at(run_id, attempt)}
         row = {**self._lost_row(run, run_id, attempt, finding), **started, **where}
