@@ -119,7 +119,8 @@ def test_the_trace_covers_the_window(many: dict[str, Any]) -> None:
     row = many["rows"]["timeout"]
     samples = profiler.open(many["folder"]).samples(row["run_id"])
     ticks = samples["tick"].nunique()
-    assert 8 <= ticks <= 12
+    assert row["duration_s"] >= 1, "its time-out"
+    assert abs(ticks - 10 * row["duration_s"]) <= 2
     assert abs(row["samples"] - ticks) <= 1
 
 

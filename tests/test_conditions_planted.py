@@ -29,6 +29,9 @@ TICK_NS = 100_000_000
 HW_THERMAL_SLOWDOWN = 0x40
 PLANTED_MIB = 1500.0
 
+Moment = tuple[int, int]
+"""Something happened between these two times (CLOCK_MONOTONIC)."""
+
 
 @contextmanager
 def hogs(number: int) -> Iterator[list[int]]:
@@ -40,6 +43,12 @@ def hogs(number: int) -> Iterator[list[int]]:
         for process in busy:
             process.kill()
             process.wait()
+
+
+def stamped(change: Callable[[], object]) -> Moment:
+    before_ns = time.monotonic_ns()
+    change()
+    return before_ns, time.monotonic_ns()
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +65,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory, fake_nvml_library: Path) -
         [sys.executable, "-m", "tests.local_driver", str(path), str(results)],
         env=environment(**gpu.env, **clocks.env), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    times: dict[str, tuple[int, int]] = {}
+    times: dict[str, tuple[Moment, Moment]] = {}
 
     def training(index: int) -> None:
         """Until the trainer has said a word."""
@@ -65,20 +74,16 @@ def planted(tmp_path_factory: pytest.TempPathFactory, fake_nvml_library: Path) -
 
     training(THROTTLED)
     time.sleep(0.5)
-    t0_ns = time.monotonic_ns()
-    gpu.set(throttle_reasons=HW_THERMAL_SLOWDOWN)
+    began = stamped(lambda: gpu.set(throttle_reasons=HW_THERMAL_SLOWDOWN))
     time.sleep(0.7)
-    times["throttled"] = (t0_ns, time.monotonic_ns())
-    gpu.set(throttle_reasons=0, memory_used_mib=PLANTED_MIB)
+    times["throttled"] = began, stamped(lambda: gpu.set(throttle_reasons=0, memory_used_mib=PLANTED_MIB))
     training(MEMORY)
     gpu.set(memory_used_mib=-1.0)
     training(SQUATTED)
     stranger = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
-    t0_ns = time.monotonic_ns()
-    gpu.add_process(stranger.pid, 5500.0)
+    began = stamped(lambda: gpu.add_process(stranger.pid, 5500.0))
     time.sleep(2.2)
-    gpu.remove_process(stranger.pid)
-    times["foreign_gpu_process"] = (t0_ns, time.monotonic_ns())
+    times["foreign_gpu_process"] = began, stamped(lambda: gpu.remove_process(stranger.pid))
     stranger.kill()
     stranger.wait()
     training(BUSY)
@@ -133,10 +138,15 @@ def test_each_condition_is_found_where_it_was_planted(planted: dict[str, Any], i
 
 @pytest.mark.parametrize(("index", "reason"), [(THROTTLED, "throttled"), (SQUATTED, "foreign_gpu_process")])
 def test_its_time_is_known_within_a_tick(planted: dict[str, Any], index: int, reason: str) -> None:
-    found = observation(planted["rows"][index], reason)
-    t0_ns, t1_ns = planted["times"][reason]
-    assert abs(found["start_ns"] - t0_ns) <= 1.5 * TICK_NS
-    assert abs(found["end_ns"] - t1_ns) <= 1.5 * TICK_NS
+    """A tick that was late itself, or that nobody could read, makes its neighbourhood known as much later."""
+    row = planted["rows"][index]
+    found, trace = observation(row, reason), profiler.open(planted["session"]).samples(row["run_id"])
+    for found_ns, (before_ns, after_ns) in zip(
+        (found["start_ns"], found["end_ns"]), planted["times"][reason], strict=True
+    ):
+        near = trace[trace["t_mono_ns"].between(before_ns - 3 * TICK_NS, after_ns + 3 * TICK_NS)]
+        margin_ns = 1.5 * TICK_NS + near["lateness_ns"].max()
+        assert before_ns - margin_ns <= found_ns <= after_ns + margin_ns
 
 
 def test_the_cause_of_a_slowdown_is_told(planted: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import os
 import pwd
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -99,17 +100,20 @@ def test_what_cannot_be_read_now_is_a_problem_and_what_never_can_is_not(fake_nvm
 
 def test_waits_until_a_real_squatter_is_gone(fake_nvml_here: FakeNvml, device: NvmlDevice):
     fake_nvml_here.set(reap_dead_processes=1)
-    seen: list[GateProblem] = []
-    with subprocess.Popen(["sleep", "0.6"]) as squatter:
+    looks: list[set[int]] = []
+    with subprocess.Popen(["sleep", "60"]) as squatter:
         fake_nvml_here.add_process(squatter.pid, 5500.0)
 
-        def check() -> list[GateProblem]:
-            squatter.poll()  # its parent reaps it
-            return check_gpu(device, (), IDLE_MIB, 64)
+        def on_wait(waited_s: float, problems: Sequence[GateProblem]) -> None:
+            looks.append({problem.pid for problem in problems if problem.pid})
+            if len(looks) == 2:
+                squatter.kill()
+                squatter.wait()
 
-        result = wait_until_clear([check], 30, on_wait=lambda _, problems: seen.extend(problems))
-    assert result.clear and result.problems == () and 0.3 < result.waited_s < 20
-    assert {problem.pid for problem in seen if problem.pid} == {squatter.pid}
+        began = time.monotonic()
+        result = wait_until_clear([lambda: check_gpu(device, (), IDLE_MIB, 64)], 30, on_wait=on_wait)
+    assert result.clear and result.problems == () and 0 < result.waited_s <= time.monotonic() - began
+    assert looks == [{squatter.pid}] * 2, "clear at the first look without it"
 
 
 class Clock:

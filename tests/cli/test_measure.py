@@ -24,6 +24,7 @@ from tests.fakes.powercap import Player, Zone, build
 
 pytestmark = pytest.mark.slow
 
+SECOND = 1_000_000_000
 SLEEPER = "47.{}"  # a length of sleep that nobody else uses: it is looked for by its argument
 
 
@@ -51,12 +52,19 @@ def count_becomes(mark: str, count: int, within_s: float = 5.0) -> bool:
 
 
 def test_sleep_2_takes_2_seconds_and_20_samples(tmp_path: Path) -> None:
-    ended = profiler("measure", "--json", "--", "sleep", "2", environment={"PROFILER_SYSFS_ROOT": str(tmp_path)})
-    assert (ended.code, ended.err) == (0, "")
+    """And as much more as the command itself tells: it says when it begins and when it ends, to 10 ms."""
+    stamp = "read up idle < /proc/uptime; echo $up"
+    command = f"{stamp}; sleep 2; {stamp}"
+    ended = profiler("measure", "--json", "--", "sh", "-c", command, environment={"PROFILER_SYSFS_ROOT": str(tmp_path)})
+    assert ended.code == 0
     document = ended.json()
     assert document["exit_code"] == 0
-    assert document["duration_s"] == pytest.approx(2, rel=0.05)
-    assert abs(document["samples"] - 20) <= 1
+    since_boot_s = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+    begun_s, ended_s = (float(line) - since_boot_s for line in ended.err.split())
+    assert document["t0_ns"] / 1e9 == pytest.approx(begun_s, abs=0.1)
+    assert document["t1_ns"] / 1e9 == pytest.approx(ended_s, abs=0.1)
+    assert document["duration_s"] == (document["t1_ns"] - document["t0_ns"]) / 1e9 >= 2
+    assert abs(document["samples"] - 10 * document["duration_s"]) <= 1
     assert document["containment"] in ("pid_namespace", "cgroup")
     for column in FIGURES:
         assert document[column] is not None or document["null_reasons"][column]
@@ -189,12 +197,16 @@ def test_cpu_and_dram_energy_are_the_counters(tmp_path: Path) -> None:
         Zone("intel-rapl:0:0", "dram", watts=5.0),
     ]
     build(tmp_path, zones)
-    with Player(tmp_path, zones):
+    with Player(tmp_path, zones) as player:
         ended = profiler("measure", "--json", "--", "sleep", "1", environment={"PROFILER_SYSFS_ROOT": str(tmp_path)})
         people = profiler("measure", "--", "sleep", "0.5", environment={"PROFILER_SYSFS_ROOT": str(tmp_path)})
     document = ended.json()
-    assert document["cpu_package_energy_j"] == pytest.approx(70 * document["duration_s"], rel=0.05)
-    assert document["dram_energy_j"] == pytest.approx(5 * document["duration_s"], rel=0.05)
+    t0_ns, t1_ns = document["t0_ns"], document["t1_ns"]
+    # A read at either end is behind by as much as the player is.
+    late_s = player.late_s(t0_ns - SECOND, t0_ns) + player.late_s(t1_ns, t1_ns + SECOND)
+    for column, watts in (("cpu_package_energy_j", 70), ("dram_energy_j", 5)):
+        true_j = watts * document["duration_s"]
+        assert document[column] == pytest.approx(true_j, abs=0.02 * true_j + late_s * watts)
     assert document["cpu_energy_total_j"] == document["cpu_package_energy_j"] + document["dram_energy_j"]
     assert re.search(
         r"^CPU package +\d\d(\.\d+)? J ± \S+ J \(powercap counter package-0, package-1\)$", people.out, re.MULTILINE
@@ -271,11 +283,15 @@ def test_it_works_in_python_too() -> None:
         public.measure("sleep 2")
 
 
-def test_a_time_out_ends_it() -> None:
-    measured = public.measure(["sleep", "30"], timeout_s=0.3)
-    assert measured.why == "timeout"
-    assert measured.status == 128 + signal.SIGTERM
-    assert measured.duration_s == pytest.approx(0.3, abs=0.3)
+def test_a_time_out_ends_it(tmp_path: Path) -> None:
+    """The command writes down ten times a second that it still lives."""
+    log = tmp_path / "log"
+    alive = "trap 'echo TERM; exit 7' TERM; while :; do read up idle < /proc/uptime; echo $up; sleep 0.1; done"
+    measured = public.measure(["sh", "-c", alive], timeout_s=1.0, stdout=log)
+    assert (measured.why, log.read_text().split()[-1]) == ("timeout", "TERM")
+    begun_s, *_, last_s = map(float, log.read_text().split()[:-1])
+    assert 1.0 <= measured.duration_s <= last_s - begun_s + 0.3
+    assert public.measure(["sleep", "30"], timeout_s=0.3).status == 128 + signal.SIGTERM
 
 
 def test_a_file_takes_the_output(tmp_path: Path) -> None:
@@ -285,7 +301,12 @@ def test_a_file_takes_the_output(tmp_path: Path) -> None:
 
 
 def test_a_block_is_measured_without_ray() -> None:
+    before_ns = time.monotonic_ns()
     with public.meter("nap") as window:
+        begun_ns = time.monotonic_ns()
         time.sleep(0.3)
-    assert window.duration_s == pytest.approx(0.3, abs=0.1)
+        ended_ns = time.monotonic_ns()
+    after_ns = time.monotonic_ns()
+    assert before_ns <= window.start_ns <= begun_ns and ended_ns <= window.end_ns <= after_ns
+    assert window.duration_s == (window.end_ns - window.start_ns) / 1e9
     assert window.gpu_energy_j is not None or window.null_reasons["gpu_energy_j"]

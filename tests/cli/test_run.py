@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,9 +100,9 @@ def test_the_options_of_the_old_tool_run_a_campaign(tmp_path: Path) -> None:
 
 
 @contextmanager
-def training(folder: Path, epochs: int = 100) -> Iterator[subprocess.Popen[str]]:
+def training(folder: Path, **values: Any) -> Iterator[subprocess.Popen[str]]:
     """A campaign in a session of its own whose first of two runs is training."""
-    path = config(folder, [quick(epochs=epochs, epoch_seconds=1.0), quick(seed=2)])
+    path = config(folder, [quick(epochs=100, epoch_seconds=1.0, **values), quick(seed=2)])
     process = subprocess.Popen(
         command("run", path, "--results", folder / "results"),
         env=environment(),
@@ -141,7 +142,8 @@ def test_an_interruption_stops_everything_and_says_how_to_go_on(number: int, tmp
 
 
 def test_an_interrupted_campaign_can_be_resumed(tmp_path: Path) -> None:
-    with training(tmp_path, epochs=15) as process:  # still at it when `status` has answered
+    marker = tmp_path / "marker"
+    with training(tmp_path, behaviour="slow_until_marked", marker=str(marker)) as process:
         session = next((tmp_path / "results").glob("run_*"))
         live = json.loads(run("status", session, "--json").stdout)["processes"]
         assert [(one["role"], one["attempt"], one["leftover"]) for one in live] == [("foreground", 1, False)]
@@ -152,6 +154,7 @@ def test_an_interrupted_campaign_can_be_resumed(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "nothing runs on this machine" in run("status", session).stdout
     assert run("show", session).returncode == 0
+    marker.touch()  # what is left of its 100 s needs no time any more
     document = run_json("resume", session)
     assert [row["verdict"] for row in document["runs"]] == ["valid", "valid"]
     assert document["session_id"] == session.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from profiler.energy.passport import LoadStep, Move, Passport, counter_period_s,
 from tests.cli.program import profiler
 from tests.fakes.nvml import FakeNvml, Segment
 from tests.fakes.virtual import SECOND, Profile, VirtualGpu, VirtualTime
+from tests.process.harness import wait_until
 
 MS = 1_000_000
 
@@ -116,12 +118,23 @@ def test_a_load_that_the_power_does_not_follow_gives_no_window() -> None:
 
 @pytest.mark.slow
 def test_the_program_calibrates_and_keeps_the_passport(fake_nvml: FakeNvml, tmp_path: Path) -> None:
-    """A load whose times are known: the virtual GPU plays them, the load program tells them."""
+    """A load whose times are known: the load program sets and tells them, the virtual GPU plays them."""
     fake_nvml.set(instant_window_ns=25_000_000)
-    start_ns = time.monotonic_ns() + 8 * SECOND
-    fake_nvml.play([Segment(STRETCH_S, w, w + 2.0) for w in [80.0, 500.0] * (STRETCHES // 2)], start_ns=start_ns)
+    told = tmp_path / "start"
+    ahead_ns: list[int] = []
+
+    def play_when_it_is_told() -> None:
+        wait_until(told.exists, 100)
+        start_ns = int(told.read_text())
+        segments = [Segment(STRETCH_S, w, w + 2.0) for w in [80.0, 500.0] * (STRETCHES // 2)]
+        fake_nvml.play(segments, start_ns=start_ns)
+        ahead_ns.append(start_ns - time.monotonic_ns())
+
+    player = threading.Thread(target=play_when_it_is_told)
+    player.start()
     program = (
-        f"import sys, time\nt = {start_ns}\n"
+        "import os, sys, time\nt = time.monotonic_ns() + 3 * 10**9\n"
+        f"with open('{told}.new', 'w') as file:\n    file.write(str(t))\nos.rename('{told}.new', '{told}')\n"
         "for i, hold in enumerate(map(float, sys.argv[1:])):\n"
         "    print(t, i % 2)\n    t += round(hold * 1e9)\n"
         "time.sleep(max(0, t - time.monotonic_ns()) / 1e9)\n"
@@ -131,7 +144,9 @@ def test_the_program_calibrates_and_keeps_the_passport(fake_nvml: FakeNvml, tmp_
     environment = {**fake_nvml.env, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     command = f"{sys.executable} {script}"
     ended = profiler("doctor", "--calibrate", "--json", "--load", command, environment=environment, timeout_s=120)
+    player.join()
     assert ended.code == 0, ended.err
+    assert ahead_ns[0] > 0, "the virtual GPU knew before the load began"
     (found,) = ended.json()["passports"]
     assert found["update_period_s"] == pytest.approx(0.1, rel=0.1)
     assert found["window_s"] == pytest.approx(0.025, abs=0.012)

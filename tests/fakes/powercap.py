@@ -16,8 +16,10 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 
@@ -26,6 +28,7 @@ AMD_UNIT_NJ = 15_258
 SERVER_DRAM_UNIT_NJ = 15_300
 RAW_STEPS = 2**32
 TEXT_WIDTH = 20
+KEPT_WRITES = 100_000
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,9 @@ def _text(value_uj: int) -> str:
 
 
 class Player:
-    """Lets the counters of a built tree run in a thread, every `period_s`. A context manager."""
+    """Lets the counters of a built tree run in a thread, every `period_s`. A context manager.
+
+    `writes`: when each of the last writes of all counters began and when it was done (CLOCK_MONOTONIC)."""
 
     def __init__(self, root: Path, zones: Sequence[Zone], period_s: float = 0.002) -> None:
         self._period_s = period_s
@@ -120,6 +125,7 @@ class Player:
         moving = [(zone, _by_folder(zones, zone.mirrors) or zone) for zone in zones if zone.text is None]
         self._open = [(os.open(flat / zone.folder / "energy_uj", os.O_WRONLY), shown) for zone, shown in moving]
         self.started_ns = time.monotonic_ns()
+        self.writes = deque([(self.started_ns, self.started_ns)], KEPT_WRITES)
 
     def __enter__(self) -> Player:
         self._thread.start()
@@ -143,9 +149,17 @@ class Player:
 
     def write(self) -> None:
         """Writes every counter for this moment."""
+        begun_ns = time.monotonic_ns()
         for descriptor, zone in self._open:
             elapsed_s = (time.monotonic_ns() - self.started_ns) / 1e9
             os.pwrite(descriptor, _text(zone.value_uj(elapsed_s)).encode(), 0)
+        self.writes.append((begun_ns, time.monotonic_ns()))
+
+    def late_s(self, t0_ns: int, t1_ns: int) -> float:
+        """How long at most, from `t0_ns` to `t1_ns`, the counters had not been written."""
+        written = list(self.writes)
+        pauses = [(begun_ns, done_ns) for (begun_ns, _), (_, done_ns) in pairwise(written)]
+        return max(done_ns - begun_ns for begun_ns, done_ns in pauses if done_ns >= t0_ns and begun_ns <= t1_ns) / 1e9
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -117,7 +117,8 @@ def train(given, behaviour):
     metrics = {} if behaviour == "no_metric" else {"accuracy": 1.5 if behaviour == "out_of_range" else 0.75}
     for epoch in range(1, given["epochs"] + 1):
         spend = work if behaviour in ("work", "slow_start") else time.sleep
-        spend(given["epoch_seconds"])
+        if behaviour != "slow_until_marked" or not Path(given["marker"]).exists():
+            spend(given["epoch_seconds"])
         if epoch == 1:
             tell(event="ready")
         tell(event="epoch", epoch=epoch, metrics=metrics)
