@@ -331,9 +331,9 @@ def _train(
         spec.folder.released(spec.run_id, spec.attempt).touch()
         used, since_ns = cpu_use.look(), time.monotonic_ns()
         before = sources.boundary(node.gpu_uuids, edge="start")
-        process.release()
         interrupted = False
         try:
+            process.release()
             process.wait_for_trainer()
         except KeyboardInterrupt:  # the campaign is interrupted: what was measured until now is known all the same
             process.stop()

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from profiler import spool
 from profiler.colocation import memory_mib
 from profiler.config import Cooling
 from profiler.energy.attribution import Role
 from profiler.memory import MemoryHistory
+from profiler.process.find import find_keepers
+from profiler.store.layout import SessionFolder
 from profiler.store.rows import complete_run
 from profiler.workloads import load_catalog
 from tests.attempts import local_node
 from tests.campaigns import REPOS, pair, quick
 from tests.fakes.gpu_player import GpuPlayer, Part
 from tests.fakes.nvml import FakeNvml
+from tests.process.harness import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -145,6 +151,40 @@ def test_on_a_gpu_the_shares_are_what_was_planted(tmp_path: Path, fake_nvml_here
     assert row["mps_active_thread_percent"] is None
     stored = complete_run(row)["null_reasons"]
     assert {stored[f"{who}mps_active_thread_percent"] for who in ("", "background_")} == {"not_mps"}
+
+
+def test_an_interrupted_attempt_ends_both_partners_and_keeps_its_energy(
+    tmp_path: Path, fake_nvml_here: FakeNvml
+) -> None:
+    """SIGINT comes to this process as Ray sends it to that of a cancelled task."""
+    front = {"epochs": 60, "epoch_seconds": 1.0, "marker": "cut-front"}
+    item = pair(front, {"epochs": 100, "epoch_seconds": 0.1, "marker": "cut-back"})
+
+    def interrupt_after_its_first_epoch() -> None:
+        events = lambda: (path.read_text() for path in tmp_path.glob("run_*/*/events.jsonl"))  # noqa: E731
+        wait_until(lambda: any('"epoch"' in text for text in events()), 60)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    told = []
+    with (
+        GpuPlayer(fake_nvml_here, {"cut-front": Part(60, 300.0), "cut-back": Part(40, 200.0)}) as player,
+        local_node(tmp_path) as node,
+    ):
+        threading.Thread(target=interrupt_after_its_first_epoch, daemon=True).start()
+        with pytest.raises(KeyboardInterrupt):
+            for message in node.messages(item):
+                told.append(message)
+        session = SessionFolder(next(tmp_path.glob("run_*")))
+        assert not [keeper for keeper in find_keepers() if keeper.labels.get("key") == session.key]
+        (row,) = (message["row"] for message in told if message["kind"] == "result")
+        window = row["boundary_start_ns"], row["boundary_end_ns"]
+        truth = [player.energy_j(marker, *window) for marker in ("cut-front", "cut-back")]
+    assert (row["verdict"], row["reasons"][0]) == ("failed", "interrupted"), row["evidence"]
+    assert 1 <= row["duration_s"] < 60
+    assert row["started_at"] < row["ended_at"] and row["background_ended_at"] is not None
+    parts = [row[f"gpu_energy_{part}_j"] for part in ("foreground", "background")]
+    assert parts == pytest.approx(truth, rel=0.2)
+    assert [one["row"]["run_id"] for one in spool.kept(session)] == [row["run_id"]]
 
 
 def test_what_a_background_had_when_it_ran_out_of_memory_is_learnt(tmp_path: Path, fake_nvml_here: FakeNvml) -> None:

@@ -20,7 +20,9 @@ import pytest
 
 from profiler.process.find import find_keepers
 from profiler.store.layout import SessionFolder
+from profiler.store.read import open_session
 from tests.campaigns import command, config, environment, quick, run, run_json
+from tests.process.harness import wait_until
 
 pytestmark = pytest.mark.ray
 
@@ -131,14 +133,20 @@ def training(folder: Path, **values: Any) -> Iterator[subprocess.Popen[str]]:
 )
 def test_an_interruption_stops_everything_and_says_how_to_go_on(number: int, tmp_path: Path) -> None:
     with training(tmp_path) as process:
+        session = next((tmp_path / "results").glob("run_*"))
+        wait_until(lambda: any(path.read_text() for path in session.glob("*/events.jsonl")), 60)
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
-    session = next((tmp_path / "results").glob("run_*"))
     assert process.returncode == 130
     assert out == ""
     assert f"profiler resume {session}" in err
     assert "Traceback" not in err
     assert not [keeper for keeper in find_keepers() if keeper.labels.get("key") == SessionFolder(session).key]
+    (row,) = open_session(session).attempts()
+    assert (row["attempt"], row["is_final"], row["reasons"][0]) == (1, False, "interrupted")
+    assert row["hyperparameters"]["epochs"] == 100
+    assert row["duration_s"] == pytest.approx((row["ended_at"] - row["started_at"]).total_seconds(), abs=0.001)
+    assert row["window_start_ns"] < row["window_end_ns"]
 
 
 def test_an_interrupted_campaign_can_be_resumed(tmp_path: Path) -> None:
