@@ -112,6 +112,7 @@ def test_waits_until_a_real_squatter_is_gone(fake_nvml_here: FakeNvml, device: N
 
         began = time.monotonic()
         result = wait_until_clear([lambda: check_gpu(device, (), IDLE_MIB, 64)], 30, on_wait=on_wait)
+        squatter.kill()
     assert result.clear and result.problems == () and 0 < result.waited_s <= time.monotonic() - began
     assert looks == [{squatter.pid}] * 2, "clear at the first look without it"
 
