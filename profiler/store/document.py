@@ -59,6 +59,8 @@ Rules that hold for every row:
   integers, truth values and every bit of a float survive; the Python interface and `show --json` give typed values.
 * `runs` holds one row an attempt. The row that counts for a run is the one with `is_final`; `session.runs()` and
   `show` give exactly one row for each planned run.
+* An attempt that Ctrl-C cut short (reason `interrupted`) has what was measured until then. Of one that went with its
+  Ray or its machine only the start may be known.
 * Files whose name starts with `.` are being written; every other file is whole.
 """
 
