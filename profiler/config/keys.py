@@ -91,7 +91,7 @@ KEYS: tuple[Key, ...] = (
     Key("runs_per_config", "CEF", _RUNS, "1",
         "Runs of an item (of each point of a grid, with `values`). The item's counts, else the foreground's, else the"
         " campaign's."),
-    Key("max_retries", "CE", Integer(0, 100), "2", "Further attempts after a failed one."),
+    Key("max_retries", "CE", Integer(0, MAX_RUNS), "2", "Further attempts after a failed one."),
     Key("timeout_seconds", "CEFB", Number(above=0), "none",
         "Ends the training and everything it started after that time. A background takes only its own, in mode reuse"
         " none.",
