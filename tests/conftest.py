@@ -11,8 +11,10 @@ from tests.fakes.fixtures import fake_nvml, fake_nvml_here, fake_nvml_library
 
 __all__ = ["fake_nvml", "fake_nvml_here", "fake_nvml_library"]
 
-# Under nohup this signal is ignored, and every program that a test starts would inherit that.
+# Under nohup the one is ignored, in a shell's background the other, and every program that a test starts would inherit
+# that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine may stop a test for a second: how long one example takes says nothing.
 settings.register_profile("any machine", deadline=None)
