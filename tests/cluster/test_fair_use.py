@@ -115,5 +115,6 @@ def test_a_gpu_that_no_run_needs_any_more_is_for_others_at_once(tmp_path: Path, 
             assert campaign.poll() is None, "the first run still trains on the other GPU"
         campaign.terminate()
         campaign.wait(60)
-    (row,) = profiler.open(next((tmp_path / "results").glob("run_*"))).attempts()
-    assert (row["index"], row["gpu_name"]) == (2, "NVIDIA A100-SXM4-80GB")
+    cut, done = profiler.open(next((tmp_path / "results").glob("run_*"))).attempts()
+    assert (cut["index"], cut["is_final"], cut["reasons"][0]) == (1, False, "interrupted")
+    assert (done["index"], done["gpu_name"]) == (2, "NVIDIA A100-SXM4-80GB")
