@@ -16,13 +16,14 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from actors.tether import tie
 from profiler import host, spool
 from profiler.attempt import AttemptSpec, Progress, run_attempt
-from profiler.background import BackgroundJob, loop_background
+from profiler.background import BackgroundFiles, BackgroundJob, loop_background, read_status
 from profiler.cooling import IdleMark
 from profiler.energy.nvml import Nvml, open_nvml
 from profiler.energy.sample import Sample
 from profiler.errors import CannotRunError
 from profiler.gpu_activity import ActivityWindow
 from profiler.gpu_processes import GpuPresence
+from profiler.interrupts import noting
 from profiler.record import NodeFacts
 
 ACTOR_RESTART_S = 30.0  # Ray takes about three seconds
@@ -96,19 +97,33 @@ class _ActorTrace:
 
 
 class _RayBackground:
-    """The background's task seen from the attempt that owns it."""
+    """The background's task seen from the attempt that owns it. A cancelled attempt cannot wait for a task: Ray answers
+    with KeyboardInterrupt each time. Then the word of the background itself counts."""
 
-    def __init__(self, reference: Any) -> None:
+    def __init__(self, reference: Any, files: BackgroundFiles) -> None:
         self._reference = reference
+        self._files = files
 
     def alive(self) -> bool:
-        ready, _ = ray.wait([self._reference], timeout=0)
-        return not ready
+        return not self._ends_within(0)
 
     def wait(self, timeout_s: float) -> None:
-        ready, _ = ray.wait([self._reference], timeout=timeout_s)
-        if not ready:
+        if not self._ends_within(timeout_s):
             raise TimeoutError(f"the background's task did not end within {timeout_s:g} s of its stop")
+
+    def _ends_within(self, timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        try:
+            ready, _ = ray.wait([self._reference], timeout=timeout_s)
+            return bool(ready)
+        except KeyboardInterrupt:
+            if not noting():
+                raise
+        while not (ended := any(event["event"] == "ended" for event in read_status(self._files))):
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(0.02)
+        return ended
 
 
 @ray.remote
@@ -134,7 +149,9 @@ def attempt_task(
 
     def launch(background: BackgroundJob) -> _RayBackground:
         assert background_grant is not None
-        return _RayBackground(background_task.options(**background_grant.options(group)).remote(background))
+        return _RayBackground(
+            background_task.options(**background_grant.options(group)).remote(background), background.files
+        )
 
     for progress in run_attempt(spec, node, _ActorTrace(trace_actor), launch):
         if progress["kind"] == "result" and spec.elsewhere:

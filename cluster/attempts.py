@@ -88,9 +88,10 @@ class RayAttempts:
         return message
 
     def cancel(self, *, force: bool) -> None:
-        """Tell every attempt to end. `force`: kill its task, which the trainer does not survive either."""
+        """Tell every attempt to end. It ends its background itself, after its trainer. `force`: kill its task, which
+        neither survives."""
         for stream in self._streams:
-            ray.cancel(stream, force=force)
+            ray.cancel(stream, force=force, recursive=force)
 
     def wait_for_their_ends(self, timeout_s: float) -> None:
         """Until every attempt has ended, after `cancel`; what they tell is not recorded any more."""

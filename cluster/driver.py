@@ -134,6 +134,7 @@ def _drive(folder: SessionFolder, plan: Plan, catalog: Catalog, journal: Journal
     observe = options.observer
     pending = journal.pending()
     if not pending:
+        journal.settle()
         return _conclude(folder, journal, observe)
     prune_work(folder.root.parent, is_driven)
     observe({"event": "session", "session_id": folder.session_id, "path": str(folder.root), "runs": len(pending)})
@@ -171,7 +172,8 @@ def _drive(folder: SessionFolder, plan: Plan, catalog: Catalog, journal: Journal
             Execution(schedule, journal, attempts, slots, members, collector, solo, watch).run()
         except KeyboardInterrupt:
             _stop(folder, attempts, list(roster.serving.values()), ray_alive=ray_session.health.lost is None)
-            journal.take_all_kept()
+            for row in journal.take_all_kept():
+                observe({"event": "attempt", "row": row})
             raise CampaignInterruptedError(
                 f"interrupted: every process is ended; go on with: profiler resume {folder.root}"
             ) from None

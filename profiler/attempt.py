@@ -29,6 +29,7 @@ from profiler.execution import Execution
 from profiler.gate import Check, check_boot, check_disk, wait_until_clear
 from profiler.gpu_activity import ActivityWindow
 from profiler.gpu_processes import GpuPresence
+from profiler.interrupts import Noted, noted_interrupts
 from profiler.mps import MpsServer, mps_server
 from profiler.partner import Launch, Partner
 from profiler.planner import Background, PlannedRun
@@ -142,8 +143,8 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
     """Execute `spec`; yields ``{"kind": "step"}``, one ``{"kind": "result"}``, then ``{"kind": "cooled"}``; or
     ``{"kind": "gate_closed"}`` and nothing more, when the gate did not open in time.
 
-    Raises ContainmentError when nothing could be started. A KeyboardInterrupt while it trains ends the training; the
-    row comes all the same, and the KeyboardInterrupt goes on after it.
+    Raises ContainmentError when nothing could be started. A KeyboardInterrupt while it trains ends the training; one
+    after that waits. The row comes all the same, and the KeyboardInterrupt goes on after it.
     """
     steps = _StepClock()
     with ExitStack() as stack:
@@ -174,15 +175,15 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
             yield steps.enter("readiness", spec.planned.background.startup_timeout_seconds)
             background.wait_ready(spec.planned.background)
 
-        execution = None
+        execution, noted = None, Noted()
+        quiet = stack.enter_context(ExitStack())  # from the trainer's end until its row is kept
         if background is None or background.ready:
             yield steps.enter("training")
             if background is not None:
                 background.begin()
-            execution = _train(spec, node, trace, files, sources, mps)
-        interrupted = execution is not None and execution.interrupted
+            execution, noted = _train(spec, node, trace, files, sources, mps, quiet)
         stopping = steps.enter("stopping")
-        if not interrupted:  # Ray takes nothing more of a task that it cancelled, and ends it there
+        if not noted.come:  # Ray takes nothing more of a task that it cancelled, and ends it there
             yield stopping
         window_ns = execution.window_ns if execution is not None else None
         namespace = execution.namespace if execution is not None else None
@@ -194,9 +195,10 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
         row = {**assessment.row, **steps.finish().columns(node), "gate_wait_s": gate.waited_s}
         result = {**vars(assessment), "kind": "result", "row": row}
         spool.keep(spec.folder, result)
+        quiet.close()
         yield result
         _clean(spec, row["valid"])
-        if interrupted:
+        if noted.come:
             raise KeyboardInterrupt
         shared.close()  # the MPS server is on the GPU, which is to be idle from here on
 
@@ -315,9 +317,16 @@ def _job(
 
 
 def _train(
-    spec: AttemptSpec, node: NodeFacts, trace: Trace, files: TrainerFiles, sources: Sources, mps: MpsServer | None
-) -> Execution:
-    """Prepare the keeper, read the counters, let it start the trainer, wait, read the counters."""
+    spec: AttemptSpec,
+    node: NodeFacts,
+    trace: Trace,
+    files: TrainerFiles,
+    sources: Sources,
+    mps: MpsServer | None,
+    quiet: ExitStack,
+) -> tuple[Execution, Noted]:
+    """Prepare the keeper, read the counters, let it start the trainer, wait, read the counters. From the trainer's end
+    until `quiet` is closed an interrupt is noted only."""
     job = _job(spec.foreground, spec.planned, spec.threads, node.gpu_uuid, node.more_gpus)
     command = trainer_command(
         job,
@@ -331,13 +340,14 @@ def _train(
         spec.folder.released(spec.run_id, spec.attempt).touch()
         used, since_ns = cpu_use.look(), time.monotonic_ns()
         before = sources.boundary(node.gpu_uuids, edge="start")
-        interrupted = False
         try:
             process.release()
             process.wait_for_trainer()
+            noted = quiet.enter_context(noted_interrupts())
         except KeyboardInterrupt:  # the campaign is interrupted: what was measured until now is known all the same
+            noted = quiet.enter_context(noted_interrupts())
+            noted.come = True
             process.stop()
-            interrupted = True
         after = sources.boundary(node.gpu_uuids, edge="end")
         server_pids = mps.server_pids() if mps is not None else []
         report = process.wait(None)
@@ -355,10 +365,11 @@ def _train(
     activity = ActivityWindow((), "no_gpu")
     if node.gpu_uuid is not None:
         activity = trace.gpu_activity(node.gpu_uuid, *report.window_ns(before.t_ns, after.t_ns))
-    return Execution(
+    execution = Execution(
         report, process.containment, process.namespace_inode, command.argv, before, after, oom_kills, activity,
-        tuple(server_pids), contention, interrupted,
+        tuple(server_pids), contention,
     )  # fmt: skip
+    return execution, noted
 
 
 def _clean(spec: AttemptSpec, valid: bool) -> None:

@@ -16,6 +16,7 @@ import re
 import select
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,8 @@ def loop_background(background: BackgroundJob, gpu_uuid: str | None) -> None:
                 return
     finally:
         os.close(lease)
+        with suppress(OSError):  # of an attempt that is gone the folder may be gone too
+            _write_status(background.files, {"event": "ended"})
 
 
 def _train_once(background: BackgroundJob, number: int, lease: int) -> ExitReport:
@@ -198,6 +201,12 @@ def _write_status(files: BackgroundFiles, event: Mapping[str, Any]) -> None:
         stream.write(json.dumps(event) + "\n")
 
 
+def read_status(files: BackgroundFiles) -> list[dict[str, Any]]:
+    """Everything a background has told so far, oldest first; a line being written is left for later."""
+    text = files.status.read_text()
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
 class BackgroundWatch:
     """The attempt's side of one background; as a context manager it ends the lease whatever happens."""
 
@@ -224,9 +233,7 @@ class BackgroundWatch:
             self._lease = None
 
     def events(self) -> list[dict[str, Any]]:
-        """Everything the background has told so far, oldest first; a line being written is left for later."""
-        text = self.files.status.read_text()
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        return read_status(self.files)
 
     def gpu_uuid(self) -> str | None:
         return next((e["gpu_uuid"] for e in self.events() if e["event"] == "task"), None)

@@ -15,8 +15,7 @@ class Execution:
     """What the measured part of an attempt produced. `namespace` is the inode of the trainer's PID namespace;
     `oom_kills`: processes of this node that the kernel ended for lack of memory meanwhile; `activity`: who kept
     the GPU busy when; `server_pids`: MPS servers that stand for the trainers;
-    `contention`: what others did on the CPUs, None where the kernel does not tell; `interrupted`: a KeyboardInterrupt
-    came while it trained."""
+    `contention`: what others did on the CPUs, None where the kernel does not tell."""
 
     report: ExitReport
     containment: str
@@ -28,7 +27,6 @@ class Execution:
     activity: ActivityWindow
     server_pids: tuple[int, ...] = ()
     contention: Finding | None = None
-    interrupted: bool = False
 
     @property
     def window_ns(self) -> tuple[int, int]:

@@ -71,6 +71,7 @@ class Journal:
         self._unsettled: dict[tuple[str, int], Mapping[str, Any]] = {}
         self._retry_failed = False
         self._repeated: dict[str, Mapping[str, Any]] = {}
+        self._fetched = False
 
     @classmethod
     def create(cls, folder: SessionFolder, plan: Plan, catalog: Catalog) -> Journal:
@@ -126,6 +127,7 @@ class Journal:
         """Record a result that was finished and never written, as if its attempt had just told it."""
         row = result["row"]
         event = self._unsettled.pop((row["run_id"], row["attempt"]), None)
+        self._fetched |= event is not None
         run = next(run for run in self._plan if run.index == row["index"])
         again = "the campaign was interrupted" if INTERRUPTED in row["reasons"] else None
         written = self.finished(run, row, result["processes"], retry_may_help=result["retry_may_help"], again=again)
@@ -133,18 +135,22 @@ class Journal:
             self._archive(run, row["attempt"])
         return written
 
-    def take_all_kept(self) -> None:
-        """Record the results of attempts of this machine that ended without telling: the campaign was interrupted."""
-        for result in list(spool.kept(self._folder)):
-            self.take_kept(result)
+    def take_all_kept(self) -> list[dict[str, Any]]:
+        """Record the results of attempts of this machine that ended without telling: the campaign was interrupted. The
+        rows as written."""
+        kept = {(one["row"]["run_id"], one["row"]["attempt"]): one for one in spool.kept(self._folder)}
+        known = [key for key in kept if self._folder.run_file(*key).exists()]
+        for key in known:
+            spool.forget(self._folder, *key)
+        return [self.take_kept(one) for key, one in kept.items() if key not in known]
 
     def settle(self) -> Sequence[PendingRun]:
         """Nobody has more to tell of attempts of earlier drivers: those that are still open were lost. The runs that
         are left to do."""
         for event in self._unsettled.values():
             self._settle(event)
-        if self._unsettled:
-            self._unsettled = {}
+        if self._unsettled or self._fetched:
+            self._unsettled, self._fetched = {}, False
             self._pending = self._remaining(open_session(self._folder.root), self._retry_failed)
             refresh_summaries(self._folder)
         return self._pending

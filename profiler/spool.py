@@ -73,7 +73,7 @@ def kept(folder: SessionFolder) -> Iterator[Result]:
 
 def forget(folder: SessionFolder, run_id: str, attempt: int, experiment_id: str | None = None) -> None:
     """The driver has the result on its disk. `experiment_id`: remove the run's folder here too, which it has got."""
-    for path in (folder.result(run_id, attempt), folder.released(run_id, attempt)):
+    for path in (folder.released(run_id, attempt), folder.result(run_id, attempt)):
         path.unlink(missing_ok=True)
     if experiment_id is not None:
         shutil.rmtree(folder.run_folder(experiment_id), ignore_errors=True)

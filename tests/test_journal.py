@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from profiler import spool
 from profiler.config import load
 from profiler.driver_lock import driver_lock
 from profiler.errors import SessionError
 from profiler.host import boot_id
 from profiler.journal import Journal
-from profiler.planner import make_plan
+from profiler.planner import PlannedRun, make_plan
+from profiler.record import interrupted_row
 from profiler.store.layout import SessionFolder, create_session
 from profiler.store.read import open_session
 from profiler.store.write import write_run
+from profiler.verdict import Finding, judge
 from profiler.workloads import Catalog, load_catalog
 from tests.campaigns import REPOS, pair, quick
 
@@ -117,6 +122,42 @@ def test_of_two_final_attempts_only_the_later_stays_final(folder: SessionFolder,
     assert list(reopened(folder, catalog).pending()) == []
     attempts = open_session(folder.root).attempts()
     assert [(row["attempt"], row["is_final"]) for row in attempts] == [(1, False), (2, True)]
+
+
+def result(folder: SessionFolder, run: PlannedRun, attempt: int, *reasons: str) -> dict[str, Any]:
+    """What a node keeps of an attempt that ended with these reasons."""
+    verdict = judge([Finding(reason, "seen") for reason in reasons])
+    row = interrupted_row(run, folder.session_id, folder.run_id(1), attempt, 1, verdict, Finding("interrupted", ""))
+    said = {"reasons": list(verdict.reasons), "verdict": verdict.verdict, "valid": verdict.valid, "safe": verdict.safe}
+    return {"row": row | said, "processes": [], "retry_may_help": False}
+
+
+@pytest.mark.parametrize(("reasons", "next_attempts"), [((), []), (("interrupted",), [2])])
+def test_what_a_node_kept_of_an_attempt_is_not_executed_again(
+    folder: SessionFolder, catalog: Catalog, reasons: Sequence[str], next_attempts: list[int]
+) -> None:
+    journal = created(folder, catalog)
+    (pending,) = journal.pending()
+    journal.started(pending.run, folder.run_id(1), 1, "node", boot_id(), elsewhere=True)
+    journal = reopened(folder, catalog)
+    journal.take_kept(result(folder, pending.run, 1, *reasons))
+    assert [one.attempt for one in journal.settle()] == next_attempts
+    (row,) = open_session(folder.root).attempts()
+    assert (row["is_final"], row["valid"], row["reasons"]) == (not reasons, not reasons, list(reasons))
+
+
+def test_a_result_that_comes_after_its_attempt_was_given_up_is_dropped(folder: SessionFolder, catalog: Catalog) -> None:
+    journal = created(folder, catalog)
+    run = journal.pending()[0].run
+    start(folder, journal)
+    journal.lost(run, folder.run_id(1), 1, Finding("interrupted", "node gone"), again="its node was lost")
+    spool.keep(folder, result(folder, run, 1))
+    journal.started(run, folder.run_id(1), 2, "node", boot_id())
+    spool.keep(folder, result(folder, run, 2))
+    assert [row["attempt"] for row in journal.take_all_kept()] == [2]
+    attempts = open_session(folder.root).attempts()
+    assert [(row["attempt"], row["is_final"], row["valid"]) for row in attempts] == [(1, False, False), (2, True, True)]
+    assert list(spool.kept(folder)) == []
 
 
 def test_an_attempt_of_a_machine_that_cannot_be_asked_counts(folder: SessionFolder, catalog: Catalog) -> None:

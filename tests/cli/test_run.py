@@ -11,7 +11,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import pytest
 from profiler.process.find import find_keepers
 from profiler.store.layout import SessionFolder
 from profiler.store.read import open_session
-from tests.campaigns import command, config, environment, quick, run, run_json
+from tests.campaigns import command, config, environment, pair, quick, run, run_json
 from tests.process.harness import wait_until
 
 pytestmark = pytest.mark.ray
@@ -102,9 +102,12 @@ def test_the_options_of_the_old_tool_run_a_campaign(tmp_path: Path) -> None:
 
 
 @contextmanager
-def training(folder: Path, **values: Any) -> Iterator[subprocess.Popen[str]]:
-    """A campaign in a session of its own whose first of two runs is training."""
-    path = config(folder, [quick(epochs=100, epoch_seconds=1.0, **values), quick(seed=2)])
+def training(folder: Path, beside: Mapping[str, Any] | None = None, **values: Any) -> Iterator[subprocess.Popen[str]]:
+    """A campaign in a session of its own whose first of two runs is training; `beside`: next to such a background."""
+    first = quick(epochs=100, epoch_seconds=1.0, **values)
+    if beside is not None:
+        first = pair(first["hyperparameters"], beside)
+    path = config(folder, [first, quick(seed=2)])
     process = subprocess.Popen(
         command("run", path, "--results", folder / "results"),
         env=environment(),
@@ -128,11 +131,17 @@ def training(folder: Path, **values: Any) -> Iterator[subprocess.Popen[str]]:
         process.communicate(timeout=30)
 
 
+BESIDE = {"epochs": 100, "epoch_seconds": 0.1}
+
+
 @pytest.mark.parametrize(
-    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.cluster), signal.SIGTERM, signal.SIGHUP]
+    ("number", "beside"),
+    [pytest.param(signal.SIGINT, None, marks=pytest.mark.cluster), (signal.SIGTERM, BESIDE), (signal.SIGHUP, None)],
 )
-def test_an_interruption_stops_everything_and_says_how_to_go_on(number: int, tmp_path: Path) -> None:
-    with training(tmp_path) as process:
+def test_an_interruption_stops_everything_and_says_how_to_go_on(
+    number: int, beside: dict[str, Any] | None, tmp_path: Path
+) -> None:
+    with training(tmp_path, beside) as process:
         session = next((tmp_path / "results").glob("run_*"))
         wait_until(lambda: any(path.read_text() for path in session.glob("*/events.jsonl")), 60)
         process.send_signal(number)
@@ -144,6 +153,8 @@ def test_an_interruption_stops_everything_and_says_how_to_go_on(number: int, tmp
     assert not [keeper for keeper in find_keepers() if keeper.labels.get("key") == SessionFolder(session).key]
     (row,) = open_session(session).attempts()
     assert (row["attempt"], row["is_final"], row["reasons"][0]) == (1, False, "interrupted")
+    assert "background_failed" not in row["reasons"]
+    assert beside is None or row["background_ended_at"] >= row["ended_at"]
     assert row["hyperparameters"]["epochs"] == 100
     assert row["duration_s"] == pytest.approx((row["ended_at"] - row["started_at"]).total_seconds(), abs=0.001)
     assert row["window_start_ns"] < row["window_end_ns"]
