@@ -37,6 +37,7 @@ from profiler.store.write import (
     finish,
     refresh_summaries,
     replace_runs,
+    rewrite_archived,
     write_campaign,
     write_experiment_json,
     write_node,
@@ -312,7 +313,10 @@ class Journal:
 
     def _supersede(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Rows that were final until a later attempt of their run was."""
-        replace_runs(self._folder, [{**row, "is_final": False, "retry_decision": REPEATED_LATER} for row in rows])
+        changed = [{**row, "is_final": False, "retry_decision": REPEATED_LATER} for row in rows]
+        replace_runs(self._folder, changed)
+        for row in changed:
+            rewrite_archived(self._folder, row)
 
     def _forget(self, run: PlannedRun, run_id: str, attempt: int) -> None:
         """The attempt ended before its trainer began: nothing of it is a result, and its number is free again."""

@@ -47,14 +47,21 @@ def place(environment: Mapping[str, str] = os.environ) -> Path:
 def open_session(path: Path, session_id: str) -> tuple[SessionFolder, int]:
     """The session's folder in the place, and a descriptor that locks it while it is open, so that nobody tidies up
     meanwhile. Sessions whose driver never came back are removed after 30 days."""
-    for old in path.glob("run_*"):
-        if old.name != session_id and time.time() - old.stat().st_mtime > KEPT_S:
-            shutil.rmtree(old, ignore_errors=True)
+    for old in [*path.glob("run_*"), *(path / ".work").glob("run_*")]:
+        if not old.name.startswith(session_id) and time.time() - old.stat().st_mtime > KEPT_S:
+            _remove(old)
     folder = SessionFolder(path / session_id)
     folder.root.mkdir(exist_ok=True)
     descriptor = os.open(folder.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     return folder, descriptor
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def keep(folder: SessionFolder, result: Mapping[str, Any]) -> None:

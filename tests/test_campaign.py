@@ -205,6 +205,8 @@ def test_resume_runs_what_is_missing_and_keeps_the_rest(tmp_path: Path) -> None:
     assert [row["attempt"] for row in retried["runs"]] == [1, 2, 1]
     finals = duckdb.sql(f"select index, attempt from '{session}/dataset/runs/*.parquet' where is_final order by index")
     assert finals.fetchall() == [(1, 1), (2, 2), (3, 1)]
+    (archived,) = session.glob("*/attempts/1/experiment.json")
+    assert json.loads(archived.read_text())["is_final"] is False
 
 
 def test_a_campaign_of_the_same_second_in_another_folder_is_not_taken_for_it(

@@ -90,6 +90,14 @@ def replace_runs(folder: SessionFolder, rows: Sequence[Mapping[str, Any]]) -> No
         write_run(folder, row)
 
 
+def rewrite_archived(folder: SessionFolder, row: Mapping[str, Any]) -> None:
+    """experiment.json of an attempt that was put aside; nothing where it has none."""
+    whole = complete_run(row)
+    path = folder.attempt_folder(whole["experiment_id"], whole["attempt"]) / "experiment.json"
+    if path.exists():
+        files.write_whole(path, experiment_json(whole))
+
+
 def write_experiment_json(folder: SessionFolder, row: Mapping[str, Any]) -> None:
     """experiment.json of the attempt in its run's folder."""
     whole = complete_run(row)

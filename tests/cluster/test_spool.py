@@ -90,9 +90,15 @@ def test_a_place_of_somebody_else_is_refused(tmp_path: Path) -> None:
 def test_a_session_is_locked_while_it_is_open_and_old_ones_go(tmp_path: Path) -> None:
     old = tmp_path / "run_20250101_000000"
     old.mkdir()
-    os.utime(old, (0, 0))
+    (tmp_path / ".work").mkdir()
+    lost, own = (tmp_path / ".work" / f"run_{year}0101_000000-001-1.result" for year in (2025, 2026))
+    for path in (lost, own):
+        path.touch()
+    for path in (old, lost, own):
+        os.utime(path, (0, 0))
     folder, descriptor = spool.open_session(tmp_path, "run_20260101_000000")
     assert not old.exists()
+    assert (lost.exists(), own.exists()) == (False, True)
     assert is_driven(folder)
     os.close(descriptor)
     assert not is_driven(folder)
