@@ -23,7 +23,7 @@ from profiler.energy.sample import Sample
 from profiler.errors import CannotRunError
 from profiler.gpu_activity import ActivityWindow
 from profiler.gpu_processes import GpuPresence
-from profiler.interrupts import noting
+from profiler.interrupts import holding
 from profiler.record import NodeFacts
 
 ACTOR_RESTART_S = 30.0  # Ray takes about three seconds
@@ -117,7 +117,7 @@ class _RayBackground:
             ready, _ = ray.wait([self._reference], timeout=timeout_s)
             return bool(ready)
         except KeyboardInterrupt:
-            if not noting():
+            if not holding():
                 raise
         while not (ended := any(event["event"] == "ended" for event in read_status(self._files))):
             if time.monotonic() >= deadline:

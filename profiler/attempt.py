@@ -29,7 +29,7 @@ from profiler.execution import Execution
 from profiler.gate import Check, check_boot, check_disk, wait_until_clear
 from profiler.gpu_activity import ActivityWindow
 from profiler.gpu_processes import GpuPresence
-from profiler.interrupts import Noted, noted_interrupts
+from profiler.interrupts import Interrupts
 from profiler.mps import MpsServer, mps_server
 from profiler.partner import Launch, Partner
 from profiler.planner import Background, PlannedRun
@@ -175,15 +175,15 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
             yield steps.enter("readiness", spec.planned.background.startup_timeout_seconds)
             background.wait_ready(spec.planned.background)
 
-        execution, noted = None, Noted()
-        quiet = stack.enter_context(ExitStack())  # from the trainer's end until its row is kept
+        execution = None
+        interrupts = stack.enter_context(Interrupts())  # held from the trainer's end until its row is kept
         if background is None or background.ready:
             yield steps.enter("training")
             if background is not None:
                 background.begin()
-            execution, noted = _train(spec, node, trace, files, sources, mps, quiet)
+            execution = _train(spec, node, trace, files, sources, mps, interrupts)
         stopping = steps.enter("stopping")
-        if not noted.come:  # Ray takes nothing more of a task that it cancelled, and ends it there
+        if not interrupts.come:  # Ray takes nothing more of a task that it cancelled, and ends it there
             yield stopping
         window_ns = execution.window_ns if execution is not None else None
         namespace = execution.namespace if execution is not None else None
@@ -195,10 +195,10 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
         row = {**assessment.row, **steps.finish().columns(node), "gate_wait_s": gate.waited_s}
         result = {**vars(assessment), "kind": "result", "row": row}
         spool.keep(spec.folder, result)
-        quiet.close()
+        interrupts.release()
         yield result
         _clean(spec, row["valid"])
-        if noted.come:
+        if interrupts.come:
             raise KeyboardInterrupt
         shared.close()  # the MPS server is on the GPU, which is to be idle from here on
 
@@ -323,10 +323,10 @@ def _train(
     files: TrainerFiles,
     sources: Sources,
     mps: MpsServer | None,
-    quiet: ExitStack,
-) -> tuple[Execution, Noted]:
+    interrupts: Interrupts,
+) -> Execution:
     """Prepare the keeper, read the counters, let it start the trainer, wait, read the counters. From the trainer's end
-    until `quiet` is closed an interrupt is noted only."""
+    on it holds `interrupts`."""
     job = _job(spec.foreground, spec.planned, spec.threads, node.gpu_uuid, node.more_gpus)
     command = trainer_command(
         job,
@@ -343,10 +343,10 @@ def _train(
         try:
             process.release()
             process.wait_for_trainer()
-            noted = quiet.enter_context(noted_interrupts())
+            interrupts.hold()
         except KeyboardInterrupt:  # the campaign is interrupted: what was measured until now is known all the same
-            noted = quiet.enter_context(noted_interrupts())
-            noted.come = True
+            interrupts.hold()
+            interrupts.come = True
             process.stop()
         after = sources.boundary(node.gpu_uuids, edge="end")
         server_pids = mps.server_pids() if mps is not None else []
@@ -365,11 +365,10 @@ def _train(
     activity = ActivityWindow((), "no_gpu")
     if node.gpu_uuid is not None:
         activity = trace.gpu_activity(node.gpu_uuid, *report.window_ns(before.t_ns, after.t_ns))
-    execution = Execution(
+    return Execution(
         report, process.containment, process.namespace_inode, command.argv, before, after, oom_kills, activity,
         tuple(server_pids), contention,
     )  # fmt: skip
-    return execution, noted
 
 
 def _clean(spec: AttemptSpec, valid: bool) -> None:

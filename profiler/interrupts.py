@@ -4,38 +4,40 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import Any
 
-_open: list[Noted] = []
+_holding: list[Interrupts] = []
 
 
-class Noted:
-    """`come`: a SIGINT came meanwhile."""
+class Interrupts:
+    """From `hold` to `release` (or the end of the `with` block) a SIGINT raises no KeyboardInterrupt; `come` says that
+    there was one. Threads other than the main one never get any: there both do nothing."""
 
     def __init__(self) -> None:
         self.come = False
+        self._before: Callable[..., Any] | int | None = None
+
+    def hold(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._note)
+            _holding.append(self)
+
+    def release(self) -> None:
+        if self in _holding:
+            _holding.remove(self)
+            signal.signal(signal.SIGINT, signal.default_int_handler if self._before is None else self._before)
 
     def _note(self, *_ignored: object) -> None:
         self.come = True
 
+    def __enter__(self) -> Interrupts:
+        return self
 
-@contextmanager
-def noted_interrupts() -> Iterator[Noted]:
-    """No KeyboardInterrupt inside the block. Threads other than the main one never get any: there it does nothing."""
-    noted = Noted()
-    if threading.current_thread() is not threading.main_thread():
-        yield noted
-        return
-    before = signal.signal(signal.SIGINT, noted._note)
-    _open.append(noted)
-    try:
-        yield noted
-    finally:
-        _open.remove(noted)
-        signal.signal(signal.SIGINT, before or signal.default_int_handler)
+    def __exit__(self, *_ignored: object) -> None:
+        self.release()
 
 
-def noting() -> bool:
-    """Whether such a block is open: then a KeyboardInterrupt inside it was raised by no SIGINT."""
-    return bool(_open)
+def holding() -> bool:
+    """Whether somebody holds them now: then a KeyboardInterrupt was raised by no SIGINT."""
+    return bool(_holding)

@@ -139,7 +139,7 @@ class Journal:
     def take_all_kept(self) -> list[dict[str, Any]]:
         """Record the results of attempts of this machine that ended without telling: the campaign was interrupted. The
         rows as written."""
-        kept = {(one["row"]["run_id"], one["row"]["attempt"]): one for one in spool.kept(self._folder)}
+        kept = self._kept()
         known = [key for key in kept if self._folder.run_file(*key).exists()]
         for key in known:
             spool.forget(self._folder, *key)
@@ -264,7 +264,7 @@ class Journal:
                 open_attempts[key] = event
             elif event["event"] in (ledger_events.ATTEMPT_REFUSED, ledger_events.ATTEMPT_NOT_EXECUTED):
                 open_attempts.pop(key, None)
-        kept = {(one["row"]["run_id"], one["row"]["attempt"]): one for one in spool.kept(self._folder)}
+        kept = self._kept()
         for key, event in open_attempts.items():
             if key in written:
                 spool.forget(self._folder, *key)
@@ -274,6 +274,10 @@ class Journal:
                 self._unsettled[key] = event
             else:
                 self._settle(event)
+
+    def _kept(self) -> dict[tuple[str, int], Mapping[str, Any]]:
+        """The results on this disk that nobody has acknowledged, by run_id and attempt."""
+        return {(one["row"]["run_id"], one["row"]["attempt"]): one for one in spool.kept(self._folder)}
 
     def _settle(self, event: Mapping[str, Any]) -> None:
         run = next(run for run in self._plan if run.index == event["index"])
@@ -307,16 +311,15 @@ class Journal:
     def _record(self, row: dict[str, Any]) -> dict[str, Any]:
         written = self._recorder.record(row)
         if written["is_final"] and row["run_id"] in self._repeated:
-            self._supersede([self._repeated.pop(row["run_id"])])
+            self._supersede(self._repeated.pop(row["run_id"]))
         spool.forget(self._folder, row["run_id"], row["attempt"])
         return written
 
-    def _supersede(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Rows that were final until a later attempt of their run was."""
-        changed = [{**row, "is_final": False, "retry_decision": REPEATED_LATER} for row in rows]
-        replace_runs(self._folder, changed)
-        for row in changed:
-            rewrite_archived(self._folder, row)
+    def _supersede(self, row: Mapping[str, Any]) -> None:
+        """The row was final until a later attempt of its run was."""
+        changed = {**row, "is_final": False, "retry_decision": REPEATED_LATER}
+        replace_runs(self._folder, [changed])
+        rewrite_archived(self._folder, changed)
 
     def _forget(self, run: PlannedRun, run_id: str, attempt: int) -> None:
         """The attempt ended before its trainer began: nothing of it is a result, and its number is free again."""
@@ -337,7 +340,7 @@ class Journal:
             attempts[row["run_id"]] = row["attempt"]
             if row["is_final"]:
                 if row["run_id"] in finals:  # the driver was killed right after it wrote the later one
-                    self._supersede([finals[row["run_id"]]])
+                    self._supersede(finals[row["run_id"]])
                 finals[row["run_id"]] = row
         self._repeated = {run_id: row for run_id, row in finals.items() if retry_failed and not row["valid"]}
         done = finals.keys() - self._repeated.keys()

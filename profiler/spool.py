@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler.errors import CannotRunError
-from profiler.store.files import write_whole
+from profiler.store.files import remove, write_whole
 from profiler.store.layout import SessionFolder
 
 VARIABLE = "PROFILER_SPOOL"
@@ -49,19 +49,12 @@ def open_session(path: Path, session_id: str) -> tuple[SessionFolder, int]:
     meanwhile. Sessions whose driver never came back are removed after 30 days."""
     for old in [*path.glob("run_*"), *(path / ".work").glob("run_*")]:
         if not old.name.startswith(session_id) and time.time() - old.stat().st_mtime > KEPT_S:
-            _remove(old)
+            remove(old)
     folder = SessionFolder(path / session_id)
     folder.root.mkdir(exist_ok=True)
     descriptor = os.open(folder.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     return folder, descriptor
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def keep(folder: SessionFolder, result: Mapping[str, Any]) -> None:

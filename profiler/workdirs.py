@@ -5,10 +5,10 @@ It never touches a directory of a session that a driver is working on.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from profiler.store.files import remove
 from profiler.store.layout import SessionFolder
 
 KEPT = 40  # directories; an attempt has two: its work directory and its control directory
@@ -26,10 +26,7 @@ def prune_work(results: Path, is_driven: Callable[[SessionFolder], bool], kept: 
         session = results / path.name.partition("-")[0]
         if session.is_dir() and is_driven(SessionFolder(session)):
             continue
-        if path.is_file():
-            path.unlink(missing_ok=True)
-        else:
-            shutil.rmtree(path, ignore_errors=True)
+        remove(path)
         removed.append(path)
     return removed
 

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from profiler.interrupts import Noted, noted_interrupts
+from profiler.interrupts import Interrupts, holding
 
 
 def interrupt() -> None:
@@ -16,18 +16,21 @@ def interrupt() -> None:
 
 
 def test_it_is_noted_inside_and_raised_outside() -> None:
-    with noted_interrupts() as noted:
-        assert not noted.come
+    with Interrupts() as interrupts:
+        interrupts.hold()
+        assert not interrupts.come
         interrupt()
         interrupt()
-        assert noted.come
+        assert (interrupts.come, holding()) == (True, True)
+    assert not holding()
     with pytest.raises(KeyboardInterrupt):
         interrupt()
 
 
 def test_the_handler_comes_back_after_an_error() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(OSError, match="full"), noted_interrupts():
+    with pytest.raises(OSError, match="full"), Interrupts() as interrupts:
+        interrupts.hold()
         raise OSError("full")
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -36,10 +39,11 @@ def test_in_another_thread_it_changes_nothing() -> None:
     before, seen = signal.getsignal(signal.SIGINT), list[object]()
 
     def look() -> None:
-        with noted_interrupts() as noted:
-            seen.extend((isinstance(noted, Noted), signal.getsignal(signal.SIGINT)))
+        with Interrupts() as interrupts:
+            interrupts.hold()
+            seen.extend((holding(), signal.getsignal(signal.SIGINT)))
 
     thread = threading.Thread(target=look)
     thread.start()
     thread.join()
-    assert seen == [True, before]
+    assert seen == [False, before]
