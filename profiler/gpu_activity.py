@@ -7,13 +7,14 @@ Under MPS everything is reported under the PID of the MPS server, so partners ca
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
+from profiler import host
 from profiler.energy.nvml import NvmlReadError, ProcessUtilization
+from profiler.host import Anchor
 
 MAX_SAMPLES = 400_000  # sixteen hours of two busy processes that share a GPU
 MAX_DELAY_US: Final = 1_000_000
@@ -89,20 +90,18 @@ class _Seen:
 
 
 class ActivityLog:
-    """Collects the activities of several GPUs. Not safe for several threads. `wall_ns`: the clock of the stamps, and
-    `mono_ns` that of everything else."""
+    """Collects the activities of several GPUs. Not safe for several threads. `clocks`: UTC is that of the stamps, and
+    CLOCK_MONOTONIC that of everything else."""
 
-    def __init__(
-        self, wall_ns: Callable[[], int] = time.time_ns, mono_ns: Callable[[], int] = time.monotonic_ns
-    ) -> None:
-        self._wall_ns = wall_ns
-        self._mono_ns = mono_ns
+    def __init__(self, clocks: Callable[[], Anchor] = host.anchor) -> None:
+        self._clocks = clocks
         self._seen: dict[str, _Seen] = {}
 
     def look(self, devices: Sequence[UtilizationDevice]) -> None:
         """Take in what is new on every device."""
         for device in devices:
-            now = _Look(self._mono_ns(), self._wall_ns() // 1000, 0)
+            clocks = self._clocks()
+            now = _Look(clocks.monotonic_ns, clocks.utc_ns // 1000, 0)
             self._look_at(device, self._seen.setdefault(device.uuid, _Seen(now.now_ns)), now)
 
     def _look_at(self, device: UtilizationDevice, seen: _Seen, now: _Look) -> None:
@@ -123,7 +122,7 @@ class ActivityLog:
         elif last is not None and broken is not None:
             seen.unknown.append((last.now_ns - MAX_DELAY_US * 1000, now.now_ns, broken))
         # A stamp of the future is one from before the clock was set back.
-        latest_us = self._wall_ns() // 1000 + CLOCK_STEP_US
+        latest_us = self._clocks().utc_ns // 1000 + CLOCK_STEP_US
         new = [sample for sample in found if sample.stamp_us <= latest_us]
         newest_us = max((sample.stamp_us for sample in new), default=0)
         for sample in new:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,22 @@ def test_the_clocks_of_an_anchor_belong_to_one_moment() -> None:
     assert abs(moved.suspended_s) < 0.5
     assert abs(moved.stepped_s) < 0.5
     assert before.utc_ns - before.utc_offset_ns == before.monotonic_ns
+
+
+def test_a_cpu_that_is_taken_away_between_two_clocks_shifts_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = iter(range(1000))
+    wall_ns = time.time_ns
+
+    def held_up_at_first() -> int:
+        now_ns = wall_ns()
+        if next(calls) == 0:
+            time.sleep(0.3)
+        return now_ns
+
+    monkeypatch.setattr(time, "time_ns", held_up_at_first)
+    held_up, free = host.anchor(), host.anchor()
+    assert abs(held_up.utc_offset_ns - free.utc_offset_ns) < 0.1 * SECOND
+    assert next(calls) > 1
 
 
 @pytest.mark.parametrize(("utc_s", "boottime_s"), [(0.0, 0.0), (-3600.0, 0.0), (100.0, 100.0), (110.0, 100.0)])

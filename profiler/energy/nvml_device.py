@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, Final, TypeVar
 
+from profiler import host
 from profiler.energy import nvml_calls, nvml_ways
 from profiler.energy.counters import Clock, CounterInfo, EnergyCounter, Reading, Unavailable
 from profiler.energy.nvml_values import (
@@ -242,4 +243,4 @@ def text(value: str | bytes) -> str:
 def _wall_minus_monotonic_ns() -> int:
     """What to take from the driver's wall-clock stamps; read at the time of the call, so a step of the clock shows only
     in stamps from before it."""
-    return time.time_ns() - time.monotonic_ns()
+    return host.anchor().utc_offset_ns
