@@ -70,10 +70,11 @@ def test_what_is_no_campaign_is_refused_with_what_to_do(function: str, given: An
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("function", ["open", "effects"])
 @pytest.mark.parametrize("given", [None, 3, b"x", {}])
-def test_what_is_no_path_is_refused_with_what_to_do(given: Any) -> None:
+def test_what_is_no_path_is_refused_with_what_to_do(given: Any, function: str) -> None:
     with pytest.raises(UsageError) as caught:
-        profiler.open(given)
+        getattr(profiler, function)(given)
     assert repr(given) in str(caught.value) and "folder" in str(caught.value)
 
 
