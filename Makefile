@@ -27,7 +27,7 @@ test: $(VENV)/.dev ## the tests; most wait for processes, so four go at a time; 
 models: $(VENV)/.dev ## the tests that train for long, and every model in one campaign: many minutes
 	$(BIN)/python -m pytest -m models
 
-cluster: $(VENV)/.dev ## the tests with several Rays or long campaigns, most on machines made of namespaces; one after the other
+cluster: $(VENV)/.cluster ## the tests with several Rays or long campaigns, most on machines made of namespaces; one after the other
 	$(BIN)/python -m pytest -m cluster
 
 fast: $(VENV)/.dev
@@ -68,3 +68,7 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[workloads,report,dev]"
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.cluster: $(VENV)/.dev
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[cluster]"
+	@touch $@

@@ -2,7 +2,7 @@
 
 `python -m tests.conformance.player FOLDER` reads the zones from its standard input (pickled by the stage that starts
 it), plays `FLOOR_W` on each, and from the time in FOLDER/cue on the load as well. FOLDER/late: longest time between
-two writes, in s. It ends with its standard input.
+two writes since then, in s. It ends with its standard input.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PERIOD_S = 0.005
 
 
 class CuedPlayer(Player):
-    """`late_s`: longest time between two writes so far."""
+    """`late_s`: longest time between two writes since the cue; while a tool is still being imported nobody reads."""
 
     def __init__(self, folder: Path, zones: Sequence[Zone]) -> None:
         super().__init__(folder / "sys", zones, PERIOD_S)
@@ -35,6 +35,7 @@ class CuedPlayer(Player):
     def write(self) -> None:
         if self._cue_ns is None and self._cue.exists():
             self._cue_ns = int(self._cue.read_text())
+            self.late_s = 0.0
         for descriptor, zone in self._open:
             now_ns = time.monotonic_ns()
             elapsed_s = 0.0 if self._cue_ns is None else max(0.0, (now_ns - self._cue_ns) / 1e9)
@@ -50,7 +51,6 @@ def main() -> None:
     with suppress(PermissionError):
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))  # hardware waits for nobody
     player.write()
-    player.late_s = 0.0
     (folder / "playing").touch()
     while not select.select([sys.stdin], [], [], PERIOD_S)[0]:
         player.write()
