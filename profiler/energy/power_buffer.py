@@ -49,7 +49,8 @@ class BufferShown(NamedTuple):
 
 class BufferProbe:
     """One GPU's buffer, fetched on every `every`-th look; on the others it has no row. A row holds, at the time of a
-    sample, the joules of all samples since the first one; there is one for every tenth sample, and for the newest."""
+    sample, the joules of all samples since the first one; there is one for every tenth sample, and for the newest.
+    Where samples were lost, because the fetch came too late, there is a row without a figure."""
 
     on_grid: Final = False
 
@@ -87,20 +88,36 @@ class BufferProbe:
         if self._last is not None:
             points.insert(0, self._last)
         self._last = points[-1]
-        times_ns, powers_mw = zip(*points, strict=True)
-        steps_ns = [b - a for a, b in pairwise(times_ns)]
+        steps_ns = [b[0] - a[0] for a, b in pairwise(points)]
         if not steps_ns:
             return None
-        if max(steps_ns) > MAX_STEP_NS or min(steps_ns) < 0:
-            return Look(times_ns[-1], Seen(null_reason=GAP))
-        if sum(steps_ns) / len(steps_ns) > MAX_MEAN_STEP_NS:
-            return Look(times_ns[-1], Seen(null_reason=BELOW_DENSITY))
+        dense_ns = [step for step in steps_ns if step <= MAX_STEP_NS]
+        if not dense_ns or min(steps_ns) < 0:
+            return Look(points[-1][0], Seen(null_reason=GAP))
+        if sum(dense_ns) / len(dense_ns) > MAX_MEAN_STEP_NS:
+            return Look(points[-1][0], Seen(null_reason=BELOW_DENSITY))
+        looks: list[Look] = []
+        begins = [0, *(number for number, step in enumerate(steps_ns, 1) if step > MAX_STEP_NS)]
+        for begin, end in pairwise([*begins, len(points)]):
+            if begin:
+                t_ns = points[begin][0]
+                looks.append(Look(t_ns - steps_ns[begin - 1] // 2, Seen(null_reason=GAP)))
+                looks.append(Look(t_ns, Seen(self._energy_j)))
+            looks += self._rows(points[begin:end])
+        *earlier, newest = looks
+        return Look(newest.t_ns, newest.seen, tuple(earlier))
+
+    def _rows(self, points: Sequence[tuple[int, float]]) -> list[Look]:
+        """Adds up samples of which none is lost in between."""
+        if len(points) < 2:
+            return []
+        times_ns, powers_mw = zip(*points, strict=True)
+        steps_ns = (b - a for a, b in pairwise(times_ns))
         doubled_pj = accumulate((a + b) * step for a, b, step in zip(powers_mw, powers_mw[1:], steps_ns, strict=False))
         sums_j = [self._energy_j + doubled / 2e12 for doubled in doubled_pj]
         self._energy_j = sums_j[-1]
         shown_at = [*range(ROW_EVERY, len(sums_j), ROW_EVERY), len(sums_j)]
-        *earlier, newest = [Look(times_ns[number], Seen(sums_j[number - 1])) for number in shown_at]
-        return Look(newest.t_ns, newest.seen, tuple(earlier))
+        return [Look(times_ns[number], Seen(sums_j[number - 1])) for number in shown_at]
 
     def close(self) -> None:
         """Nothing to do: the GPU belongs to the sources."""

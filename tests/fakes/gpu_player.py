@@ -62,25 +62,29 @@ class GpuPlayer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Whoever was on the GPU is no longer: trainers that have ended since the last look too."""
         self._stop.set()
         self._thread.join()
+        self._show({})
 
     def _play(self) -> None:
         while not self._stop.wait(self._look_s):
-            alive = dict(self._trainers())
-            if alive == self._on:
-                continue
-            for pid in self._on.keys() - alive.keys():
-                self._nvml.end_process(pid, gpu=self._gpu)
-            for pid in alive.keys() - self._on.keys():
-                part = self._parts[alive[pid]]
-                since = {"kind": part.kind, "sm_percent": part.sm_percent, "from_ns": time.monotonic_ns()}
-                self._nvml.add_process(pid, part.memory_mib, gpu=self._gpu, **since)
-            self._on = alive
-            watts = sum(self._parts[marker].watts for marker in alive.values())
-            self._nvml.set(gpu=self._gpu, util_percent=min(100, 99 if alive else 0))
-            self._nvml.power(self._idle_w + watts, gpu=self._gpu)
-            self._log.append((time.monotonic_ns(), list(alive.values())))
+            self._show(dict(self._trainers()))
+
+    def _show(self, alive: dict[int, str]) -> None:
+        if alive == self._on:
+            return
+        for pid in self._on.keys() - alive.keys():
+            self._nvml.end_process(pid, gpu=self._gpu)
+        for pid in alive.keys() - self._on.keys():
+            part = self._parts[alive[pid]]
+            since = {"kind": part.kind, "sm_percent": part.sm_percent, "from_ns": time.monotonic_ns()}
+            self._nvml.add_process(pid, part.memory_mib, gpu=self._gpu, **since)
+        self._on = alive
+        watts = sum(self._parts[marker].watts for marker in alive.values())
+        self._nvml.set(gpu=self._gpu, util_percent=min(100, 99 if alive else 0))
+        self._nvml.power(self._idle_w + watts, gpu=self._gpu)
+        self._log.append((time.monotonic_ns(), list(alive.values())))
 
     def energy_j(self, marker: str, t0_ns: int, t1_ns: int) -> float:
         """What the trainers with that marker took above idle between two moments, as it was played."""

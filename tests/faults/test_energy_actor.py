@@ -11,16 +11,27 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 import profiler
 from tests.campaigns import config, quick
 from tests.fakes.nvml import FakeNvml
 from tests.faults.scene import Scene
+from tests.process.harness import wait_until
 
 pytestmark = [pytest.mark.fault, pytest.mark.ray]
 
 RATE_HZ = 10.0
+
+
+def on_disk_ns(session: Path) -> int:
+    """Time of the newest sample of the session that no end of a process can take away; 0 before there is one."""
+    times = [
+        pq.read_table(path, columns=["t_mono_ns"])["t_mono_ns"] for path in session.glob("dataset/samples/**/*.parquet")
+    ]
+    return max((pc.max(column).as_py() for column in times if len(column)), default=0)
 
 
 def test_the_campaign_goes_on_with_a_gap_in_the_trace_and_exact_energy(
@@ -28,12 +39,14 @@ def test_the_campaign_goes_on_with_a_gap_in_the_trace_and_exact_energy(
 ) -> None:
     fake_nvml.bursts(600.0, 100.0, period_s=0.7)
     scene = dataclasses.replace(scene, more={**scene.more, **fake_nvml.env})
-    long = quick(epochs=40, epoch_seconds=0.3, marker=scene.mark)
+    long = quick(epochs=60, epoch_seconds=0.3, marker=scene.mark)
     path = config(scene.folder, [long, quick(seed=2)], max_retries=0, cooling={"seconds": 0})
     drive = scene.drive("run", path, "--results", scene.folder / "results")
     try:
         drive.await_text("001 attempt 1: training")
-        time.sleep(1)
+        wait_until(lambda: bool(drive.keepers()), 60)
+        trains_ns = time.monotonic_ns()
+        wait_until(lambda: on_disk_ns(scene.session()) > trains_ns, 60)
         actor = drive.ray_process("ray::EnergyActor")
         assert actor is not None
         killed_ns = time.monotonic_ns()
