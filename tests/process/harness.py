@@ -187,8 +187,8 @@ def state_and_start(pid: int) -> tuple[str, int]:
     return fields[0], int(fields[19])
 
 
-def wait_until(condition: Any, seconds: float = 10.0) -> None:
-    """Waits for what another process is about to do."""
+def wait_until(condition: Any, seconds: float = 60.0) -> None:
+    """Waits for what another process is about to do; the limit is only there for what never comes."""
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, f"not within {seconds} s"
