@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.process.harness import Owner, Place, wait_until
+from tests.process.harness import SOON_S, Owner, Place, wait_until
 
 pytestmark = pytest.mark.fault
 
@@ -20,11 +20,6 @@ def training(place: Place, tier: str | None = "pid_namespace", **order: object) 
     owner.ask("release")
     wait_until(lambda: "up" in (place.folder / "out").read_text())
     return owner
-
-
-SOON_S = 4.5
-"""Below the grace of five seconds, after which they would be gone without any guarantee. How long it really takes is
-measured by the whole matrix (docs/faults.md); here a busy machine may stop each of us for a second."""
 
 
 def gone_soon(place: Place, owner: Owner, but: set[int] = frozenset()) -> None:  # type: ignore[assignment]
