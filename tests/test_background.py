@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +148,9 @@ def test_reuse_is_one_process_that_trains_again_and_again(watch: BackgroundWatch
     assert len(only.trainings) >= 4
     assert only.why == "stopped"
     assert all(training.end_ns is not None for training in only.trainings)
-    first, second = only.trainings[:2]
-    assert first.end_ns is not None and 0 <= second.ready_ns - first.end_ns < 0.5e9
+    gaps_s = [(second.ready_ns - (first.end_ns or 0)) / 1e9 for first, second in pairwise(only.trainings)]
+    assert all(gap_s >= 0.05 for gap_s in gaps_s), "an epoch lies between them"
+    assert min(gaps_s) < 0.5, "and no start; a busy machine may lengthen any one of them"
     assert [len(training.epoch_ends_ns) for training in only.trainings[:2]] == [2, 2]
 
 
@@ -192,17 +194,19 @@ def maps_of(pid: int) -> str:
 def test_one_that_writes_events_is_not_ready_by_what_it_does_before_its_first_step(watch: BackgroundWatch) -> None:
     """Its network and its data come to the GPU long before; here that is when torch is in its memory."""
     model = load_catalog([FIRST_PARTY]).resolve("examples", "mnist_rnn")
-    looks: list[bool] = []
+    looks: list[tuple[bool, bool]] = []  # torch was there; the event file was open by then
 
     def works() -> bool:
         processes = [pid for start in watch.starts() for pid in members(start.namespace)]
-        looks.append(any("libtorch" in maps_of(pid) for pid in processes))
-        return looks[-1]
+        loaded = any("libtorch" in maps_of(pid) for pid in processes)
+        looks.append((loaded, watch.tells_of_itself(watch.starts())))
+        return loaded
 
     thread = started(watch, model=model, size="reduced", epochs=50)
-    assert watch.wait_ready(60, thread.is_alive, works)
+    assert watch.wait_ready(240, thread.is_alive, works)
     assert watch.starts()[0].ready_t_ns is not None
-    assert not any(looks), "asked only until the trainer has opened its event file"
+    assert (True, False) not in looks, "asked only until the trainer has opened its event file"
+    assert [opened for _, opened in looks].count(True) <= 1, "which may be while it is being asked"
     ended(watch, thread)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from profiler.events import Training
 from profiler.gpu_activity import Activity, ActivityWindow
 from profiler.process.command import Command
 from profiler.process.launch import start
+from tests.process.harness import wait_until
 
 SECOND = 1_000_000_000
 WINDOW = (10 * SECOND, 20 * SECOND)
@@ -96,16 +96,15 @@ def test_a_whole_cpu_is_full_work() -> None:
 
 def test_cpu_time_of_a_namespace_has_its_reaped_children(tmp_path: Path) -> None:
     child = "import time\nwhile time.process_time() < 0.3: pass"
-    body = f"import subprocess, sys, time; subprocess.run([sys.executable, '-S', '-c', {child!r}]); time.sleep(60)"
+    reap = f"subprocess.run([sys.executable, '-S', '-c', {child!r}]); print('reaped', flush=True)"
+    body = f"import subprocess, sys, time; {reap}; time.sleep(60)"
     command = Command((sys.executable, "-S", "-c", body), dict(os.environ), tmp_path, tmp_path / "log")
     with start(command) as process:
         if process.namespace_inode is None:
             pytest.skip("no PID namespaces here")
         process.release()
-        deadline = time.monotonic() + 30
-        while (tree_cpu_s([process.namespace_inode]) or 0) < 0.3 and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(0.2)  # the child is reaped now, and its time must not be lost
+        wait_until(lambda: (tree_cpu_s([process.namespace_inode]) or 0) > 0, 60)
+        wait_until(lambda: "reaped" in (tmp_path / "log").read_text(), 60)
         assert 0.3 <= (tree_cpu_s([process.namespace_inode]) or 0) < 2
     assert tree_cpu_s([None]) is None
     assert tree_cpu_s([1]) is None  # no namespace has this number

@@ -7,12 +7,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import profiler
+from profiler.store.ledger import read_ledger
 from tests.campaigns import command, config, environment, pair, quick, run_json
 from tests.fakes.nvml import FakeNvml
 
@@ -48,17 +50,21 @@ def test_a_pair_has_one_device_and_cooling_is_proven(tmp_path: Path, fake_nvml: 
     fake_nvml.power(200.0)
     item = pair({"epochs": 2, "epoch_seconds": 0.4}, {"epochs": 2, "epoch_seconds": 0.2})
     path = config(tmp_path, [item], cooling={"seconds": 3})
-    row = run_json("run", path, "--results", tmp_path / "results", **fake_nvml.env)["runs"][0]
+    document = run_json("run", path, "--results", tmp_path / "results", **fake_nvml.env)
+    (row,) = document["runs"]
     assert row["background_gpu_uuid"] == row["gpu_uuid"] is not None
     assert row["background_started_at"] < row["started_at"] < row["ended_at"] < row["background_ended_at"]
-    assert row["cooling_s"] == pytest.approx(3, abs=0.5)
+    *_, last = read_ledger(Path(document["path"], "ledger.jsonl")).events
+    after_s = datetime.fromisoformat(last["t_utc"]) - datetime.fromisoformat(row["background_ended_at"])
+    assert 3 <= row["cooling_s"] <= after_s.total_seconds(), "as long as asked, between the run and the session's end"
+    assert row["cooling_end"] == "seconds"
     assert row["cooling_idle_proven"] is True
 
 
 def test_the_incident_a_squatter_before_run_3_and_during_run_5(tmp_path: Path, fake_nvml: FakeNvml) -> None:
     runs = [quick(epochs=1, epoch_seconds=2.5, seed=seed) for seed in range(1, 7)]
-    # The rest after run 2 is time for the squatter to come before the gate of run 3 looks.
-    path = config(tmp_path, runs, cooling={"seconds": 2}, gate={"max_wait_seconds": 60})
+    runs[1]["cooling"] = {"seconds": 10}  # time for the squatter to come before the gate of run 3 looks
+    path = config(tmp_path, runs, cooling={"seconds": 0}, gate={"max_wait_seconds": 60})
     results = tmp_path / "results"
     campaign = subprocess.Popen(
         command("run", path, "--results", results),

@@ -38,7 +38,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str, list[str]]] = {
         [],
     ),
     "is killed in mid-run": (
-        {"behaviour": "killed_once", "epochs": 5, "epoch_seconds": 0.2},
+        {"behaviour": "killed_once", "epochs": 6, "epoch_seconds": 0.25},  # in the middle of the foreground's 2.4 s
         {},
         "failed",
         ["background_failed"],

@@ -2,7 +2,7 @@
 
 The signal's byte reaches a watcher thread through a wake-up descriptor even while the main thread is inside a long
 computation, where no Python handler can run. The watcher then gives the main thread HARD_LIMIT_S to come to the next
-step and to save its checkpoint.
+step, and SAVE_LIMIT_S more if it has come there, to save its checkpoint: less than the profiler gives it.
 """
 
 import os
@@ -14,6 +14,8 @@ from types import FrameType
 from _kit.errors import StoppedError
 
 HARD_LIMIT_S = 1.5
+SAVE_LIMIT_S = 2.5
+PIECE_S = 0.1
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -23,6 +25,7 @@ class StopRequest:
     def __init__(self, hard_limit_s: float = HARD_LIMIT_S) -> None:
         self._hard_limit_s = hard_limit_s
         self._write_end = -1
+        self._at_step = False
         self.signum: int | None = None
 
     def install(self) -> None:
@@ -39,6 +42,7 @@ class StopRequest:
     def check(self) -> None:
         """Raise StoppedError if a stop was asked for; trainers call it between steps."""
         if self.signum is not None:
+            self._at_step = True
             raise StoppedError(self.signum)
 
     @staticmethod
@@ -59,10 +63,20 @@ class StopRequest:
             if signum in SIGNALS:
                 break
         self.signum = signum
-        threading.Event().wait(self._hard_limit_s)
-        sys.stderr.write(f"stopped by signal {signum} in the middle of a step; no checkpoint of this moment\n")
+        _wait(self._hard_limit_s)
+        if self._at_step:
+            _wait(SAVE_LIMIT_S)
+        where = "while it saved" if self._at_step else "in the middle of a step"
+        sys.stderr.write(f"stopped by signal {signum} {where}; no checkpoint of this moment\n")
         sys.stderr.flush()
         os._exit(128 + signum)
+
+
+def _wait(seconds: float) -> None:
+    """In short pieces: a machine that stops the whole process for a second takes one of them, and the main thread has
+    the others."""
+    for _ in range(round(seconds / PIECE_S)):
+        threading.Event().wait(PIECE_S)
 
 
 def restore_defaults() -> None:

@@ -118,7 +118,7 @@ def training(folder: Path, beside: Mapping[str, Any] | None = None, **values: An
         start_new_session=True,
     )
     assert process.stderr is not None
-    given_up = threading.Timer(90, process.kill)
+    given_up = threading.Timer(200, process.kill)
     given_up.start()
     try:
         said = list(itertools.takewhile(lambda line: not line.endswith(": training\n"), process.stderr))
@@ -164,6 +164,7 @@ def test_an_interrupted_campaign_can_be_resumed(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     with training(tmp_path, behaviour="slow_until_marked", marker=str(marker)) as process:
         session = next((tmp_path / "results").glob("run_*"))
+        wait_until(lambda: any(path.read_text() for path in session.glob("*/events.jsonl")))  # its step comes before it
         live = json.loads(run("status", session, "--json").stdout)["processes"]
         assert [(one["role"], one["attempt"], one["leftover"]) for one in live] == [("foreground", 1, False)]
         process.send_signal(signal.SIGINT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -19,8 +20,14 @@ RAY = Path(sys.executable).with_name("ray")
 
 
 def free_port() -> int:
-    with create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on. It is none of those that the kernel gives away (from 32768 on), nor Ray to its
+    workers (up to 19999): until it is bound nobody else comes to it by chance."""
+    while True:
+        try:
+            with create_server(("127.0.0.1", 20_000 + secrets.randbelow(12_000))) as probe:
+                return int(probe.getsockname()[1])
+        except OSError:  # taken
+            continue
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:

@@ -145,10 +145,16 @@ def test_faults_begin_and_end_on_time(fake_nvml_here: FakeNvml):
     handle = n.nvmlDeviceGetHandleByIndex(0)
     now = time.monotonic_ns()
     fake_nvml_here.fail("nvmlDeviceGetPowerUsage", fake.UNKNOWN, from_ns=now, until_ns=now + 1_000_000_000)
-    with pytest.raises(n.NVMLError):
-        n.nvmlDeviceGetPowerUsage(handle)
-    time.sleep(1 - (time.monotonic_ns() - now) / 1e9 + 0.01)
-    assert n.nvmlDeviceGetPowerUsage(handle) == 70_000
+    failed_at = now
+    while True:
+        begun = time.monotonic_ns()
+        try:
+            assert n.nvmlDeviceGetPowerUsage(handle) == 70_000
+            break
+        except n.NVMLError:
+            failed_at = begun
+            time.sleep(0.01)
+    assert failed_at < now + 1_000_000_000 <= time.monotonic_ns()
     with pytest.raises(ValueError, match="has no call"):
         fake_nvml_here.fail("nvmlDeviceGetFanSpeed_typo", 3)
 
@@ -160,11 +166,16 @@ def test_processes_come_and_go(fake_nvml_here: FakeNvml):
     handle = n.nvmlDeviceGetHandleByIndex(0)
     now = time.monotonic_ns()
     fake_nvml_here.add_process(4_000_001, from_ns=now + 300_000_000, until_ns=now + 800_000_000)
-    pids = []
-    while time.monotonic_ns() < now + 900_000_000:
-        pids.append(len(n.nvmlDeviceGetComputeRunningProcesses(handle)))
+    looks: list[tuple[int, int, int]] = []  # begun, ended, processes
+    while not looks or looks[-1][0] <= now + 800_000_000:
+        begun = time.monotonic_ns()
+        shown = len(n.nvmlDeviceGetComputeRunningProcesses(handle))
+        looks.append((begun, time.monotonic_ns(), shown))
         time.sleep(0.02)
-    assert pids[0] == 0 and max(pids) == 1 and pids[-1] == 0
+    for begun, ended, shown in looks:
+        whole = now + 300_000_000 <= begun and ended < now + 800_000_000
+        none = ended < now + 300_000_000 or now + 800_000_000 < begun
+        assert shown in ({1} if whole else {0} if none else {0, 1})
     fake_nvml_here.set(reap_dead_processes=1)
     with subprocess.Popen(["sleep", "30"]) as child:
         fake_nvml_here.add_process(child.pid, 300.0)
@@ -180,9 +191,11 @@ def test_reset_counter_starts_anew_and_the_power_sensor_does_not_notice(fake_nvm
 
     n.nvmlInit()
     handle = n.nvmlDeviceGetHandleByIndex(0)
+    before_ns = time.monotonic_ns()
     fake_nvml_here.reset_counter()
     time.sleep(0.12)
-    assert n.nvmlDeviceGetTotalEnergyConsumption(handle) < 70 * 1000
+    shown_mj = n.nvmlDeviceGetTotalEnergyConsumption(handle)
+    assert shown_mj <= 70 * (time.monotonic_ns() - before_ns) / 1e6, "what it took since then and nothing before"
     assert n.nvmlDeviceGetPowerUsage(handle) == 70_000  # the average over the last second, the reset within it
 
 

@@ -10,19 +10,18 @@ import pytest
 from tests.campaigns import config, quick
 from tests.faults.records import check_complete, check_every_file_opens, check_unchanged, finished_files
 from tests.faults.scene import Drive, Scene
+from tests.process.harness import SOON_S
 
 pytestmark = [pytest.mark.fault, pytest.mark.ray]
 
-CLEAN_WITHIN_S = 2.0
-
 
 def kill_and_look(drive: Drive, moment: str) -> None:
-    """SIGKILL, and from two seconds later on no process of the campaign, nor of its Ray."""
+    """SIGKILL, and soon no process of the campaign is left, nor of its Ray."""
     drive.processes()  # learns the namespaces
     drive.process.kill()
     killed = time.monotonic()
     drive.process.wait()
-    clean_s = drive.time_to_clean(killed, CLEAN_WITHIN_S)
+    clean_s = drive.time_to_clean(killed, SOON_S)
     survivors = drive.survivors()
     print(f"killed {moment}: clean after {clean_s:.2f} s")
     assert not survivors, f"killed {moment}: left {survivors}"
@@ -47,7 +46,8 @@ def test_nothing_is_left_and_nothing_is_lost(either: Scene) -> None:
         ("while the first results are written", "quick_quick_002 attempt", 0.5),
         ("in the middle of a training", "quick_quick_005 attempt 1: training", 2.0),
     ]
-    for moment, word, longest_s in later if either.uid == 0 else chance.sample(later, 1):
+    later = later if either.uid == 0 else chance.sample(later, 1)
+    for moment, word, longest_s in later:
         kept = finished_files(session)
         drive = either.drive("resume", session)
         drive.await_text(word)
@@ -63,6 +63,7 @@ def test_nothing_is_left_and_nothing_is_lost(either: Scene) -> None:
     check_every_file_opens(session)
     counts = check_complete(session, len(experiments))
     print(f"{counts}")
-    assert len(experiments) <= counts["attempts"] <= len(experiments) + 2
+    # Each kill interrupts one attempt at most; where Ray starts quickly the first one may do so too.
+    assert len(experiments) <= counts["attempts"] <= len(experiments) + 1 + len(later)
     assert counts["attempts"] - counts["executed"] <= counts["interrupted"]
     assert not drive.survivors(0.2)

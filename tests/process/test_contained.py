@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.harness import Place, wait_until
+from tests.process.harness import Place, state_and_start, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -93,7 +93,7 @@ from profiler.process.launch import start
 command = Command(("grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"), {{}}, Path("/"), Path("{place.folder}/out"))
 with start(command) as p:
     p.release()
-    assert p.wait(10).exit_code == 0
+    assert p.wait(60).exit_code == 0
 """
     place.run(program)
     blocked, ignored = (int(mask, 16) for mask in text(place).split()[1::2])
@@ -107,8 +107,7 @@ def test_stamps_enclose_the_trainer(place: Place) -> None:
         time.sleep(0.2)  # not released yet
         before_ns = time.monotonic_ns()
         owner.ask("release")
-        wait_until(lambda: text(place).count("\n") == 2)
-        time.sleep(1.0)  # ended, and nobody has asked yet
+        wait_until(lambda: state_and_start(owner.started["pid"])[0] in "ZX")  # ended, and nobody has asked yet
         after_ns = time.monotonic_ns()
         report = owner.ask("wait")
     begun_ns, ended_ns = map(int, text(place).split())
@@ -127,9 +126,12 @@ try:
         os.wait()
 except ChildProcessError:
     pass
+print(time.process_time(), flush=True)
 """
     report = place.ended([place.python, "-S", "-c", burn])
-    assert 0.4 <= report["cpu_s"] < 0.8
+    told = [float(line) for line in text(place).split()]
+    assert len(told) == 4 and min(told) >= 0.1
+    assert sum(told) <= report["cpu_s"] < sum(told) + 0.3, "their ends have no part in what they say"
     assert 5 < report["max_rss_mib"] < 100
 
 
@@ -211,7 +213,7 @@ def test_ignored_term_is_killed_when_the_grace_is_over(place: Place, tier: str) 
         wait_until(lambda: "up" in text(place))
         begun = time.monotonic()
         report = owner.ask("stop 0.3")
-        assert 0.3 <= time.monotonic() - begun < 1.5
+        assert 0.3 <= time.monotonic() - begun < 5, "the command's own grace"
     assert (report["why"], report["signal"]) == ("stopped", signal.SIGKILL)
 
 
@@ -221,15 +223,16 @@ def test_stop_zero_kills_at_once(place: Place) -> None:
         wait_until(lambda: "up" in text(place))
         begun = time.monotonic()
         report = owner.ask("stop 0")
-        assert time.monotonic() - begun < 1
-    assert report["signal"] == signal.SIGKILL and report["left_behind"] >= 5
+        assert time.monotonic() - begun < 5, "the command's own grace"
+    # Three daemons and a child; a wanderer may be between two PIDs while they are counted.
+    assert report["signal"] == signal.SIGKILL and report["left_behind"] >= 4
 
 
 def test_timeout_ends_the_whole_tree(place: Place, tier: str) -> None:
     report = place.ended(place.trainer("nasty"), timeout_s=3.0, grace_s=0.2, tier=tier)
     assert text(place) == "up\n", "all of it was there"
     assert (report["why"], report["signal"]) == ("timeout", signal.SIGKILL)
-    assert 3.19 <= (report["t1_ns"] - report["t0_ns"]) / 1e9 < 4.0
+    assert 3.19 <= (report["t1_ns"] - report["t0_ns"]) / 1e9 < 8, "with the usual grace of five seconds"
     assert report["left_behind"] >= 4
 
 
@@ -266,7 +269,7 @@ odd = os.fsdecode(b"\\xff\\n\\xc3\\xa9 '")
 argv, env = ("sh", "-c", 'printf %s "$1" "$ODD"', "sh", odd), {"ODD": odd, "PATH": os.environ["PATH"]}
 with start(Command(argv, env, Path("/"))) as p:
     p.release()
-    assert p.wait(10).exit_code == 0
+    assert p.wait(60).exit_code == 0
 """
     with place.popen(place.python, "-S", "-c", program, stdout=-1) as process:
         assert process.stdout is not None
@@ -282,7 +285,7 @@ from profiler.process.command import Command
 from profiler.process.launch import start
 with start(Command(("sh", "-c", "echo ran"), {{}}, Path("/"), Path("{place.folder}/out"))) as p:
     p.release()
-    code = p.wait(10).exit_code
+    code = p.wait(60).exit_code
 os._exit(code)
 """
     place.run(program)
@@ -296,7 +299,7 @@ from profiler.process.command import Command
 from profiler.process.launch import start
 with start(Command(("sh", "-c", "echo out; echo err >&2"), {}, Path("/"), stdout=1)) as p:
     p.release()
-    p.wait(10)
+    p.wait(60)
 """
     assert place.run(program) == "out\nerr\n"
 

@@ -43,6 +43,7 @@ def test_an_ordinary_user_finds_its_own(place: Place) -> None:
     )
     with place.owner(["sleep", "60"]) as owner:
         owner.ask("release")
+        wait_until(lambda: len(members(owner.namespace)) == 2)  # the guard forks when it has heard
         found = {pid: rest for pid, *rest in ast.literal_eval(place.run(program))}
         assert found[owner.started["pid"]] == [False, 2]
 
@@ -106,7 +107,7 @@ def test_a_cgroup_without_its_keeper_is_found_and_ended(place: Place) -> None:
         os.kill(owner.started["pid"], signal.SIGSTOP)  # or it would clean up between the two kills
         for part in ("guard_pid", "pid"):
             os.kill(owner.started[part], signal.SIGKILL)
-        assert owner.ask("wait 5")["why"] == "keeper_killed"
+        assert owner.ask("wait 60")["why"] == "keeper_killed"
         left = [folder for folder in leftover_cgroups() if str(owner.started["pid"]) in folder.name]
         assert len(left) == 1 and len((left[0] / "cgroup.procs").read_text().split()) >= 5
         assert reap_cgroup(left[0]) == set() and not left[0].exists()

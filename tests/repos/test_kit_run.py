@@ -117,6 +117,19 @@ def test_a_stop_saves_the_checkpoint_and_ends_by_the_signal(signum: int, tmp_pat
     assert "done" not in {event["event"] for event in events_in(tmp_path)}
 
 
+def test_a_checkpoint_that_takes_long_is_waited_for(tmp_path: Path) -> None:
+    slow = STEPS.replace("lambda: ", "lambda: time.sleep(2.0) or ")
+    code, seconds, output = stop_at_mark(slow, tmp_path)
+    assert (code, (tmp_path / "checkpoint.pt").read_text()) == (-signal.SIGTERM, "saved")
+    assert seconds >= 2 and "in the middle" not in output
+
+
+def test_one_that_never_ends_is_not(tmp_path: Path) -> None:
+    code, seconds, output = stop_at_mark(STEPS.replace("lambda: ", "lambda: time.sleep(60) or "), tmp_path)
+    assert code == 143 and not (tmp_path / "checkpoint.pt").exists()
+    assert seconds >= 3.9 and "while it saved" in output
+
+
 def test_a_stop_inside_a_long_computation_ends_it_too(tmp_path: Path) -> None:
     body = """
 import hashlib
