@@ -160,11 +160,17 @@ def test_processes_come_and_go(fake_nvml_here: FakeNvml):
     handle = n.nvmlDeviceGetHandleByIndex(0)
     now = time.monotonic_ns()
     fake_nvml_here.add_process(4_000_001, from_ns=now + 300_000_000, until_ns=now + 800_000_000)
-    pids = []
-    while time.monotonic_ns() < now + 900_000_000:
-        pids.append(len(n.nvmlDeviceGetComputeRunningProcesses(handle)))
+    from_ns, until_ns = now + 300_000_000, now + 800_000_000
+    looks = [(0, 0, time.monotonic_ns())]
+    while looks[-1][0] < until_ns:
+        before_ns, count = time.monotonic_ns(), len(n.nvmlDeviceGetComputeRunningProcesses(handle))
+        looks.append((before_ns, count, time.monotonic_ns()))
         time.sleep(0.02)
-    assert pids[0] == 0 and max(pids) == 1 and pids[-1] == 0
+    for before_ns, count, after_ns in looks[1:]:
+        if from_ns <= before_ns and after_ns < until_ns:
+            assert count == 1
+        elif after_ns < from_ns or until_ns <= before_ns:
+            assert count == 0
     fake_nvml_here.set(reap_dead_processes=1)
     with subprocess.Popen(["sleep", "30"]) as child:
         fake_nvml_here.add_process(child.pid, 300.0)
