@@ -80,7 +80,7 @@ class EnergyActor:
             if not self.sources.gpus:
                 return
             with self._lock:
-                self.processes.look(self.sources.gpus, time.monotonic_ns())
+                self.processes.look(self.sources.gpus)
                 self._look_at_activity(number)
             time.sleep(PROCESS_LOOK_INTERVAL_S)
 
@@ -171,7 +171,7 @@ class EnergyActor:
         """Who kept the SMs of that GPU busy, up to this moment; who is on it is looked at too."""
         own = [gpu for gpu in self.sources.gpus if gpu.uuid == gpu_uuid]
         with self._lock:
-            self.processes.look(own, time.monotonic_ns())
+            self.processes.look(own)
             self.activity.look(own)
             return self.activity.between(gpu_uuid, t0_ns, t1_ns)
 

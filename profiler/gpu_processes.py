@@ -5,17 +5,20 @@ NVML reports the PIDs of the namespace it is called in; the reader must run outs
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from profiler.energy.counters import Clock
 from profiler.energy.nvml import GpuProcess, NvmlDevice, NvmlReadError
 
 
 @dataclass(frozen=True)
 class GpuPresence:
-    """One process on one GPU from its first to its last sighting (CLOCK_MONOTONIC, ns).
+    """One process on one GPU from its first to its last sighting (CLOCK_MONOTONIC, ns). It was there for so long at
+    least: the first counts from when the driver had answered, a later one from when it was asked.
 
     `pid_namespace` is the inode of /proc/PID/ns/pid, or None when it could not be read; `memory_mib` is the largest
     value seen, or None when the driver does not tell.
@@ -34,36 +37,41 @@ class GpuPresence:
 class GpuProcessLog:
     """Collects sightings. A process unseen for longer than `gap_ns` and seen again makes a new interval."""
 
-    def __init__(self, gap_ns: int = 1_000_000_000) -> None:
+    def __init__(self, gap_ns: int = 1_000_000_000, clock_ns: Clock = time.monotonic_ns) -> None:
         self._gap_ns = gap_ns
+        self._clock_ns = clock_ns
         self._open: dict[tuple[str, int], GpuPresence] = {}
         self._closed: list[GpuPresence] = []
 
-    def look(self, devices: Sequence[NvmlDevice], now_ns: int) -> None:
+    def look(self, devices: Sequence[NvmlDevice]) -> None:
         """Read the processes of every device once. A device that does not answer is asked again the next time."""
+        begun_ns = self._clock_ns()
         for device in devices:
+            asked_ns = self._clock_ns()
             try:
                 processes = device.processes()
             except NvmlReadError:
                 continue
+            answered_ns = self._clock_ns()
             for process in processes:
-                self._see(device.uuid, process, now_ns)
-        self._close_those_gone(now_ns)
+                self._see(device.uuid, process, asked_ns, answered_ns)
+        self._close_those_gone(begun_ns)
 
     def _close_those_gone(self, now_ns: int) -> None:
         gone = [key for key, one in self._open.items() if now_ns - one.last_seen_ns > self._gap_ns]
         self._closed += [self._open.pop(key) for key in gone]
 
-    def _see(self, gpu_uuid: str, process: GpuProcess, now_ns: int) -> None:
+    def _see(self, gpu_uuid: str, process: GpuProcess, asked_ns: int, answered_ns: int) -> None:
         key = (gpu_uuid, process.pid)
         known = self._open.get(key)
-        if known is not None and now_ns - known.last_seen_ns <= self._gap_ns:
+        if known is not None and asked_ns - known.last_seen_ns <= self._gap_ns:
             sizes = [size for size in (known.memory_mib, process.memory_mib) if size is not None]
-            self._open[key] = replace(known, last_seen_ns=now_ns, memory_mib=max(sizes) if sizes else None)
+            last_ns = max(known.last_seen_ns, asked_ns)
+            self._open[key] = replace(known, last_seen_ns=last_ns, memory_mib=max(sizes) if sizes else None)
             return
         if known is not None:
             self._closed.append(known)
-        self._open[key] = describe_process(gpu_uuid, process.pid, process.memory_mib, now_ns)
+        self._open[key] = describe_process(gpu_uuid, process.pid, process.memory_mib, answered_ns)
 
     def between(self, t0_ns: int, t1_ns: int) -> list[GpuPresence]:
         """Every presence that overlaps [t0_ns, t1_ns], oldest first."""

@@ -212,12 +212,20 @@ class GpuProbe:
     """One GPU: power and the cheap indicators on every tick, the energy counter on every `counter_every`-th, and less
     often, up to a fifth of that, where its calls take more than `COUNTER_SHARE` of a core (on an H100 3 to 4 ms each).
     The row's time is that of the power; the counter is read right after it. `turn` spreads the counters of several GPUs
-    over the ticks; the first look reads it in any case."""
+    over the ticks; the first look reads it in any case. `cpu_ns`: the CPU time of the thread that reads."""
 
     on_grid: Final = True
 
-    def __init__(self, gpu: NvmlDevice, counter: EnergyCounter | None, counter_every: int, turn: int = 0) -> None:
+    def __init__(
+        self,
+        gpu: NvmlDevice,
+        counter: EnergyCounter | None,
+        counter_every: int,
+        turn: int = 0,
+        cpu_ns: Clock = time.thread_time_ns,
+    ) -> None:
         self.identity = Identity("nvml", gpu.uuid, "gpu")
+        self._cpu_ns = cpu_ns
         self._read: Callable[[Clock], GpuReading] = gpu.read
         self._counter = counter
         self._ledger = Ledger(counter) if counter is not None else None
@@ -233,10 +241,10 @@ class GpuProbe:
         self._countdown -= 1
         if self._countdown > 0 or self._counter is None:
             return GpuShown(reading, None)
-        before_ns = time.thread_time_ns()
+        before_ns = self._cpu_ns()
         counted = self._counter.read(clock_ns)
         self._counted += 1
-        self._counting_ns += time.thread_time_ns() - before_ns
+        self._counting_ns += self._cpu_ns() - before_ns
         self._countdown = self._looks_until_next() - self._turn
         self._turn = 0
         return GpuShown(reading, counted)

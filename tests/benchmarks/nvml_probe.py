@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from profiler.energy.nvml import (
     Nvml,
@@ -86,13 +86,24 @@ def moves(read: Callable[[], float | None], seconds: float) -> dict[str, Any]:
     }
 
 
-def next_step(device: NvmlDevice) -> tuple[int, int] | None:
-    """Waits for the counter to step; time and mJ, or None when it does not move within a second."""
+class CounterStep(NamedTuple):
+    """The counter had moved to `units` (mJ) when it was read at `t_ns`, and not yet at the reading before. `width_ns`:
+    from the beginning of that reading to the end of this one."""
+
+    t_ns: int
+    units: int
+    width_ns: int
+
+
+def next_step(device: NvmlDevice) -> CounterStep | None:
+    """Waits for the counter to step; None when it does not move within a second."""
     counter = device.energy_counter()
+    before_ns = begun_ns = time.monotonic_ns()
     first = now = counter.read()
     while now.units is not None and first.units is not None and now.t_ns - first.t_ns < 1_000_000_000:
         if now.units != first.units:
-            return now.t_ns, now.units
+            return CounterStep(now.t_ns, now.units, time.monotonic_ns() - before_ns)
+        before_ns, begun_ns = begun_ns, time.monotonic_ns()
         now = counter.read()
     return None
 
@@ -149,14 +160,15 @@ def window(device: NvmlDevice, seconds: float, average_w: Callable[[], float]) -
         trace.buffer += device.power_samples(trace.buffer[-1].stamp_us if trace.buffer else 0)
     if first is None or last is None:
         return {"problem": "the energy counter does not move"}
-    t0_ns, t1_ns = first[0], last[0]
-    truth_j = (last[1] - first[1]) / 1000
+    t0_ns, t1_ns = first.t_ns, last.t_ns
+    truth_j = (last.units - first.units) / 1000
     buffered = [(sample.t_ns, sample.power_w) for sample in trace.buffer]
     paths = {"instant_10hz": trace.instant, "buffer": buffered, "average_10hz": trace.average}
     energies = {name: integral_j(points, t0_ns, t1_ns) for name, points in paths.items()}
     gaps = [(b[0] - a[0]) / 1e6 for a, b in pairwise(buffered)]
     return {
         "seconds": round((t1_ns - t0_ns) / 1e9, 3),
+        "edges_ms": [round(step.width_ns / 1e6, 3) for step in (first, last)],
         "counter_j": truth_j,
         "mean_w": round(truth_j / ((t1_ns - t0_ns) / 1e9), 2),
         "energy_j": {name: value and round(value, 2) for name, value in energies.items()},

@@ -20,6 +20,8 @@ def test_probe_reads_everything_and_the_paths_agree(fake_nvml: FakeNvml):
     seen = json.loads(done.stdout)
     assert seen["counter_problem"] is None and seen["first_reading"]["null_reasons"] == {}
     idle = seen["loads"]["idle"]
-    assert idle["counter_j"] == pytest.approx(420 * idle["seconds"], rel=0.05)
-    assert abs(idle["gap_percent"]["buffer"]) < 5
+    # Either step came at some time between two readings of the counter: that is all that may be between the paths.
+    unsure_s = 0.001 + sum(idle["edges_ms"]) / 1000  # and the document has its seconds to a ms
+    assert idle["counter_j"] == pytest.approx(420 * idle["seconds"], abs=420 * unsure_s)
+    assert abs(idle["gap_percent"]["buffer"]) < 100 * unsure_s / (idle["seconds"] - unsure_s)
     assert [process["pid"] for process in idle["processes"]] == [os.getpid()]

@@ -1,12 +1,13 @@
 """Plays a built powercap tree from a process of its own, so that a busy machine does not make the hardware late.
 
 `python -m tests.conformance.player FOLDER` reads the zones from its standard input (pickled by the stage that starts
-it), plays `FLOOR_W` on each, and from the time in FOLDER/cue on the load as well. FOLDER/late: longest time between
-two writes since then, in s. It ends with its standard input.
+it), plays `FLOOR_W` on each, and from the time in FOLDER/cue on the load as well. FOLDER/writes: when each write of the
+counters began and was done (CLOCK_MONOTONIC, ns). It ends with its standard input.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import select
@@ -23,26 +24,23 @@ PERIOD_S = 0.005
 
 
 class CuedPlayer(Player):
-    """`late_s`: longest time between two writes since the cue; while a tool is still being imported nobody reads."""
+    """Plays the load from the time on that the cue says."""
 
     def __init__(self, folder: Path, zones: Sequence[Zone]) -> None:
         super().__init__(folder / "sys", zones, PERIOD_S)
         self._cue = folder / "cue"
         self._cue_ns: int | None = None
-        self._written_ns = self.started_ns
-        self.late_s = 0.0
 
     def write(self) -> None:
         if self._cue_ns is None and self._cue.exists():
             self._cue_ns = int(self._cue.read_text())
-            self.late_s = 0.0
+        begun_ns = time.monotonic_ns()
         for descriptor, zone in self._open:
             now_ns = time.monotonic_ns()
             elapsed_s = 0.0 if self._cue_ns is None else max(0.0, (now_ns - self._cue_ns) / 1e9)
             energy_nj = zone.energy_nj(elapsed_s) + round(FLOOR_W * (now_ns - self.started_ns))
             os.pwrite(descriptor, f"{zone.shown_uj(energy_nj):<20}\n".encode(), 0)
-        now_ns = time.monotonic_ns()
-        self.late_s, self._written_ns = max(self.late_s, (now_ns - self._written_ns) / 1e9), now_ns
+        self.writes.append((begun_ns, time.monotonic_ns()))
 
 
 def main() -> None:
@@ -54,7 +52,7 @@ def main() -> None:
     (folder / "playing").touch()
     while not select.select([sys.stdin], [], [], PERIOD_S)[0]:
         player.write()
-    (folder / "late").write_text(str(player.late_s))
+    (folder / "writes").write_text(json.dumps(list(player.writes)))
 
 
 if __name__ == "__main__":

@@ -15,9 +15,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tests.conformance.tools import Tool
 from tests.fakes.nvml import FakeNvml, Segment, build, compiler
 from tests.fakes.powercap import build as build_tree
 
+Writes = Sequence[tuple[int, int]]
 LEAD_S = 0.2  # from the decision to begin until the load begins
 READY_S = 90.0
 ANSWER_S = 60.0
@@ -85,6 +87,8 @@ class Stage:
         self._env["PATH"] = f"{smi.parent}:{self._env['PATH']}"
         self._fault = folder / "fault"
         self._gpu: FakeNvml | None = None
+        self._told: tuple[int, list[int]] | None = None
+        self._counters_move = any(zone.text is None for zone in case.zones)
         if case.zones:
             self._build_cpu()
         else:
@@ -105,9 +109,14 @@ class Stage:
         """Blocks until the tool has answered, failed, or taken too long; leaves no process."""
         with self._playing():
             run = self._run_tool()
-        late = self.folder / "late"
-        matters = late.exists() and not self.case.killed  # nobody is asked what a killed tool has read
-        return replace(run, hardware_late_s=float(late.read_text())) if matters else run
+        if self._told is None:
+            return run
+        start_ns, window_ns = self._told
+        if not self._counters_move:
+            return replace(run, truth_j=truth(self.case, start_ns, window_ns))
+        writes = [(begun_ns, done_ns) for begun_ns, done_ns in json.loads((self.folder / "writes").read_text())]
+        late_s = longest_pause_s(writes, window_ns[0], window_ns[-1])
+        return replace(run, truth_j=truth(self.case, start_ns, window_ns, writes), hardware_late_s=late_s)
 
     def _run_tool(self) -> Run:
         with (self.folder / "stdout").open("wb") as out, (self.folder / "stderr").open("wb") as err:
@@ -151,8 +160,8 @@ class Stage:
         if not self._await(answer, process, self.case.load.seconds + ANSWER_S):
             return self._result(error=self._why(process, NO_ANSWER))
         told = json.loads(answer.read_text())
-        truth_j = truth(self.case, start_ns, told["window_ns"])
-        return self._result(energy_j=told["energy_j"], reason=told["reason"], truth_j=truth_j, raw=told["raw"])
+        self._told = start_ns, told["window_ns"]
+        return self._result(energy_j=told["energy_j"], reason=told["reason"], raw=told["raw"])
 
     def _begin(self) -> int:
         """Sets the load going, then tells the driver. Returns when it begins."""
@@ -227,11 +236,18 @@ def place(path: Path, time_ns: int) -> None:
     scratch.rename(path)
 
 
-def truth(case: Case, start_ns: int, window_ns: list[int]) -> tuple[float, float]:
+def longest_pause_s(writes: Writes, from_ns: int, to_ns: int) -> float:
+    """How long at most, in [from_ns, to_ns], the counters had not been written."""
+    pauses = ((begun_ns, done_ns) for (begun_ns, _), (_, done_ns) in pairwise(writes))
+    return max((b - a for a, b in pauses if b >= from_ns and a <= to_ns), default=0) / 1e9
+
+
+def truth(case: Case, start_ns: int, window_ns: list[int], writes: Writes = ()) -> tuple[float, float]:
     """Energy of the shortest and of the longest window that the tool may have measured.
 
     `window_ns`: before and after its begin, before and after its end; two times where only the outer ones are known:
-    then the shortest is the load itself."""
+    then the shortest is the load itself. `writes`: when the counters were written, each from its begin to its end: a
+    tool that reads them in between can know no more than the last one."""
     load, floor_w = case.load, FLOOR_W if case.zones else 0.0
     opened_ns, closed_ns = window_ns[0], window_ns[-1]
     inner = (window_ns[1], window_ns[2]) if len(window_ns) == 4 else (start_ns, start_ns + round(load.seconds * 1e9))
@@ -240,7 +256,11 @@ def truth(case: Case, start_ns: int, window_ns: list[int]) -> tuple[float, float
         energy_j = load.energy_j((last_ns - start_ns) / 1e9) - load.energy_j((first_ns - start_ns) / 1e9)
         return energy_j + floor_w * (last_ns - first_ns) / 1e9
 
-    return between(*inner), between(opened_ns, closed_ns)
+    def shown_ns(t_ns: int) -> int:
+        """Of what time the counters are at `t_ns`, at least."""
+        return max((begun_ns for begun_ns, done_ns in writes if done_ns <= t_ns), default=t_ns)
+
+    return between(inner[0], shown_ns(inner[1])), between(shown_ns(opened_ns), closed_ns)
 
 
 def perform(case: Case, tool: Tool, nvml: Path, spoiler: Path) -> Run:

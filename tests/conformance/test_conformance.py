@@ -15,7 +15,7 @@ from tests.conformance import __main__ as kit
 from tests.conformance.cases import CASES, FLOOR_W, RANGE_UJ, Case, Load, PlayedZone
 from tests.conformance.environments import CONSTRAINTS, PINS, peers
 from tests.conformance.judge import NO_FIGURE, NOT_CLAIMED, NOT_RUN, RIGHT, WRONG, judge
-from tests.conformance.stage import Run, libraries, perform, truth
+from tests.conformance.stage import Run, libraries, longest_pause_s, perform, truth
 from tests.conformance.table import page
 from tests.conformance.tools import of_peer, own
 from tests.fakes.nvml import compiler
@@ -74,6 +74,19 @@ def test_the_truth_lies_between_the_shortest_and_the_longest_window() -> None:
     assert truth(case, start_ns, [window_ns[0], window_ns[3]]) == pytest.approx((3000.0, 4200.0))
     steady = BY_NAME["cpu-steady"]
     assert truth(steady, start_ns, window_ns) == pytest.approx((1000 + 11 * FLOOR_W, 1000 + 14 * FLOOR_W))
+
+
+def test_what_the_counters_did_not_show_yet_is_not_asked_for() -> None:
+    """The hardware stood still over the end of the load, for 40 ms, and before the window, for 30 ms."""
+    case, second, ms = BY_NAME["cpu-steady"], 10**9, 10**6
+    start_ns = 100 * second
+    window_ns = [start_ns, start_ns, start_ns + 10 * second, start_ns + 10 * second]
+    writes = [(start_ns + at * ms, start_ns + (at + 1) * ms) for at in (-100, -31, 5, 9_960, 10_000)]
+    whole_j = 100 * 10 + FLOOR_W * 10
+    expected = whole_j - 0.040 * (100 + FLOOR_W), whole_j + 0.031 * FLOOR_W
+    assert truth(case, start_ns, window_ns, writes) == pytest.approx(expected)
+    assert longest_pause_s(writes[-2:], *window_ns[::3]) == pytest.approx(0.041)
+    assert longest_pause_s(writes[:2], *window_ns[::3]) == 0
 
 
 @pytest.mark.parametrize(

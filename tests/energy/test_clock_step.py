@@ -30,7 +30,7 @@ def test_a_step_of_an_hour_changes_nothing_and_is_told(tmp_path: Path, fake_nvml
     powercap.build(tmp_path, zones)
     fake_nvml.bursts(600.0, 100.0, period_s=0.7)
     environment = {**os.environ, **fake_nvml.env, **clocks.env, "PROFILER_SYSFS_ROOT": str(tmp_path)}
-    began = tmp_path / "began"
+    began, started_s = tmp_path / "began", time.monotonic()
     command = [sys.executable, "-m", "profiler", "measure", "--json", "--", "sh", "-c", f"touch {began}; sleep 3"]
     with powercap.Player(tmp_path, zones):
         measured = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -41,9 +41,11 @@ def test_a_step_of_an_hour_changes_nothing_and_is_told(tmp_path: Path, fake_nvml
         time.sleep(1.3)
         clocks.move(step_s, 0.0)
         shown, said = measured.communicate(timeout=60)
+        ended_s = time.monotonic()
     assert measured.returncode == 0, said
     found = json.loads(shown)
-    assert found["duration_s"] == pytest.approx(3.0, abs=0.5)
+    assert 3.0 <= found["duration_s"] <= ended_s - started_s
+    assert started_s <= found["t0_ns"] / 1e9 <= found["t1_ns"] / 1e9 <= ended_s
     assert found["duration_s"] == pytest.approx((found["t1_ns"] - found["t0_ns"]) / 1e9)
     truth_j = (fake_nvml.energy_mj(found["t1_ns"]) - fake_nvml.energy_mj(found["t0_ns"])) / 1000
     assert abs(found["gpu_energy_j"] - truth_j) < max(0.02 * truth_j, 2 * found["uncertainty_j"]["gpu_energy_j"])

@@ -9,16 +9,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from profiler.energy.meter import Meter, Window, meter, visible_gpus
-from profiler.energy.sources import SYSFS_VARIABLE, Sources
+from profiler.energy.sources import SYSFS_VARIABLE, Sources, discover
 from profiler.errors import UsageError
 from tests.fakes import powercap
+from tests.process.harness import wait_until
 
 WATTS = 40.0
 ZONES = (
@@ -37,7 +38,7 @@ def sysfs(tmp_path: Path) -> Iterator[Path]:
 def shown_j(sysfs: Path, zone: powercap.Zone) -> float:
     """What a zone's counter has counted since it began to play, however late its player is."""
     shown_uj = int((sysfs / "class" / "powercap" / zone.folder / "energy_uj").read_text())
-    return (shown_uj - zone.start_uj) % (powercap.RAW_STEPS * zone.unit_nj // 1000) / 1e6
+    return (shown_uj - zone.value_uj(0.0)) % (powercap.RAW_STEPS * zone.unit_nj // 1000) / 1e6
 
 
 class Witness:
@@ -89,13 +90,17 @@ def test_a_wrap_in_the_window_costs_nothing(tmp_path: Path) -> None:
     zone = powercap.Zone("intel-rapl:0", "package-0", WATTS)
     near = powercap.Zone("intel-rapl:0", "package-0", WATTS, zone.max_energy_range_uj - 30_000_000)
     powercap.build(tmp_path, [near])
-    witness = Witness(tmp_path, [near])
+    witness, energy = Witness(tmp_path, [near]), tmp_path / "class/powercap/intel-rapl:0/energy_uj"
+    # The counter begins to move in the window, and the window ends after the wrap, however long either takes.
     with (
-        powercap.Player(tmp_path, [near]),
-        Meter(sysfs=tmp_path) as instruments,
+        discover(tmp_path, probe_s=0, gpus=False) as found,
+        Meter(sources=found) as instruments,
+        ExitStack() as played,
         witness.beside(instruments.window()) as window,
     ):
-        time.sleep(1.0)
+        played.enter_context(powercap.Player(tmp_path, [near]))
+        wait_until(lambda: int(energy.read_text()) < near.start_uj // 2)
+        time.sleep(0.2)
     assert witness.confirms(window.cpu_package_energy_j, "package-0")
     assert "1 wraps" in window.energy_sources["cpu_package_energy_j"]
 

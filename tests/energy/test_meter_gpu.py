@@ -12,6 +12,7 @@ from profiler.energy.meter import Meter, Window
 from profiler.energy.sampler import Sampler
 from profiler.energy.sources import Sources
 from tests.fakes.nvml import NOT_SUPPORTED, FakeNvml, Segment
+from tests.process.harness import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -57,9 +58,18 @@ def test_several_gpus_are_summed_and_both_paths_agree(fake_nvml_library: Path, t
 
 
 def test_a_frozen_counter_is_null_and_the_integral_stays(fake_nvml_here: FakeNvml, no_cpu: Path) -> None:
+    """The trace asks the counter once a second. A last step before it froze is seen at the next of these readings, and
+    only from there on the counter stands still for all that anybody knows."""
     with Meter(sysfs=no_cpu) as meter, meter.window() as window:
         fake_nvml_here.freeze_counter()
-        time.sleep(1.2)
+        frozen_ns = time.monotonic_ns()
+
+        def read_since() -> bool:
+            rows = meter.sampler.window(frozen_ns, time.monotonic_ns(), margin_ticks=0)
+            return any(row.counter_units is not None for row in rows)
+
+        wait_until(read_since)
+        time.sleep(0.5)
     assert window.gpu_energy_j is None
     assert window.null_reasons["gpu_energy_j"] == "counter_not_advancing"
     assert window.gpu_energy_integral_j == pytest.approx(70.0 * window.duration_s, rel=0.02)

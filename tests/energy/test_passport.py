@@ -118,8 +118,8 @@ def test_a_load_that_the_power_does_not_follow_gives_no_window() -> None:
 
 @pytest.mark.slow
 def test_the_program_calibrates_and_keeps_the_passport(fake_nvml: FakeNvml, tmp_path: Path) -> None:
-    """A load whose times are known: the load program sets and tells them, the virtual GPU plays them."""
-    fake_nvml.set(instant_window_ns=25_000_000)
+    """A load whose times are known: the load program sets and tells them, the virtual GPU plays them. Its sensor sees
+    all of the time, so that every step tells the window: of 25 ms in 100 a busy machine leaves too few (see above)."""
     told = tmp_path / "start"
     ahead_ns: list[int] = []
 
@@ -149,7 +149,7 @@ def test_the_program_calibrates_and_keeps_the_passport(fake_nvml: FakeNvml, tmp_
     assert ahead_ns[0] > 0, "the virtual GPU knew before the load began"
     (found,) = ended.json()["passports"]
     assert found["update_period_s"] == pytest.approx(0.1, rel=0.1)
-    assert found["window_s"] == pytest.approx(0.025, abs=0.012)
+    assert found["window_s"] == pytest.approx(0.1, rel=0.15)
     kept = load(fake_nvml.gpus[0].uuid, fake_nvml.driver, tmp_path / "cache/mutation-energy-profiler/passports")
     assert kept is not None and kept.window_s == found["window_s"]
     shown = profiler("measure", "--json", "--", "sleep", "0.3", environment=environment).json()

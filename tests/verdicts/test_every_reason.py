@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from threading import Thread
 
@@ -26,9 +27,11 @@ from profiler.workloads import load_catalog
 from tests.attempts import LocalNode, local_node
 from tests.campaigns import REPOS, config, environment, quick
 from tests.fakes import nvml
-from tests.fakes.nvml import FakeNvml
+from tests.fakes.nvml import FakeNvml, Segment
 
 pytestmark = pytest.mark.slow
+
+PERIOD_NS = 100_000_000  # of the virtual power sensor
 
 ELSEWHERE = {
     "test_campaign.py": (
@@ -103,20 +106,28 @@ def test_a_run_of_too_few_updates_of_the_counter(tmp_path: Path, fake_nvml_here:
 def test_a_hole_in_the_trace_of_a_gpu_without_a_counter(tmp_path: Path, fake_nvml_here: FakeNvml) -> None:
     for call in ("nvmlDeviceGetTotalEnergyConsumption", "field:83", "nvmlDeviceGetSamples"):
         fake_nvml_here.fail(call, nvml.NOT_SUPPORTED)
-    with local_node(tmp_path) as node, in_training(tmp_path, lambda: blind(fake_nvml_here, 1.5)):
-        row = node.attempt(quick(epochs=1, epoch_seconds=4.0))
+    blinded: list[tuple[int, int]] = []
+    with local_node(tmp_path) as node:
+        with in_training(tmp_path, lambda: blinded.append(blind(fake_nvml_here, 1.5))):
+            row = node.attempt(quick(epochs=1, epoch_seconds=4.0))
+        trace = [sample for sample in node.actor.sampler.rows(0)[0] if sample.scope == "gpu"]
     assert (row["verdict"], row["reasons"]) == ("contaminated", ["sampler_gap", "no_energy_source"]), row["evidence"]
     assert (row["gpu_energy_j"], row["null_reasons"]["gpu_energy_j"]) == (None, "trace_gap")
     (gap,) = [entry for entry in row["observations"] if entry["reason"] == "sampler_gap"]
-    assert 1.4 < (gap["end_ns"] - gap["start_ns"]) / 1e9 < 2.0
+    ((from_ns, until_ns),) = blinded
+    assert gap["start_ns"] <= from_ns < until_ns <= gap["end_ns"]
+    known_ns = [sample.t_mono_ns for sample in trace if sample.power_w is not None]
+    assert (gap["start_ns"], gap["end_ns"]) in pairwise(known_ns), "however late the readings on either side came"
     assert gap["evidence"].startswith(f"{(gap['end_ns'] - gap['start_ns']) / 1e9:.1f} s without a power reading")
 
 
 def test_power_that_the_sensor_does_not_see(tmp_path: Path, fake_nvml_here: FakeNvml) -> None:
-    """The power is high for half of each 100 ms, and the sensor looks at the last 25 of them only."""
+    """The power is high for the first half of each of the sensor's 100 ms, and it looks at the last 25 of them only.
+    Begun at any moment, the bursts would show it their true mean in one case of seventy."""
     fake_nvml_here.set(instant_window_ns=25_000_000)
     fake_nvml_here.fail("nvmlDeviceGetSamples", nvml.NOT_SUPPORTED)
-    fake_nvml_here.bursts(600.0, 100.0, 0.1)
+    in_step_ns = time.monotonic_ns() // PERIOD_NS * PERIOD_NS
+    fake_nvml_here.play([Segment(0.05, 600.0), Segment(0.05, 100.0)], repeat=True, start_ns=in_step_ns)
     with local_node(tmp_path / "results") as node:
         row = node.attempt(quick(epochs=1, epoch_seconds=10.2))
     assert (row["verdict"], row["reasons"]) == ("valid", ["counter_integral_gap"]), row["evidence"]
@@ -124,7 +135,7 @@ def test_power_that_the_sensor_does_not_see(tmp_path: Path, fake_nvml_here: Fake
 
 
 @contextmanager
-def in_training(results: Path, what: Callable[[], None]) -> Iterator[None]:
+def in_training(results: Path, what: Callable[[], object]) -> Iterator[None]:
     """`what` is done half a second after the run's trainer has said a word."""
 
     def wait() -> None:
@@ -147,11 +158,13 @@ def says_something(results: Path, timeout_s: float = 60) -> None:
         time.sleep(0.02)
 
 
-def blind(gpu: FakeNvml, seconds: float) -> None:
-    """From now on the GPU tells no power for a while."""
-    now_ns = time.monotonic_ns()
+def blind(gpu: FakeNvml, seconds: float) -> tuple[int, int]:
+    """Soon the GPU tells no power for a while: from when to when (CLOCK_MONOTONIC, ns)."""
+    from_ns = time.monotonic_ns() + 200_000_000
+    until_ns = from_ns + round(seconds * 1e9)
     for call in ("field:186", "field:185", "nvmlDeviceGetPowerUsage"):
-        gpu.fail(call, nvml.UNKNOWN, from_ns=now_ns, until_ns=now_ns + round(seconds * 1e9))
+        gpu.fail(call, nvml.UNKNOWN, from_ns=from_ns, until_ns=until_ns)
+    return from_ns, until_ns
 
 
 UNCONTAINED = """

@@ -1,0 +1,62 @@
+"""Who was on a GPU when: looks on a virtual clock, at drivers that answer at once, late, or not at all."""
+
+from __future__ import annotations
+
+from profiler.energy.nvml import GpuProcess, NvmlReadError
+from profiler.gpu_processes import GpuPresence, GpuProcessLog
+from tests.fakes.virtual import SECOND, VirtualTime
+
+MS = 1_000_000
+PID = 4_190_001  # no process of this machine
+
+
+class Driver:
+    """A GPU on which one process is from 1.03 s to 3.27 s. A call answers for the time at which it ends."""
+
+    def __init__(self, clock: VirtualTime, uuid: str = "GPU-0", call_ns: int = 0) -> None:
+        self.uuid, self.call_ns, self.fails = uuid, call_ns, False
+        self._clock = clock
+
+    def processes(self) -> tuple[GpuProcess, ...]:
+        self._clock.now_ns += self.call_ns
+        if self.fails:
+            raise NvmlReadError("nvml_timeout")
+        there = 1_030 * MS <= self._clock.now_ns < 3_270 * MS
+        return (GpuProcess(PID, 100.0 if self._clock.now_ns < 2 * SECOND else 50.0),) if there else ()
+
+
+def looked(clock: VirtualTime, *drivers: Driver, until_ns: int = 5 * SECOND) -> list[GpuPresence]:
+    """What a log knows that looks ten times a second, or as often as the calls let it."""
+    log = GpuProcessLog(clock_ns=clock.monotonic_ns)
+    while clock.now_ns < until_ns:
+        log.look(drivers)  # type: ignore[arg-type]
+        clock.now_ns = (clock.now_ns // (100 * MS) + 1) * 100 * MS
+    return log.between(0, until_ns)
+
+
+def test_a_process_is_known_to_within_a_look_on_either_side() -> None:
+    clock = VirtualTime(start_ns=0)
+    (found,) = looked(clock, Driver(clock))
+    assert (found.first_seen_ns, found.last_seen_ns) == (1_100 * MS, 3_200 * MS)
+    assert (found.pid, found.memory_mib, found.pid_namespace, found.command) == (PID, 100.0, None, "")
+
+
+def test_a_slow_call_dates_nobody_before_its_time_or_after_it() -> None:
+    """A thread that is held up between the clock and the call, or a driver that takes half a second for an answer."""
+    for before_ns in (0, 500 * MS):
+        clock = VirtualTime(start_ns=0)
+        slow, other = Driver(clock, "GPU-1", before_ns), Driver(clock, call_ns=450 * MS)
+        found = looked(clock, slow, other)
+        assert {one.gpu_uuid for one in found} == {"GPU-0", "GPU-1"}
+        assert all(1_030 * MS <= one.first_seen_ns <= one.last_seen_ns < 3_270 * MS for one in found)
+
+
+def test_one_that_is_not_seen_for_more_than_a_second_has_two_stays() -> None:
+    clock = VirtualTime(start_ns=0)
+    driver = Driver(clock)
+    log = GpuProcessLog(clock_ns=clock.monotonic_ns)
+    for at_ms in range(1_100, 3_200, 100):
+        clock.now_ns, driver.fails = at_ms * MS, 1_500 <= at_ms < 2_600
+        log.look([driver])  # type: ignore[list-item]
+    stays = [(one.first_seen_ns // MS, one.last_seen_ns // MS) for one in log.between(0, 5 * SECOND)]
+    assert stays == [(1_100, 1_400), (2_600, 3_100)]
