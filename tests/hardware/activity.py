@@ -1,8 +1,8 @@
 """What the driver says a process kept busy: `python -m tests.hardware.activity OUT.json`. Needs a real GPU and torch.
 
 Loads of known shape, alone and together, and `ActivityLog` beside them, once for each interval between looks: if a
-sample stands for the time since the stamp that the call names, all of them see the same work. The raw samples are
-written too.
+sample stands for the time since the stamp that the call names, all of them see the same work. Every call is written
+too, with the stamp that it named, when it was made, and what the driver answered.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler.energy.counters import Unavailable
-from profiler.energy.nvml import open_nvml
+from profiler.energy.nvml import NvmlDevice, ProcessUtilization, open_nvml
 from profiler.gpu_activity import ActivityLog
 
 SCENES = (("steady",), ("light",), ("burst0.5",), ("steady", "burst0.5"), ("light", "steady"))
@@ -60,7 +60,10 @@ def scene(shapes: tuple[str, ...], seconds: float) -> dict[str, Any]:
 def measured(shapes: tuple[str, ...], loads: list[subprocess.Popen[str]], seconds: float) -> dict[str, Any]:
     stop = threading.Event()
     logs = {every_s: ActivityLog() for every_s in INTERVALS_S}
-    lookers = [threading.Thread(target=look, args=(log, every_s, stop)) for every_s, log in logs.items()]
+    devices = {every_s: Recorder(the_gpu()) for every_s in INTERVALS_S}
+    lookers = [
+        threading.Thread(target=look, args=(log, devices[every_s], every_s, stop)) for every_s, log in logs.items()
+    ]
     for thread in lookers:
         thread.start()
     time.sleep(0.5)
@@ -87,18 +90,35 @@ def measured(shapes: tuple[str, ...], loads: list[subprocess.Popen[str]], second
             {**asdict(item), "since_s": (item.since_ns - t0_ns) / 1e9, "until_s": (item.t_ns - t0_ns) / 1e9}
             for item in window.activities
         ]
-    return {"shapes": shapes, "rates": rates, "window_s": (t1_ns - t0_ns) / 1e9, "percent": percent, "samples": samples}
+    calls = {f"{every_s} s": device.calls for every_s, device in devices.items()}
+    return {
+        "shapes": shapes, "rates": rates, "window_s": (t1_ns - t0_ns) / 1e9, "pids": list(names),
+        "percent": percent, "samples": samples, "calls": calls,
+    }  # fmt: skip
 
 
-def the_gpu() -> Any:
+class Recorder:
+    """A GPU whose answers are kept. `calls`: the stamp asked after, the wall clock then (us), (PID, stamp, percent)."""
+
+    def __init__(self, device: NvmlDevice) -> None:
+        self.uuid, self._device = device.uuid, device
+        self.calls: list[tuple[int, int, list[tuple[int, int, int]]]] = []
+
+    def process_utilization(self, after_us: int = 0) -> tuple[ProcessUtilization, ...]:
+        now_us = time.time_ns() // 1000
+        found = self._device.process_utilization(after_us)
+        self.calls.append((after_us, now_us, [(one.pid, one.stamp_us, one.sm_percent) for one in found]))
+        return found
+
+
+def the_gpu() -> NvmlDevice:
     nvml = open_nvml()
     if isinstance(nvml, Unavailable) or not nvml.devices:
         raise SystemExit("no GPU here")
     return nvml.devices[0]
 
 
-def look(log: ActivityLog, every_s: float, stop: threading.Event) -> None:
-    device = the_gpu()
+def look(log: ActivityLog, device: Recorder, every_s: float, stop: threading.Event) -> None:
     while not stop.is_set():
         log.look([device])
         stop.wait(every_s)
