@@ -26,7 +26,7 @@ from profiler.energy.sources import Sources, discover
 from profiler.errors import CannotRunError
 from profiler.evidence import LOOK_BACK_NS, gather
 from profiler.execution import Execution
-from profiler.gate import Check, check_boot, check_disk, wait_until_clear
+from profiler.gate import Check, GateResult, check_boot, check_disk, wait_until_clear
 from profiler.gpu_activity import ActivityWindow
 from profiler.gpu_processes import GpuPresence
 from profiler.interrupts import Interrupts
@@ -151,15 +151,8 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
         yield steps.enter("gate")
         # Whether a counter moves at all was found out when the campaign looked at the node.
         sources = stack.enter_context(discover(probe_s=0))
-        checks = gate_checks(spec, node, sources)
-        gate = wait_until_clear(checks, max_wait_seconds=0)
+        gate = yield from _pass_gate(spec, node, sources)
         if not gate.clear:
-            yield {"kind": "waiting", "problems": [problem.detail for problem in gate.problems]}
-            gate = wait_until_clear(checks, spec.gate.max_wait_seconds)
-        if not gate.clear:
-            problems = [problem.detail for problem in gate.problems]
-            whole_node = any(problem.device is None for problem in gate.problems)
-            yield {"kind": "gate_closed", "problems": problems, "whole_node": whole_node}
             return
         marks = yield from _idle_marks(spec, node, trace, steps)
         idle = idle_power_of(node, trace)
@@ -204,6 +197,20 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
 
         yield steps.enter("cooling", spec.cooling.max_seconds if marks else spec.cooling.seconds)
         yield {"kind": "cooled", **vars(cool(spec.cooling, node, trace, marks))}
+
+
+def _pass_gate(spec: AttemptSpec, node: NodeFacts, sources: Sources) -> Generator[Progress, None, GateResult]:
+    """Wait until nothing is in the way; says what is, and whether that kept the gate closed."""
+    checks = gate_checks(spec, node, sources)
+    gate = wait_until_clear(checks, max_wait_seconds=0)
+    if not gate.clear:
+        yield {"kind": "waiting", "problems": [problem.detail for problem in gate.problems]}
+        gate = wait_until_clear(checks, spec.gate.max_wait_seconds)
+    if not gate.clear:
+        problems = [problem.detail for problem in gate.problems]
+        whole_node = any(problem.device is None for problem in gate.problems)
+        yield {"kind": "gate_closed", "problems": problems, "whole_node": whole_node}
+    return gate
 
 
 def gate_checks(spec: AttemptSpec, node: NodeFacts, sources: Sources) -> list[Check]:
