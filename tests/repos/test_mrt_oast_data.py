@@ -163,9 +163,9 @@ def test_the_control_shuffles_what_training_sees_and_nothing_else(tmp_path: Path
 
 
 def test_clone_groups_hold_different_trees_of_one_function() -> None:
-    functions = stdlib_programs.find_functions(stdlib_programs.library(), every_module=40)
+    functions = stdlib_programs.find_functions(stdlib_programs.library(), every_module=12)
     groups = stdlib_programs.clone_groups(functions, "OAST", variants=3, longest=60)
-    assert groups
+    assert len(groups) > 50
     for group in groups:
         assert 2 <= len(group) <= 4 and len(preorder(group[0])) <= 60
         assert all(tree not in group[:place] for place, tree in enumerate(group))
