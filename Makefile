@@ -22,7 +22,7 @@ demo: $(VENV)/.demo ## set up, train the quick-start campaign, show where the re
 
 test: $(VENV)/.dev ## the tests; most wait for processes, so four go at a time; up to three that failed once more, alone
 	$(BIN)/python -m pytest --cache-clear -n 4 --dist loadfile --no-loadscope-reorder -m "not models and not cluster" \
-		|| $(BIN)/python -m tests.alone
+		|| $(BIN)/python -m tests.alone $$?
 
 models: $(VENV)/.dev ## the tests that train for long, and every model in one campaign: many minutes
 	$(BIN)/python -m pytest -m models
