@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 
 from _kit.errors import StoppedError
@@ -74,9 +75,13 @@ class StopRequest:
 
 def _wait(seconds: float) -> None:
     """In short pieces: a machine that stops the whole process for a second takes one of them, and the main thread has
-    the others."""
-    for _ in range(round(seconds / PIECE_S)):
+    the others. One that is late because the main thread computed, in calls that let nobody else run, counts whole."""
+    left_s = seconds
+    while left_s > PIECE_S / 2:
+        began_s, cpu_s = time.monotonic(), time.process_time()
         threading.Event().wait(PIECE_S)
+        # The CPU time of several threads is more than what passed.
+        left_s -= max(PIECE_S, min(time.monotonic() - began_s, time.process_time() - cpu_s))
 
 
 def restore_defaults() -> None:

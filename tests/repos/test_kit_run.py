@@ -143,6 +143,40 @@ def train(run):
     assert "in the middle of a step" in output
 
 
+def test_calls_that_let_no_other_thread_run_do_not_draw_out_the_end(tmp_path: Path) -> None:
+    """Each of the watcher's short waits ends with the call that it ends in; the profiler kills after 5 s."""
+    body = """
+import json
+text = json.dumps(list(range(1_000_000)) * 6)
+def train(run):
+    pathlib.Path("mark").touch()
+    marked_s = time.process_time()
+    while True:
+        json.loads(text)
+        pathlib.Path("cpu_s").write_text(f"{time.process_time() - marked_s}")
+"""
+    code, _, output = stop_at_mark(body, tmp_path)
+    assert code == 143 and "in the middle of a step" in output
+    assert float((tmp_path / "cpu_s").read_text()) < 4.0
+
+
+def test_a_hold_up_of_the_whole_process_is_not_taken_from_its_step(tmp_path: Path) -> None:
+    body = """
+import os, subprocess
+def train(run):
+    run.save_checkpoint = lambda: pathlib.Path("checkpoint.pt").write_text("saved")
+    subprocess.Popen(["sh", "-c", f"sleep 0.4; kill -STOP {os.getpid()}; sleep 2; kill -CONT {os.getpid()}"])
+    pathlib.Path("mark").touch()
+    begun_s = time.process_time()
+    while time.process_time() - begun_s < 0.7:
+        sum(range(1000))
+    run.step()
+"""
+    code, _, output = stop_at_mark(body, tmp_path)
+    assert code == -signal.SIGTERM and "in the middle" not in output
+    assert (tmp_path / "checkpoint.pt").read_text() == "saved"
+
+
 def test_forked_children_get_the_default_action_and_do_not_stop_their_parent(tmp_path: Path) -> None:
     body = """
 import os
