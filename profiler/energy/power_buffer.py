@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from profiler.energy.nvml import NvmlDevice
 
 SCOPE: Final = "gpu_power_buffer"
-# Neighbours further apart than this are not joined: the buffer had lost samples in between (or the wall clock jumped).
+# Neighbours further apart than this are not joined: the buffer had lost samples in between.
 MAX_STEP_NS: Final = 100_000_000
+# The driver's clock was set between two fetches that differ by more: stamps from before it lie at another time, among
+# those from after it or in the future.
+CLOCK_SET_NS: Final = 10_000_000
 GAP: Final = "buffer_gap"
 BELOW_DENSITY: Final = "buffer_not_denser"
 # Less dense than this the buffer tells nothing that the ticks do not.
@@ -50,7 +53,8 @@ class BufferShown(NamedTuple):
 class BufferProbe:
     """One GPU's buffer, fetched on every `every`-th look; on the others it has no row. A row holds, at the time of a
     sample, the joules of all samples since the first one; there is one for every tenth sample, and for the newest.
-    Where samples were lost, because the fetch came too late, there is a row without a figure."""
+    Where samples were lost, because the fetch came too late, there is a row without a figure, and one in place of all
+    samples of a fetch before which the clock of their stamps was set."""
 
     on_grid: Final = False
 
@@ -62,6 +66,7 @@ class BufferProbe:
         self._supported = True
         self._newest_us = 0
         self._last: tuple[int, float] | None = None
+        self._offset_ns: int | None = None
         self._energy_j = 0.0
 
     def read(self, clock_ns: Clock) -> BufferShown | None:
@@ -82,6 +87,10 @@ class BufferProbe:
     def look(self, shown: BufferShown) -> Look | None:
         if shown.stamps is None:
             return Look(shown.t_ns, Seen(null_reason=shown.null_reason))
+        before_ns, self._offset_ns = self._offset_ns, shown.stamps.offset_ns
+        if before_ns is not None and abs(self._offset_ns - before_ns) > CLOCK_SET_NS:
+            self._last = None
+            return Look(shown.t_ns, Seen(null_reason=GAP))
         points = shown.stamps.points(shown.after_us)
         if not points:
             return None

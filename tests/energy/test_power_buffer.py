@@ -17,6 +17,7 @@ from profiler.energy.account import EnergyAccount
 from profiler.energy.gpu_account import power_points
 from profiler.energy.integral import Point
 from profiler.energy.meter import Meter
+from profiler.energy.nvml_values import PowerStamps
 from profiler.energy.power_buffer import GAP, BufferProbe, Piece, device_of, pieces, refine
 from profiler.energy.probes import Look
 from profiler.energy.sample import Sample, Seen
@@ -101,6 +102,56 @@ def test_lost_samples_break_the_chain() -> None:
     for row in others:
         assert row.seen.energy_j == pytest.approx(300 * (2.36 + (row.t_ns - first.t_ns) / SECOND))
     assert rows[-1].t_ns - first.t_ns == pytest.approx(3.36 * SECOND, abs=0.02 * SECOND)
+
+
+class Stamping:
+    """A GPU that draws 100 W and 700 W in turn, a second each, and stamps by a clock that is set."""
+
+    uuid = "GPU-0"
+
+    def __init__(self) -> None:
+        self.now_ns, self.offset_ns = 1000 * SECOND, 10**9 * SECOND
+        self._kept: list[tuple[int, float]] = []
+
+    @staticmethod
+    def power_w(t_ns: int) -> float:
+        return 700.0 if t_ns // SECOND % 2 else 100.0
+
+    def play(self, samples: int) -> None:
+        for _ in range(samples):
+            self.now_ns += 20 * MS
+            self._kept.append(((self.now_ns + self.offset_ns) // 1000, 1000 * self.power_w(self.now_ns)))
+        del self._kept[:-120]
+
+    def power_stamps(self, after_us: int) -> PowerStamps:
+        return PowerStamps(self.offset_ns, [one for one in self._kept if one[0] > after_us])
+
+
+@pytest.mark.parametrize("set_by_ms", [-3600_000, -1500, -500, -150, -90, 60, 500, 3600_000])
+@pytest.mark.parametrize("played", [5, 45, 95])
+def test_no_sample_counts_at_another_time_when_the_clock_of_its_stamp_was_set(set_by_ms: int, played: int) -> None:
+    gpu = Stamping()
+    probe = BufferProbe(gpu, 1)  # type: ignore[arg-type]
+    rows: list[Sample] = []
+    for fetch in range(8):
+        gpu.play(played)
+        gpu.offset_ns += set_by_ms * MS if fetch == 3 else 0
+        gpu.play(100 - played)
+        shown = probe.read(lambda: gpu.now_ns)
+        assert shown is not None
+        look = probe.look(shown)
+        rows += [
+            Sample(row.t_ns, 0, "", fetch, 0, False, "nvml", device_of(gpu.uuid), power_buffer.SCOPE, *row.seen)
+            for row in (() if look is None else (*look.earlier, look))
+        ]
+    assert [row.t_mono_ns for row in rows] == sorted({row.t_mono_ns for row in rows}), "in order, no two at one time"
+    assert rows[-1].t_mono_ns <= gpu.now_ns
+    found = pieces(rows, gpu.uuid)
+    assert sum(piece.end_ns - piece.start_ns for piece in found) > (5.5 if set_by_ms < -2000 else 11) * SECOND
+    for piece in found:
+        times_ns = range(piece.start_ns, piece.end_ns, 20 * MS)
+        truth_j = sum((gpu.power_w(t_ns) + gpu.power_w(t_ns + 20 * MS)) / 2 * 0.02 for t_ns in times_ns)
+        assert piece.energy_j == pytest.approx(truth_j)
 
 
 def test_a_buffer_that_is_not_denser_than_the_ticks_is_not_used() -> None:
