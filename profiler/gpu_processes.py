@@ -18,7 +18,8 @@ from profiler.energy.nvml import GpuProcess, NvmlDevice, NvmlReadError
 @dataclass(frozen=True)
 class GpuPresence:
     """One process on one GPU from its first to its last sighting (CLOCK_MONOTONIC, ns). It was there for so long at
-    least: the first counts from when the driver had answered, a later one from when it was asked.
+    least: the first counts from when the driver had answered, a later one from when it was asked; where the same answer
+    showed another one for the first time, both count from then, as they were there together.
 
     `pid_namespace` is the inode of /proc/PID/ns/pid, or None when it could not be read; `memory_mib` is the largest
     value seen, or None when the driver does not tell.
@@ -53,24 +54,29 @@ class GpuProcessLog:
             except NvmlReadError:
                 continue
             answered_ns = self._clock_ns()
+            new = any(self._known(device.uuid, process, asked_ns) is None for process in processes)
             for process in processes:
-                self._see(device.uuid, process, asked_ns, answered_ns)
+                self._see(device.uuid, process, asked_ns, answered_ns, answered_ns if new else asked_ns)
         self._close_those_gone(begun_ns)
 
     def _close_those_gone(self, now_ns: int) -> None:
         gone = [key for key, one in self._open.items() if now_ns - one.last_seen_ns > self._gap_ns]
         self._closed += [self._open.pop(key) for key in gone]
 
-    def _see(self, gpu_uuid: str, process: GpuProcess, asked_ns: int, answered_ns: int) -> None:
+    def _known(self, gpu_uuid: str, process: GpuProcess, asked_ns: int) -> GpuPresence | None:
+        known = self._open.get((gpu_uuid, process.pid))
+        return known if known is not None and asked_ns - known.last_seen_ns <= self._gap_ns else None
+
+    def _see(self, gpu_uuid: str, process: GpuProcess, asked_ns: int, answered_ns: int, again_ns: int) -> None:
         key = (gpu_uuid, process.pid)
-        known = self._open.get(key)
-        if known is not None and asked_ns - known.last_seen_ns <= self._gap_ns:
+        known = self._known(gpu_uuid, process, asked_ns)
+        if known is not None:
             sizes = [size for size in (known.memory_mib, process.memory_mib) if size is not None]
-            last_ns = max(known.last_seen_ns, asked_ns)
+            last_ns = max(known.last_seen_ns, again_ns)
             self._open[key] = replace(known, last_seen_ns=last_ns, memory_mib=max(sizes) if sizes else None)
             return
-        if known is not None:
-            self._closed.append(known)
+        if key in self._open:
+            self._closed.append(self._open[key])
         self._open[key] = describe_process(gpu_uuid, process.pid, process.memory_mib, answered_ns)
 
     def between(self, t0_ns: int, t1_ns: int) -> list[GpuPresence]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from profiler import colocation
+from profiler.energy.attribution import Role
 from profiler.energy.nvml import GpuProcess, NvmlReadError
 from profiler.gpu_processes import GpuPresence, GpuProcessLog
 from tests.fakes.virtual import SECOND, VirtualTime
@@ -60,3 +62,31 @@ def test_one_that_is_not_seen_for_more_than_a_second_has_two_stays() -> None:
         log.look([driver])  # type: ignore[list-item]
     stays = [(one.first_seen_ns // MS, one.last_seen_ns // MS) for one in log.between(0, 5 * SECOND)]
     assert stays == [(1_100, 1_400), (2_600, 3_100)]
+
+
+class Successors:
+    """A GPU on which one process is in the first five answers, and another from the fifth on."""
+
+    uuid = "GPU-0"
+
+    def __init__(self, clock: VirtualTime) -> None:
+        self._clock, self._answers = clock, 0
+
+    def processes(self) -> tuple[GpuProcess, ...]:
+        self._clock.now_ns += 5 * MS
+        self._answers += 1
+        there = (self._answers <= 5, self._answers >= 5)
+        return tuple(GpuProcess(PID + number, 1000.0) for number in range(2) if there[number])
+
+
+def test_those_of_one_answer_had_their_memory_at_one_time() -> None:
+    clock = VirtualTime(start_ns=0)
+    log = GpuProcessLog(clock_ns=clock.monotonic_ns)
+    gpu = Successors(clock)
+    for _ in range(10):
+        log.look([gpu])  # type: ignore[list-item]
+        clock.now_ns += 100 * MS
+    first, other = log.between(0, 5 * SECOND)
+    assert first.first_seen_ns < first.last_seen_ns == other.first_seen_ns < other.last_seen_ns
+    whose: dict[int, Role] = {first.pid: "foreground", other.pid: "foreground"}
+    assert colocation.memory_mib([vars(first), vars(other)], whose, "foreground") == 2000.0
