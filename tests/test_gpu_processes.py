@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from itertools import pairwise
+
+import pytest
+
+from actors.energy import EnergyActor
 from profiler import colocation
 from profiler.energy.attribution import Role
 from profiler.energy.nvml import GpuProcess, NvmlReadError
 from profiler.gpu_processes import GpuPresence, GpuProcessLog
+from tests.fakes.nvml import FakeNvml
 from tests.fakes.virtual import SECOND, VirtualTime
+from tests.process.harness import wait_until
 
 MS = 1_000_000
 PID = 4_190_001  # no process of this machine
@@ -90,3 +98,17 @@ def test_those_of_one_answer_had_their_memory_at_one_time() -> None:
     assert first.first_seen_ns < first.last_seen_ns == other.first_seen_ns < other.last_seen_ns
     whose: dict[int, Role] = {first.pid: "foreground", other.pid: "foreground"}
     assert colocation.memory_mib([vars(first), vars(other)], whose, "foreground") == 2000.0
+
+
+def test_an_energy_actor_looks_as_often_as_the_trace_ticks(
+    fake_nvml_here: FakeNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks_ns: list[int] = []
+    monkeypatch.setattr(GpuProcessLog, "look", lambda *_: looks_ns.append(time.monotonic_ns()))
+    actor = EnergyActor(10.0, "here")
+    try:
+        wait_until(lambda: len(looks_ns) > 5)
+    finally:
+        actor.stop()
+    steps_s = [(b - a) / SECOND for a, b in pairwise(looks_ns)]
+    assert 0.1 <= min(steps_s) < 0.15, "a busy machine may lengthen any one of them"

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -142,6 +142,27 @@ def test_a_counter_whose_calls_cost_much_is_asked_less_often(cost_ms: float, ask
     gpu = VirtualGpu(constant(300.0), clock, counter=counter)
     probe = GpuProbe(gpu, counter, 10, cpu_ns=cpu.monotonic_ns)  # type: ignore[arg-type]
     assert [look for look in range(60) if probe.read(clock.monotonic_ns).counted is not None] == asked
+
+
+def test_what_a_counter_costs_is_the_cpu_time_of_its_thread() -> None:
+    """Of one that waits it takes none, of one that computes all."""
+
+    def asked(cost: Callable[[], object]) -> list[int]:
+        def costly(reading: Reading) -> Reading:
+            cost()
+            return reading
+
+        counter = VirtualCounter(constant(300.0), replace(BOARD, device="GPU-0"), VirtualTime(), faults=costly)
+        probe = GpuProbe(VirtualGpu(constant(300.0), VirtualTime()), counter, 10)  # type: ignore[arg-type]
+        return [look for look in range(60) if probe.read(time.monotonic_ns).counted is not None]
+
+    def compute() -> None:
+        until_s = time.thread_time() + 0.02
+        while time.thread_time() < until_s:
+            pass
+
+    assert asked(compute) == [0, 50]
+    assert len(asked(lambda: time.sleep(0.02))) >= 3
 
 
 def test_a_stepped_wall_clock_moves_no_row() -> None:
