@@ -13,6 +13,7 @@ from profiler.energy.counters import CounterInfo, EnergyCounter
 from profiler.energy.edges import Power
 from profiler.energy.figures import GPU_FIGURES, Sheet, Window
 from profiler.energy.integral import Integral, Point
+from profiler.energy.nvml_values import PowerSample
 from profiler.energy.sample import Sample, reason_for
 
 GAP_MIN_DURATION_S: Final = 10.0
@@ -81,13 +82,24 @@ def _one_gpu(window: Window, counter: EnergyCounter | None, uuid: str) -> Sheet:
     sheet = Sheet()
     rows = [row for row in window.samples if row.scope == "gpu" and row.device == uuid]
     trace = _Trace(rows, *power_points(rows))
-    known = power_buffer.pieces(window.samples, uuid, window.end.power.get(uuid, ()))
+    known = power_buffer.pieces(window.samples, uuid, _newest(window, uuid))
     whole = integral.integrate(trace.points, window.t0_ns, window.t1_ns)
     integrated = power_buffer.refine(whole, trace.points, known, window.t0_ns, window.t1_ns)
     _write_power(sheet, window, trace, integrated, power_buffer.covered_s(known, window.t0_ns, window.t1_ns))
     _write_energy(sheet, window, counter, trace, integrated)
     _write_indicators(sheet, window, rows)
     return sheet
+
+
+def _newest(window: Window, uuid: str) -> Sequence[PowerSample]:
+    """The buffer as it was at the window's end; nothing where the clock of its stamps was set in the window, for those
+    from before that lie among those from after it."""
+    first, last = window.start.anchor, window.end.anchor
+    if first is not None and last is not None:
+        set_by_ns = last.utc_offset_ns - first.utc_offset_ns
+        if abs(set_by_ns) > power_buffer.CLOCK_SET_NS:
+            return ()
+    return window.end.power.get(uuid, ())
 
 
 def power_points(rows: Iterable[Sample]) -> tuple[list[Point], str]:
@@ -181,7 +193,7 @@ def _energy_from_power(sheet: Sheet, integrated: Integral) -> None:
 def _compare_paths(sheet: Sheet, window: Window, info: CounterInfo, counter_j: float, trace: _Trace) -> None:
     """Notes the gap between the two paths, over the time between the boundary reads, which the counter covers."""
     t0_ns, t1_ns = (edge.readings[info.name].t_ns for edge in (window.start, window.end))
-    known = power_buffer.pieces(window.samples, info.device, window.end.power.get(info.device, ()))
+    known = power_buffer.pieces(window.samples, info.device, _newest(window, info.device))
     whole = integral.integrate(trace.points, t0_ns, t1_ns)
     same = power_buffer.refine(whole, trace.points, known, t0_ns, t1_ns).energy_j
     if same is None or window.duration_s <= GAP_MIN_DURATION_S:

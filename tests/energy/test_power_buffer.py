@@ -13,7 +13,7 @@ from typing import overload
 import pytest
 
 from profiler.energy import integral, power_buffer
-from profiler.energy.account import EnergyAccount
+from profiler.energy.account import EnergyAccount, account
 from profiler.energy.gpu_account import power_points
 from profiler.energy.integral import Point
 from profiler.energy.meter import Meter
@@ -21,6 +21,8 @@ from profiler.energy.nvml_values import PowerStamps
 from profiler.energy.power_buffer import GAP, BufferProbe, Piece, device_of, pieces, refine
 from profiler.energy.probes import Look
 from profiler.energy.sample import Sample, Seen
+from profiler.energy.sources import Boundary, Sources
+from profiler.host import Anchor
 from tests.energy.test_account import bench
 from tests.fakes.nvml import NOT_SUPPORTED, FakeNvml, Segment
 from tests.fakes.virtual import SECOND, Profile, VirtualGpu, VirtualTime
@@ -152,6 +154,27 @@ def test_no_sample_counts_at_another_time_when_the_clock_of_its_stamp_was_set(se
         times_ns = range(piece.start_ns, piece.end_ns, 20 * MS)
         truth_j = sum((gpu.power_w(t_ns) + gpu.power_w(t_ns + 20 * MS)) / 2 * 0.02 for t_ns in times_ns)
         assert piece.energy_j == pytest.approx(truth_j)
+
+
+@pytest.mark.parametrize("set_by_ms", [0, -500, -1000])
+def test_nor_at_the_end_of_a_window_in_which_it_was_set(set_by_ms: int) -> None:
+    """Where there is nothing but the buffer of the end, and the ticks tell all: they see 100 and 700 W in turn."""
+    gpu = Stamping()
+    gpu.play(1)
+    t0_ns, before = gpu.now_ns, Anchor(gpu.now_ns, gpu.now_ns + gpu.offset_ns, gpu.now_ns)
+    gpu.play(90)
+    gpu.offset_ns += set_by_ms * MS
+    gpu.play(29)
+    t1_ns, after = gpu.now_ns, Anchor(gpu.now_ns, gpu.now_ns + gpu.offset_ns, gpu.now_ns)
+    ticks = [
+        Sample(t_ns, 0, "", 0, 0, False, "nvml", gpu.uuid, "gpu", power_w=gpu.power_w(t_ns), power_kind="instant")
+        for t_ns in range(t0_ns, t1_ns + 1, 20 * MS)
+    ]
+    end = Boundary(t1_ns, {}, after, power={gpu.uuid: gpu.power_stamps(0).samples()})
+    result = account(Boundary(t0_ns, {}, before), end, ticks, Sources(gpus=(gpu,)), gpu.uuid, t0_ns, t1_ns)  # type: ignore[arg-type]
+    truth_j = sum((gpu.power_w(t_ns) + gpu.power_w(t_ns + 20 * MS)) / 2 * 0.02 for t_ns in range(t0_ns, t1_ns, 20 * MS))
+    assert result.gpu_energy_integral_j == pytest.approx(truth_j)
+    assert ("power buffer" in result.energy_sources["gpu_energy_integral_j"]) == (set_by_ms == 0)
 
 
 def test_a_buffer_that_is_not_denser_than_the_ticks_is_not_used() -> None:
