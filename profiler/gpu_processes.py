@@ -46,38 +46,32 @@ class GpuProcessLog:
 
     def look(self, devices: Sequence[NvmlDevice]) -> None:
         """Read the processes of every device once. A device that does not answer is asked again the next time."""
-        begun_ns = self._clock_ns()
         for device in devices:
             asked_ns = self._clock_ns()
+            self._close_those_gone(asked_ns)
             try:
                 processes = device.processes()
             except NvmlReadError:
                 continue
             answered_ns = self._clock_ns()
-            new = any(self._known(device.uuid, process, asked_ns) is None for process in processes)
+            new = any((device.uuid, process.pid) not in self._open for process in processes)
             for process in processes:
-                self._see(device.uuid, process, asked_ns, answered_ns, answered_ns if new else asked_ns)
-        self._close_those_gone(begun_ns)
+                self._see(device.uuid, process, answered_ns, answered_ns if new else asked_ns)
 
     def _close_those_gone(self, now_ns: int) -> None:
         gone = [key for key, one in self._open.items() if now_ns - one.last_seen_ns > self._gap_ns]
         self._closed += [self._open.pop(key) for key in gone]
 
-    def _known(self, gpu_uuid: str, process: GpuProcess, asked_ns: int) -> GpuPresence | None:
-        known = self._open.get((gpu_uuid, process.pid))
-        return known if known is not None and asked_ns - known.last_seen_ns <= self._gap_ns else None
-
-    def _see(self, gpu_uuid: str, process: GpuProcess, asked_ns: int, answered_ns: int, again_ns: int) -> None:
+    def _see(self, gpu_uuid: str, process: GpuProcess, first_ns: int, again_ns: int) -> None:
+        """`first_ns`, `again_ns`: when it was there, if this is its first sighting, or a later one."""
         key = (gpu_uuid, process.pid)
-        known = self._known(gpu_uuid, process, asked_ns)
-        if known is not None:
-            sizes = [size for size in (known.memory_mib, process.memory_mib) if size is not None]
-            last_ns = max(known.last_seen_ns, again_ns)
-            self._open[key] = replace(known, last_seen_ns=last_ns, memory_mib=max(sizes) if sizes else None)
+        known = self._open.get(key)
+        if known is None:
+            self._open[key] = describe_process(gpu_uuid, process.pid, process.memory_mib, first_ns)
             return
-        if key in self._open:
-            self._closed.append(self._open[key])
-        self._open[key] = describe_process(gpu_uuid, process.pid, process.memory_mib, answered_ns)
+        sizes = [size for size in (known.memory_mib, process.memory_mib) if size is not None]
+        last_ns = max(known.last_seen_ns, again_ns)
+        self._open[key] = replace(known, last_seen_ns=last_ns, memory_mib=max(sizes) if sizes else None)
 
     def between(self, t0_ns: int, t1_ns: int) -> list[GpuPresence]:
         """Every presence that overlaps [t0_ns, t1_ns], oldest first."""
