@@ -145,7 +145,8 @@ def test_a_counter_whose_calls_cost_much_is_asked_less_often(cost_ms: float, ask
 
 
 def test_what_a_counter_costs_is_the_cpu_time_of_its_thread() -> None:
-    """Of one that waits it takes none, of one that computes all."""
+    """Of one that waits it takes none, of one that computes all. Who waits is woken up at some cost on a busy machine:
+    the least of several counts."""
 
     def asked(cost: Callable[[], object]) -> list[int]:
         def costly(reading: Reading) -> Reading:
@@ -162,7 +163,7 @@ def test_what_a_counter_costs_is_the_cpu_time_of_its_thread() -> None:
             pass
 
     assert asked(compute) == [0, 50]
-    assert len(asked(lambda: time.sleep(0.02))) >= 3
+    assert max(len(asked(lambda: time.sleep(0.02))) for _ in range(5)) >= 3
 
 
 def test_a_stepped_wall_clock_moves_no_row() -> None:
