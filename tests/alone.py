@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
         return code
     print(f"\nFailed beside others ({len(failed)}); now alone:", *failed, sep="\n  ", flush=True)
     passed = Passed()
-    code = int(pytest.main(failed, plugins=[passed]))
+    code = int(pytest.main([*failed], plugins=[passed]))  # it adds its options to the list
     if code == 0 and not passed.names.issuperset(failed):
         code = int(pytest.ExitCode.TESTS_FAILED)
     how = "passed alone: they lack the CPU where others run, or are wrong now and then" if code == 0 else "failed alone"

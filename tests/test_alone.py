@@ -51,6 +51,7 @@ def python(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
 )
 def test_what_failed_is_run_once_more(now_and_then: int, always: int, rc: int, said: str, tmp_path: Path) -> None:
     (tmp_path / "test_these.py").write_text(TESTS.format(now_and_then=now_and_then, always=always))
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -q --strict-markers --timeout=300\n")
     first = python(tmp_path, "pytest", "-n", "2", "--rootdir", ".")
     again = python(tmp_path, "tests.alone", str(first.returncode or 1))
     assert again.returncode == rc, again.stdout + again.stderr
