@@ -17,10 +17,8 @@ from typing import Any
 
 REPO = Path(__file__).parents[2]
 NOBODY = 65534
-SOON_S = 4.5
-"""By when nothing may be left after a kill: below the grace of five seconds, after which it would be gone without any
-guarantee. How long it really takes is measured by `make faults` (docs/faults.md, where two seconds are the limit); in
-a single test a busy machine may stop any process for a second or two."""
+SOON_S = 2.0
+"""By when nothing may be left after a kill. How long it really takes is measured by `make faults` (docs/faults.md)."""
 PARTS = ("profiler/__init__.py", "profiler/_version.py", "profiler/errors.py", "profiler/host.py", "profiler/process")
 
 

@@ -213,7 +213,7 @@ def test_ignored_term_is_killed_when_the_grace_is_over(place: Place, tier: str) 
         wait_until(lambda: "up" in text(place))
         begun = time.monotonic()
         report = owner.ask("stop 0.3")
-        assert 0.3 <= time.monotonic() - begun < 5, "the command's own grace"
+        assert 0.3 <= time.monotonic() - begun < 1.5
     assert (report["why"], report["signal"]) == ("stopped", signal.SIGKILL)
 
 
@@ -223,16 +223,15 @@ def test_stop_zero_kills_at_once(place: Place) -> None:
         wait_until(lambda: "up" in text(place))
         begun = time.monotonic()
         report = owner.ask("stop 0")
-        assert time.monotonic() - begun < 5, "the command's own grace"
-    # Three daemons and a child; a wanderer may be between two PIDs while they are counted.
-    assert report["signal"] == signal.SIGKILL and report["left_behind"] >= 4
+        assert time.monotonic() - begun < 1
+    assert report["signal"] == signal.SIGKILL and report["left_behind"] >= 5
 
 
 def test_timeout_ends_the_whole_tree(place: Place, tier: str) -> None:
     report = place.ended(place.trainer("nasty"), timeout_s=3.0, grace_s=0.2, tier=tier)
     assert text(place) == "up\n", "all of it was there"
     assert (report["why"], report["signal"]) == ("timeout", signal.SIGKILL)
-    assert 3.19 <= (report["t1_ns"] - report["t0_ns"]) / 1e9 < 8, "with the usual grace of five seconds"
+    assert 3.19 <= (report["t1_ns"] - report["t0_ns"]) / 1e9 < 4.0
     assert report["left_behind"] >= 4
 
 
