@@ -59,13 +59,16 @@ class UtilizationDevice(Protocol):
 class _Look:
     """One that was answered: when, by both clocks, and the newest stamp that had been seen by then."""
 
-    now_ns: int
-    wall_us: int
-    newest_us: int
+    at: Anchor
+    newest_us: int = 0
 
     @property
-    def offset_us(self) -> int:
-        return self.wall_us - self.now_ns // 1000
+    def now_ns(self) -> int:
+        return self.at.monotonic_ns
+
+    @property
+    def wall_us(self) -> int:
+        return self.at.utc_ns // 1000
 
 
 @dataclass
@@ -100,8 +103,7 @@ class ActivityLog:
     def look(self, devices: Sequence[UtilizationDevice]) -> None:
         """Take in what is new on every device."""
         for device in devices:
-            clocks = self._clocks()
-            now = _Look(clocks.monotonic_ns, clocks.utc_ns // 1000, 0)
+            now = _Look(self._clocks())
             self._look_at(device, self._seen.setdefault(device.uuid, _Seen(now.now_ns)), now)
 
     def _look_at(self, device: UtilizationDevice, seen: _Seen, now: _Look) -> None:
@@ -146,6 +148,6 @@ class ActivityLog:
 
 def _broken(last: _Look, now: _Look) -> str | None:
     """Why what is new does not go on from the last look; None where it does."""
-    if abs(now.offset_us - last.offset_us) > CLOCK_STEP_US:
+    if abs(now.at.utc_offset_ns - last.at.utc_offset_ns) > CLOCK_STEP_US * 1000:
         return "clock_stepped"  # stamps from before it are of another time
     return "activity_log_hole" if now.wall_us - last.wall_us > MAX_HOLE_US else None

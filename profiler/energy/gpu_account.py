@@ -14,6 +14,7 @@ from profiler.energy.edges import Power
 from profiler.energy.figures import GPU_FIGURES, Sheet, Window
 from profiler.energy.integral import Integral, Point
 from profiler.energy.nvml_values import PowerSample
+from profiler.energy.power_buffer import Piece
 from profiler.energy.sample import Sample, reason_for
 
 GAP_MIN_DURATION_S: Final = 10.0
@@ -71,21 +72,24 @@ def _extremes_of_sums(sheet: Sheet, window: Window, uuids: Sequence[str]) -> Non
 
 @dataclass(frozen=True)
 class _Trace:
-    """The trace of one GPU: its rows, and its power curve with the kind of power."""
+    """The trace of one GPU: its rows, its power curve with the kind of power, and what its power buffer knows."""
 
     rows: Sequence[Sample]
     points: Sequence[Point]
     kind: str
+    buffered: Sequence[Piece]
+
+    def integrate(self, t0_ns: int, t1_ns: int) -> Integral:
+        whole = integral.integrate(self.points, t0_ns, t1_ns)
+        return power_buffer.refine(whole, self.points, self.buffered, t0_ns, t1_ns)
 
 
 def _one_gpu(window: Window, counter: EnergyCounter | None, uuid: str) -> Sheet:
     sheet = Sheet()
     rows = [row for row in window.samples if row.scope == "gpu" and row.device == uuid]
-    trace = _Trace(rows, *power_points(rows))
-    known = power_buffer.pieces(window.samples, uuid, _newest(window, uuid))
-    whole = integral.integrate(trace.points, window.t0_ns, window.t1_ns)
-    integrated = power_buffer.refine(whole, trace.points, known, window.t0_ns, window.t1_ns)
-    _write_power(sheet, window, trace, integrated, power_buffer.covered_s(known, window.t0_ns, window.t1_ns))
+    trace = _Trace(rows, *power_points(rows), power_buffer.pieces(window.samples, uuid, _newest(window, uuid)))
+    integrated = trace.integrate(window.t0_ns, window.t1_ns)
+    _write_power(sheet, window, trace, integrated, power_buffer.covered_s(trace.buffered, window.t0_ns, window.t1_ns))
     _write_energy(sheet, window, counter, trace, integrated)
     _write_indicators(sheet, window, rows)
     return sheet
@@ -193,9 +197,7 @@ def _energy_from_power(sheet: Sheet, integrated: Integral) -> None:
 def _compare_paths(sheet: Sheet, window: Window, info: CounterInfo, counter_j: float, trace: _Trace) -> None:
     """Notes the gap between the two paths, over the time between the boundary reads, which the counter covers."""
     t0_ns, t1_ns = (edge.readings[info.name].t_ns for edge in (window.start, window.end))
-    known = power_buffer.pieces(window.samples, info.device, _newest(window, info.device))
-    whole = integral.integrate(trace.points, t0_ns, t1_ns)
-    same = power_buffer.refine(whole, trace.points, known, t0_ns, t1_ns).energy_j
+    same = trace.integrate(t0_ns, t1_ns).energy_j
     if same is None or window.duration_s <= GAP_MIN_DURATION_S:
         return
     gap = 100 * (same - counter_j) / counter_j

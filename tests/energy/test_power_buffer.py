@@ -24,7 +24,7 @@ from profiler.energy.sample import Sample, Seen
 from profiler.energy.sources import Boundary, Sources
 from profiler.host import Anchor
 from tests.energy.test_account import bench
-from tests.fakes.nvml import NOT_SUPPORTED, FakeNvml, Segment
+from tests.fakes.nvml import NOT_SUPPORTED, FakeNvml
 from tests.fakes.virtual import SECOND, Profile, VirtualGpu, VirtualTime
 
 MS = 1_000_000
@@ -238,8 +238,7 @@ def test_a_long_run_costs_no_more_for_each_second_of_it() -> None:
 def test_on_the_virtual_driver_in_real_time(fake_nvml_here: FakeNvml, tmp_path: Path) -> None:
     fake_nvml_here.set(instant_window_ns=25_000_000)
     # Of every 100 ms the sensor sees the last 25: the bursts keep step with it, and it sees their low part only.
-    in_step_ns = time.monotonic_ns() // (100 * MS) * 100 * MS
-    fake_nvml_here.play([Segment(0.05, 600.0), Segment(0.05, 100.0)], repeat=True, start_ns=in_step_ns)
+    fake_nvml_here.bursts(600.0, 100.0, 0.1, in_step=True)
     with Meter(sysfs=tmp_path) as meter, meter.window() as window:
         time.sleep(6.0)
     truth_j = (fake_nvml_here.energy_mj(window.end_ns) - fake_nvml_here.energy_mj(window.start_ns)) / 1000

@@ -27,11 +27,9 @@ from profiler.workloads import load_catalog
 from tests.attempts import LocalNode, local_node
 from tests.campaigns import REPOS, config, environment, quick
 from tests.fakes import nvml
-from tests.fakes.nvml import FakeNvml, Segment
+from tests.fakes.nvml import FakeNvml
 
 pytestmark = pytest.mark.slow
-
-PERIOD_NS = 100_000_000  # of the virtual power sensor
 
 ELSEWHERE = {
     "test_campaign.py": (
@@ -126,8 +124,7 @@ def test_power_that_the_sensor_does_not_see(tmp_path: Path, fake_nvml_here: Fake
     Begun at any moment, the bursts would show it their true mean in one case of seventy."""
     fake_nvml_here.set(instant_window_ns=25_000_000)
     fake_nvml_here.fail("nvmlDeviceGetSamples", nvml.NOT_SUPPORTED)
-    in_step_ns = time.monotonic_ns() // PERIOD_NS * PERIOD_NS
-    fake_nvml_here.play([Segment(0.05, 600.0), Segment(0.05, 100.0)], repeat=True, start_ns=in_step_ns)
+    fake_nvml_here.bursts(600.0, 100.0, 0.1, in_step=True)
     with local_node(tmp_path / "results") as node:
         row = node.attempt(quick(epochs=1, epoch_seconds=10.2))
     assert (row["verdict"], row["reasons"]) == ("valid", ["counter_integral_gap"]), row["evidence"]

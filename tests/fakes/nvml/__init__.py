@@ -224,10 +224,15 @@ class FakeNvml:
         self.write()
         return start_ns
 
-    def bursts(self, high_w: float, low_w: float, period_s: float, duty: float = 0.5, gpu: int = 0) -> int:
-        """A square wave from now on: `duty` of each period at `high_w`, the rest at `low_w`."""
+    def bursts(
+        self, high_w: float, low_w: float, period_s: float, duty: float = 0.5, gpu: int = 0, *, in_step: bool = False
+    ) -> int:
+        """A square wave from now on: `duty` of each period at `high_w`, the rest at `low_w`. `in_step`: as if begun at
+        a multiple of the period, as the sensor's own periods are; else at any phase of them."""
         parts = [Segment(period_s * duty, high_w), Segment(period_s * (1 - duty), low_w)]
-        return self.play(parts, repeat=True, gpu=gpu)
+        period_ns = round(period_s * 1e9)
+        start_ns = time.monotonic_ns() // period_ns * period_ns if in_step else None
+        return self.play(parts, repeat=True, gpu=gpu, start_ns=start_ns)
 
     def energy_mj(self, t_ns: float, gpu: int = 0) -> float:
         """The exact energy at a time of CLOCK_MONOTONIC, in mJ, on the counter's scale."""
