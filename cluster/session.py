@@ -23,6 +23,7 @@ from profiler.reach import Endpoint, answers
 
 KNOCK_TIMEOUT_S = 10.0
 ANSWER_S = 1.0
+WORKER_KEPT_MS = 10 * 60 * 1000  # of an embedded Ray; solo runs and cooling between two pairs are shorter
 EMBEDDED_OBJECT_STORE_BYTES = 100 * 1024 * 1024  # records and logs are small; the default takes 30 % of the memory
 
 
@@ -80,6 +81,9 @@ def open_ray(address: str | None, warn: Callable[[dict[str, Any]], None] | None 
     os.environ.setdefault("RAY_worker_niceness", "0")
     # Short of memory, Ray would kill the attempt; the kernel kills the trainer, which is the one that took it.
     os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
+    # A campaign reserves all CPUs, and then Ray ends each worker that is idle for a second: every background would wait
+    # for a new one.
+    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(WORKER_KEPT_MS))
     address = chosen_address(address)
     import ray
 

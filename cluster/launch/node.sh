@@ -36,6 +36,7 @@ common() {
     export RAY_USAGE_STATS_ENABLED=0    # nothing is told to anybody
     export RAY_worker_niceness=0        # trainings have the priority of any program
     export RAY_memory_monitor_refresh_ms=0 # short of memory, the kernel ends the trainer that took it
+    export RAY_idle_worker_killing_time_threshold_ms=600000 # a background finds the worker of the one before
     options=(--block --resources '{"energy_slot": 1}')
     read -r -a more <<<"${PROFILER_RAY_OPTIONS:-}"
     options+=("${more[@]}")

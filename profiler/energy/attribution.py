@@ -34,7 +34,6 @@ UTILISATION_MARGIN_PERCENT: Final = 2.0
 
 NO_BASELINE: Final = "no_idle_baseline"
 NOT_TOLD_APART: Final = "processes_not_told_apart"
-LEAST_TOLD_S: Final = 1.0  # of a shorter training the driver may well have no sample
 LEAST_COMPARED_S: Final = 5.0  # of a shorter window the driver's delay is too large a part
 
 NOT_SAMPLED: Final = "partner_not_sampled"
@@ -118,7 +117,7 @@ def attribute(
         return _with(plain, **_remainder(energy, bins, above, known))
     if known and seen:
         sampled = {roles.get(one.pid, "other") for one in activity.activities}
-        unseen = [role for role, seconds in training_s.items() if seconds >= LEAST_TOLD_S and role not in sampled]
+        unseen = [role for role, seconds in training_s.items() if seconds > 0 and role not in sampled]
         if unseen:
             nothing = dict.fromkeys(f"sm_{role}_percent" for role in unseen)
             ratios = {"sm_ratio_foreground_j": None, "sm_ratio_background_j": None}

@@ -57,6 +57,41 @@ with open_ray(None):
 
 
 @pytest.mark.ray
+def test_a_worker_that_waits_for_the_next_pair_is_kept(tmp_path: Path) -> None:
+    look = [sys.executable, "-c", TWO_TASKS_APART]
+    found = subprocess.run(look, env=environment(tmp_path), capture_output=True, text=True, timeout=120)
+    first, second = found.stdout.split() or [found.stderr, ""]
+    assert int(first) == int(second)
+
+
+TWO_TASKS_APART = """
+import os, time
+import ray
+from ray.util.placement_group import placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from cluster.session import open_ray
+
+@ray.remote
+def attempt():
+    return ray.get(background.remote())
+
+@ray.remote(num_cpus=1)
+def background():
+    return os.getpid()
+
+with open_ray(None):
+    cpus = ray.cluster_resources()["CPU"]
+    group = placement_group([{"CPU": cpus}])
+    ray.get(group.ready())
+    inside = PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=True)
+    attempt = attempt.options(num_cpus=cpus - 1, scheduling_strategy=inside)
+    print(ray.get(attempt.remote()), flush=True)
+    time.sleep(4)
+    print(ray.get(attempt.remote()), flush=True)
+"""
+
+
+@pytest.mark.ray
 @pytest.mark.cluster
 def test_a_ray_that_does_not_come_up_in_time_is_ended_and_started_once_more(tmp_path: Path) -> None:
     """A busy machine, here a raylet that is stopped at its birth, takes longer than the 30 s that Ray allows itself."""

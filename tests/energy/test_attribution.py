@@ -239,10 +239,11 @@ def test_a_partner_that_trained_and_was_never_sampled_has_no_zero() -> None:
     assert shares.sm_background_percent == pytest.approx(60)
     shares = attribute(energy, idle(), seen, ROLES, paired=True, training_s={"background": 10.0})
     assert (shares.foreground_j, shares.confidence) == (0, "high"), "nobody says that it trained"
-    for faint in (seen, ActivityWindow((*seen.activities, Activity(FRONT, 0, 10 * SECOND, 0)))):
-        short = {**both, "foreground": 0.5 if faint is seen else 2.0}
-        shares = attribute(energy, idle(), faint, ROLES, paired=True, training_s=short)
-        assert (shares.foreground_j, shares.confidence) == (0, "low"), "less than a whole percent"
+    shares = attribute(energy, idle(), seen, ROLES, paired=True, training_s={**both, "foreground": 0.1})
+    assert (parts(shares), shares.null_reason) == ([], "partner_not_sampled: foreground"), "however short"
+    faint = ActivityWindow((*seen.activities, Activity(FRONT, 0, 10 * SECOND, 0)))
+    shares = attribute(energy, idle(), faint, ROLES, paired=True, training_s=both)
+    assert (shares.foreground_j, shares.confidence) == (0, "low"), "less than a whole percent"
 
 
 def test_a_window_of_nothing_has_no_parts() -> None:
