@@ -34,6 +34,7 @@ _KINDS = {
     "TryStar": "Try",
 }
 _OPERATORS = (ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
+_LEFT_OUT = (*_CONTEXTS, *_OPERATORS)
 _KNOWN_CALLS = frozenset(
     name
     for owner in (builtins, str, bytes, list, dict, set)
@@ -42,9 +43,21 @@ _KNOWN_CALLS = frozenset(
 )
 
 
+def syntax_children(node: ast.AST) -> list[ast.AST]:
+    """What `ast.iter_child_nodes` gives, in half the time."""
+    children: list[ast.AST] = []
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if isinstance(value, ast.AST):
+            children.append(value)
+        elif isinstance(value, list):
+            children += [item for item in value if isinstance(item, ast.AST)]
+    return children
+
+
 def plain_tree(node: ast.AST) -> Node:
     """The AST: the class of every syntax node, without contexts."""
-    children = [plain_tree(child) for child in ast.iter_child_nodes(node) if not isinstance(child, _CONTEXTS)]
+    children = [plain_tree(child) for child in syntax_children(node) if not isinstance(child, _CONTEXTS)]
     return Node(type(node).__name__, children)
 
 
@@ -52,7 +65,7 @@ def optimised_tree(node: ast.AST) -> Node:
     """The OAST of a function."""
     below: list[Node] = []
     for child in _parts(node):
-        if not isinstance(child, (*_CONTEXTS, *_OPERATORS)):
+        if not isinstance(child, _LEFT_OUT):
             below += _flattened(child)
     return Node(_label(node), below)
 
@@ -62,15 +75,17 @@ TREES: dict[str, Callable[[ast.AST], Node]] = {"OAST": optimised_tree, "AST": pl
 
 def _parts(node: ast.AST) -> list[ast.AST]:
     """What is below a node; the name of a known function is in its call's label and needs no node of its own."""
-    parts = list(ast.iter_child_nodes(node))
+    parts = syntax_children(node)
     if _known_name(node) is not None:
         parts[:1] = [parts[0].value] if isinstance(parts[0], ast.Attribute) else []
     return parts
 
 
 def _known_name(node: ast.AST) -> str | None:
-    match node:
-        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in _KNOWN_CALLS:
+    if not isinstance(node, ast.Call):
+        return None
+    match node.func:
+        case ast.Name(id=name) | ast.Attribute(attr=name) if name in _KNOWN_CALLS:
             return name
     return None
 

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from python_trees import TREES
+from python_trees import TREES, syntax_children
 from transformations import rewrite
 from trees import Node, preorder, render
 
@@ -65,9 +65,18 @@ def _functions_of(path: Path) -> Iterator[ast.FunctionDef]:
     except (SyntaxError, ValueError):
         return
     for node in ast.walk(module):
-        if isinstance(node, ast.FunctionDef) and FEWEST_NODES <= sum(1 for _ in ast.walk(node)) <= MOST_NODES:
+        if isinstance(node, ast.FunctionDef) and FEWEST_NODES <= _size(node) <= MOST_NODES:
             node.body = _without_docstring(node.body)
             yield node
+
+
+def _size(node: ast.AST) -> int:
+    """Its nodes with itself; of more than MOST_NODES not all are counted."""
+    count, open_nodes = 0, [node]
+    while open_nodes and count <= MOST_NODES:
+        count += 1
+        open_nodes += syntax_children(open_nodes.pop())
+    return count
 
 
 def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:

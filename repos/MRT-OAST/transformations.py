@@ -160,8 +160,10 @@ def _simple_assignment(statement: ast.stmt) -> tuple[str, set[str]] | None:
     if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
         return None
     target = statement.targets[0]
+    if not isinstance(target, ast.Name):
+        return None
     effects = (ast.Call, ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
     nodes = list(ast.walk(statement.value))
-    if not isinstance(target, ast.Name) or any(isinstance(node, effects) for node in nodes):
+    if any(isinstance(node, effects) for node in nodes):
         return None
     return target.id, {node.id for node in nodes if isinstance(node, ast.Name)}

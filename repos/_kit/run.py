@@ -4,10 +4,12 @@
 12 out of memory (with an `oom` event), 1 anything else (with its traceback), death by the signal when stopped.
 """
 
+import gc
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from _kit.data import Provenance
@@ -42,7 +44,8 @@ class Run:
         """The data that `read(*arguments)` gives, which no training may change: in a process that trains again, the
         first call of the next training has what the first call of this one had, and so on."""
         if self._loads == len(self._loaded):
-            self._loaded.append((read, read(*arguments)))
+            with _no_garbage_collection():
+                self._loaded.append((read, read(*arguments)))
         data: T
         before, data = self._loaded[self._loads]
         if before is not read:
@@ -105,6 +108,16 @@ class Run:
     def say(line: str) -> None:
         """Print one progress line at once."""
         print(line, flush=True)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Reading makes millions of objects that stay, and the collector would look through them again and again."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def out_of_memory_place(error: BaseException) -> str | None:

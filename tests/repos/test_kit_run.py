@@ -211,14 +211,16 @@ def test_a_background_in_mode_reuse_trains_again_until_it_is_stopped(tmp_path: P
     code, _, _ = stop_at_mark(
         REPEAT
         + """
+import gc
 trained, reads = [], []
 def read(number):
+    assert not gc.isenabled()
     reads.append(number)
     return [number]
 def train(run):
     trained.append(run)
     assert run.load(read, 7) == [7] and run.load(read, 8) == [8]
-    assert reads == [7, 8]
+    assert reads == [7, 8] and gc.isenabled()
     if len(trained) == 4:
         pathlib.Path("mark").touch()
     run.config({"epochs": 1}, Provenance("made up", "sha256:0"))

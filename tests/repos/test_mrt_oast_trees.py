@@ -1,6 +1,7 @@
 """Trees and their sequences, AST and OAST of Python functions, and the rewrites that make clones."""
 
 import ast
+import inspect
 import random
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from tests.repos.trainings import REPOS
 sys.path.append(str(REPOS / "MRT-OAST"))
 
 import transformations
-from python_trees import optimised_tree, plain_tree
+from python_trees import optimised_tree, plain_tree, syntax_children
 from trees import parse, postorder, preorder, render
 
 SOURCE = """
@@ -64,6 +65,12 @@ def test_sequences_of_a_tree_in_brackets() -> None:
 def test_what_is_no_tree_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"tree|bracket"):
         parse(text)
+
+
+def test_children_are_those_of_the_standard_library_in_its_order() -> None:
+    nodes = list(ast.walk(ast.parse(inspect.getsource(ast))))
+    assert len(nodes) > 5000
+    assert all(syntax_children(node) == list(ast.iter_child_nodes(node)) for node in nodes)
 
 
 def test_the_optimised_tree_has_fewer_nodes_that_say_more() -> None:
