@@ -23,7 +23,7 @@ from profiler.reach import Endpoint, answers
 
 KNOCK_TIMEOUT_S = 10.0
 ANSWER_S = 1.0
-WORKER_KEPT_MS = 10 * 60 * 1000  # of an embedded Ray; solo runs and cooling between two pairs are shorter
+WORKER_KEPT_MS = 10 * 60 * 1000  # as in launch/node.sh; most waits between two pairs are shorter
 EMBEDDED_OBJECT_STORE_BYTES = 100 * 1024 * 1024  # records and logs are small; the default takes 30 % of the memory
 
 
