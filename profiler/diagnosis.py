@@ -5,6 +5,7 @@ It looks only: it starts no Ray, imports no Ray and no torch, changes nothing, a
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import shutil
@@ -79,6 +80,7 @@ class Diagnosis:
     python: Component
     ray: Component
     disk: Component
+    torch: Component
     sampler: SamplerState
 
     @property
@@ -107,6 +109,7 @@ def diagnose(results: Path) -> Diagnosis:
         python=python_state(),
         ray=ray_state(),
         disk=disk_state(results),
+        torch=torch_state(),
         sampler=sampler_state(),
     )
 
@@ -167,6 +170,29 @@ def disk_state(results: Path) -> Component:
             "disk", False, detail, f"free at least {DISK_LOW_GIB:.0f} GiB, or choose another --results DIR"
         )
     return Component("disk", True, detail)
+
+
+def torch_state() -> Component:
+    """Whether torch lies here as bytecode too; found without importing it. Campaigns can run in any case.
+
+    Some images leave the bytecode out and forbid to write it. Each trainer then compiles two thousand modules at its
+    start, and the seconds and joules of that are its run's.
+    """
+    try:
+        spec = importlib.util.find_spec("torch")
+    except ImportError:
+        spec = None
+    if spec is None or spec.origin is None:
+        return Component("torch", True, "not installed; only trainers that use it need it")
+    if spec.cached is None or Path(spec.cached).exists():
+        return Component("torch", True, f"installed in {Path(spec.origin).parent}")
+    packages = Path(spec.origin).parents[1]
+    return Component(
+        "torch",
+        False,
+        "without bytecode: each trainer compiles it anew at its start, in its run's time and energy",
+        f"{sys.executable} -m compileall -qq -j 0 {packages}",
+    )
 
 
 def sampler_state() -> SamplerState:

@@ -85,6 +85,7 @@ def _lines(diagnosis: Diagnosis) -> Iterator[str]:
     yield from _section("needed", _needed(diagnosis))
     yield from _section("containment", _containment(diagnosis))
     yield from _section("energy", _energy(diagnosis))
+    yield from _section("trainers", _trainers(diagnosis))
     yield from _section("sampler", _sampler(diagnosis))
     yield from ("", _conclusion(diagnosis))
 
@@ -124,6 +125,11 @@ def _energy(diagnosis: Diagnosis) -> Iterator[Entry]:
 
 def _why(reason: str | None) -> str:
     return f"{reason}: {WORDS[reason]}" if reason in WORDS else str(reason)
+
+
+def _trainers(diagnosis: Diagnosis) -> Iterator[Entry]:
+    part = diagnosis.torch
+    yield part.ok, part.name, part.detail, part.fix
 
 
 def _sampler(diagnosis: Diagnosis) -> Iterator[Entry]:

@@ -402,6 +402,19 @@ def test_doctor_needs_neither_ray_nor_torch(tmp_path: Path) -> None:
     assert json.loads(ended.stdout)["sources"]
 
 
+def test_doctor_sees_a_torch_that_every_trainer_would_have_to_compile(tmp_path: Path) -> None:
+    package = tmp_path / "torch"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise SystemExit('imported')\n")
+    before = profiler("doctor", "--json", environment={"PYTHONPATH": str(tmp_path)}).json()
+    assert before["torch"]["ok"] is False
+    assert before["torch"]["fix"] in profiler("doctor", environment={"PYTHONPATH": str(tmp_path)}).out
+    subprocess.run(before["torch"]["fix"].split(), check=True, cwd=tmp_path)
+    after = profiler("doctor", "--json", environment={"PYTHONPATH": str(tmp_path)}).json()
+    assert (after["torch"]["ok"], after["torch"]["detail"]) == (True, f"installed in {package}")
+    assert after["ok"] == before["ok"]
+
+
 def test_doctor_for_people_names_the_fix(tmp_path: Path) -> None:
     ended = profiler("doctor", cwd=tmp_path, environment={"PROFILER_SYSFS_ROOT": str(tmp_path)})
     assert ended.err == ""

@@ -2,9 +2,7 @@
 
 Runs the pairs of configs/parallel_feasibility_test.yaml (or those that --sharing names) at one epoch, by time slices,
 under MPS or both (--sharing), with each distinct training alone before them (--solo), and writes of each pair: verdict,
-peak memory, overlap, slowdown, the parts of the energy, and how long it waited. With --repeat it takes one training of
-about 30 s instead (or of the epochs that --repeat-values names), five times with cooling until idle and five times with
-fixed waits, and writes the coefficient of variation of both.
+peak memory, overlap, slowdown, the parts of the energy, and how long it waited.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import median
 from typing import Any
 
 import yaml
@@ -30,8 +28,6 @@ from profiler.analysis.pairs import pair_costs
 CONFIG = Path(__file__).parents[2] / "configs" / "parallel_feasibility_test.yaml"
 ALL = list(range(1, 13))
 WAITING_STEPS = ("gate", "settling", "background", "readiness")
-REPEATS = 5
-REPEAT_SECONDS = 30.0
 OF_A_PAIR = (
     "experiment_id", "model", "background_model", "verdict", "reasons", "evidence", "error_message", "sharing",
     "duration_s", "gpu_uuid", "background_gpu_uuid", "gpu_memory_peak_mib", "gpu_memory_foreground_mib",
@@ -52,7 +48,7 @@ OF_A_SOLO = (
 def main() -> None:
     options = parse()
     deadline = time.monotonic() + 60 * options.minutes
-    found = repeats(options, deadline) if options.repeat else pairs(options, deadline)
+    found = pairs(options, deadline)
     options.out.write_text(json.dumps(found, indent=1, default=str))
     print(json.dumps(found.get("summary"), indent=1))
 
@@ -67,12 +63,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--mode", choices=("loop", "reuse"), default="loop", help="of the background (loop)")
     text = "each distinct training alone first, for slowdowns and for the parts under MPS; only these if any are named"
     parser.add_argument("--solo", nargs="*", metavar="REPO/MODEL", help=text)
-    parser.add_argument("--repeat", action="store_true", help="repeat one training instead of running pairs")
-    parser.add_argument("--repeat-model", default="examples/mnist_cnn", help="REPO/MODEL (examples/mnist_cnn)")
-    parser.add_argument(
-        "--repeat-values", type=json.loads, default={}, help="hyperparameters, as in '{\"batch_size\": 9}'"
-    )
-    parser.add_argument("--fixed-seconds", type=float, default=60.0, help="the fixed wait to compare with (60)")
     return parser.parse_args()
 
 
@@ -193,50 +183,6 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "waited_median_s": median([fact["waited_s"] for fact in facts]) if facts else None,
         "overlap_min": min(overlaps, default=None),
     }
-
-
-def repeats(options: argparse.Namespace, deadline: float) -> dict[str, Any]:
-    repo, model = options.repeat_model.split("/", 1)
-    item = {
-        "repo": repo,
-        "model": model,
-        "mode": "default",
-        "hyperparameters": {"seed": 1, **options.repeat_values, "epochs": 2},
-    }
-    base = {"name": "repeats", "seed": 1, "max_retries": 0, "size": options.size}
-    epochs = options.repeat_values.get("epochs") or epochs_of_a_repeat({**base, "experiments": [item]}, deadline)
-    item = {**item, "hyperparameters": {**item["hyperparameters"], "epochs": epochs}, "runs_per_config": REPEATS}
-    found: dict[str, Any] = {"model": options.repeat_model, "values": item["hyperparameters"], "summary": {}}
-    for name, cooling in (("idle", {"until": "idle"}), ("fixed", {"seconds": options.fixed_seconds})):
-        rows, _ = campaign({**base, "cooling": cooling, "experiments": [item]}, deadline)
-        energies = [row["gpu_energy_j"] for row in rows if row["valid"]]
-        trained = [row["gpu_energy_training_j"] for row in rows if row["valid"]]
-        waits = [
-            derived({**row, "background_started_at": None, "background_ended_at": None})["waited_s"] for row in rows
-        ]
-        columns = ("duration_s", "ready_s", "gpu_energy_j", "training_s", "gpu_energy_training_j", "gpu_temp_mean_c",
-                   "cooling_s", "cooling_end", "cooling_idle_proven",
-                   "gpu_idle_power_w", "gpu_uuid", "verdict", "reasons", "steps")  # fmt: skip
-        found[name] = [{column: row[column] for column in columns} for row in rows]
-        found["summary"][name] = {
-            "runs": len(energies),
-            "energy_cv_percent": variation_percent(energies),
-            "training_energy_cv_percent": variation_percent([joules for joules in trained if joules is not None]),
-            "duration_mean_s": mean([row["duration_s"] for row in rows]) if rows else None,
-            "waited_median_s": median(waits) if waits else None,
-        }
-    return found
-
-
-def variation_percent(values: list[float]) -> float | None:
-    return 100 * stdev(values) / mean(values) if len(values) > 1 else None
-
-
-def epochs_of_a_repeat(config: dict[str, Any], deadline: float) -> int:
-    """How many epochs make REPEAT_SECONDS, by a run of two."""
-    (probe,), _ = campaign({**config, "cooling": {"seconds": 0}}, deadline)
-    epoch_s = (probe["duration_s"] - probe["ready_s"]) / 2
-    return max(1, round((REPEAT_SECONDS - probe["ready_s"]) / epoch_s))
 
 
 if __name__ == "__main__":
