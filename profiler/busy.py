@@ -16,7 +16,7 @@ from typing import Final
 
 from profiler.events import Training
 from profiler.gpu_activity import ActivityWindow
-from profiler.process.find import members
+from profiler.process.home import Home, members
 
 MIN_GPU_WINDOW_S: Final = 2.0
 
@@ -139,10 +139,10 @@ def cpu_share(cpu_s: float | None, window_s: float, granted_cpus: float) -> floa
     return min(1.0, cpu_s / (window_s * min(1.0, granted_cpus)))
 
 
-def tree_cpu_s(namespaces: Iterable[int | None]) -> float | None:
-    """CPU seconds so far of every process in these PID namespaces (inodes), with the children they have reaped; None
+def tree_cpu_s(homes: Iterable[Home | None]) -> float | None:
+    """CPU seconds so far of every process that lives in one of `homes`, with the children they have reaped; None
     where there is none. A walk over /proc for each, a few milliseconds."""
-    seconds = [_cpu_s(pid) for namespace in set(namespaces) for pid in members(namespace)]
+    seconds = [_cpu_s(pid) for home in set(homes) for pid in members(home)]
     return sum(seconds) if seconds else None
 
 

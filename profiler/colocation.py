@@ -8,6 +8,7 @@ from typing import Any
 from profiler.background import BackgroundStart
 from profiler.energy.attribution import Role
 from profiler.partner import BackgroundFacts
+from profiler.process.home import Home, lives_in
 from profiler.verdict import Finding, signal_name
 
 
@@ -63,15 +64,14 @@ def _failed_within(starts: tuple[BackgroundStart, ...], t0_ns: int, t1_ns: int) 
 
 
 def roles(
-    processes: Sequence[Mapping[str, Any]], foreground: int | None, background: Collection[int]
+    processes: Sequence[Mapping[str, Any]], foreground: Home | None, background: Collection[Home]
 ) -> dict[int, Role]:
-    """Whose each PID of `processes` (rows of that table) is, by the inode of its PID namespace."""
+    """Whose each PID of `processes` (rows of that table) is, by where it lives."""
     found: dict[int, Role] = {}
     for process in processes:
-        namespace = process["pid_namespace"]
-        if namespace is not None and namespace == foreground:
+        if foreground is not None and lives_in(process, (foreground,)):
             found[process["pid"]] = "foreground"
-        elif namespace in background:
+        elif lives_in(process, background):
             found[process["pid"]] = "background"
     return found
 

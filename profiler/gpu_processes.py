@@ -13,6 +13,7 @@ from pathlib import Path
 
 from profiler.energy.counters import Clock
 from profiler.energy.nvml import GpuProcess, NvmlDevice, NvmlReadError
+from profiler.process.home import keeper_cgroup, namespace_inode
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,14 @@ class GpuPresence:
     least: the first counts from when the driver had answered, a later one from when it was asked; where the same answer
     showed another one for the first time, both count from then, as they were there together.
 
-    `pid_namespace` is the inode of /proc/PID/ns/pid, or None when it could not be read; `memory_mib` is the largest
-    value seen, or None when the driver does not tell.
+    `pid_namespace` is the inode of /proc/PID/ns/pid, or None when it could not be read; `cgroup` the name of the
+    keeper's cgroup that holds it, or None; `memory_mib` the largest value seen, or None when the driver does not tell.
     """
 
     gpu_uuid: str
     pid: int
     pid_namespace: int | None
+    cgroup: str | None
     command: str
     user_id: int | None
     memory_mib: float | None
@@ -91,12 +93,9 @@ def describe_process(gpu_uuid: str, pid: int, memory_mib: float | None, now_ns: 
     """Facts about `pid` from /proc; what cannot be read stays None or empty."""
     folder = Path("/proc") / str(pid)
     try:
-        namespace: int | None = (folder / "ns" / "pid").stat().st_ino
-    except OSError:
-        namespace = None
-    try:
         command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
         user_id: int | None = folder.stat().st_uid
     except OSError:
         command, user_id = "", None
-    return GpuPresence(gpu_uuid, pid, namespace, command[:300], user_id, memory_mib, now_ns, now_ns)
+    homes = namespace_inode(pid), keeper_cgroup(pid)
+    return GpuPresence(gpu_uuid, pid, *homes, command[:300], user_id, memory_mib, now_ns, now_ns)

@@ -10,6 +10,7 @@ from profiler.energy.attribution import NOT_TOLD_APART, GpuEnergy, Role, Shares,
 from profiler.energy.epochs import span_energy
 from profiler.energy.gpu_account import power_points
 from profiler.evidence import Evidence
+from profiler.process.home import Home
 
 
 def gpu_split(evidence: Evidence) -> tuple[dict[str, Any], Shares, dict[str, str]]:
@@ -19,8 +20,8 @@ def gpu_split(evidence: Evidence) -> tuple[dict[str, Any], Shares, dict[str, str
     training_j, untold = _training_energy(evidence)
     nulls |= unknown | ({"gpu_energy_training_j": untold} if untold else {})
     background = evidence.background
-    namespaces = background.namespaces if background else frozenset[int]()
-    whose = colocation.roles(evidence.processes, evidence.execution.namespace, namespaces)
+    homes = background.homes if background else frozenset[Home]()
+    whose = colocation.roles(evidence.processes, evidence.execution.home, homes)
     shares = _shares(evidence, whose)
     training_sm, untold = _training_sm(evidence, whose, shares)
     nulls |= {"gpu_sm_training_percent": untold} if untold else {}
@@ -70,8 +71,8 @@ def _shares(evidence: Evidence, whose: Mapping[int, Role]) -> Shares:
         return Shares(null_reason=energy.null_reasons["gpu_energy_j"])
     if node.more_gpus:
         return Shares(null_reason=record.SEVERAL_GPUS)
-    if execution.namespace is None:
-        return Shares(null_reason=f"{NOT_TOLD_APART}: no_pid_namespace")
+    if execution.home is None:
+        return Shares(null_reason=f"{NOT_TOLD_APART}: uncontained")
     points, _ = power_points(row for row in evidence.samples if row.device == node.gpu_uuid)
     paired = spec.background is not None and spec.background.uses_gpu
     return attribute(

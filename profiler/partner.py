@@ -17,6 +17,7 @@ from profiler.cooling import Clocks
 from profiler.gpu_activity import ActivityWindow
 from profiler.gpu_processes import GpuPresence
 from profiler.planned import Background
+from profiler.process.home import Home, lives_in
 
 END_TIMEOUT_S = 30.0
 ACTIVITY_S = 1.0
@@ -57,9 +58,9 @@ class BackgroundFacts:
     """Number of a start that failed for lack of memory -> its words."""
 
     @property
-    def namespaces(self) -> frozenset[int]:
-        """The PID namespaces (inodes) that its processes had."""
-        return frozenset(start.namespace for start in self.starts if start.namespace is not None)
+    def homes(self) -> frozenset[Home]:
+        """Where its processes lived."""
+        return frozenset(start.home for start in self.starts if start.home is not None)
 
 
 class Partner:
@@ -96,9 +97,9 @@ class Partner:
         """The foreground is about to start."""
         self._cpu_from = time.monotonic_ns(), self._cpu_s()
 
-    def end(self, window_ns: tuple[int, int] | None, foreground: int | None) -> BackgroundFacts:
+    def end(self, window_ns: tuple[int, int] | None, foreground: Home | None) -> BackgroundFacts:
         """Look at what it did in the foreground's window (None: there was none), stop it, and return when nothing of
-        it is left. `foreground`: the inode of the foreground's PID namespace."""
+        it is left. `foreground`: where the foreground's processes lived."""
         ended_early = not self._task.alive()
         cpu = None if window_ns is None else self._cpu_share()
         on_gpu, gpu = (None, None) if window_ns is None else self._gpu_share(*window_ns, foreground)
@@ -125,21 +126,21 @@ class Partner:
         """CPU seconds of all its processes so far: of those that ended as their keepers reported, of the others now."""
         starts = self._watch.starts()
         ended = [start.cpu_s for start in starts if start.t1_ns is not None]
-        running = [start.namespace for start in starts if start.t1_ns is None]
+        running = [start.home for start in starts if start.t1_ns is None]
         if any(seconds is None for seconds in ended) or None in running:
             return None
         return sum(seconds or 0.0 for seconds in ended) + (tree_cpu_s(running) or 0.0)
 
     def _pids(self, t0_ns: int, t1_ns: int) -> set[int] | None:
-        """Its processes as the driver shows them; None where containment has no namespace to know them by."""
-        own = {start.namespace for start in self._watch.starts() if start.namespace is not None}
+        """Its processes as the driver shows them; None where containment leaves nothing to know them by."""
+        own = {start.home for start in self._watch.starts() if start.home is not None}
         return self._pids_of(own, t0_ns, t1_ns) if own else None
 
-    def _pids_of(self, namespaces: Collection[int], t0_ns: int, t1_ns: int) -> set[int]:
+    def _pids_of(self, homes: Collection[Home], t0_ns: int, t1_ns: int) -> set[int]:
         seen = self._trace.gpu_processes(t0_ns, t1_ns)
-        return {item.pid for item in seen if item.gpu_uuid == self._gpu_uuid and item.pid_namespace in namespaces}
+        return {item.pid for item in seen if item.gpu_uuid == self._gpu_uuid and lives_in(vars(item), homes)}
 
-    def _gpu_share(self, t0_ns: int, t1_ns: int, foreground: int | None) -> tuple[bool | None, float | None]:
+    def _gpu_share(self, t0_ns: int, t1_ns: int, foreground: Home | None) -> tuple[bool | None, float | None]:
         """Whether it was seen on the GPU within the window, and for what share it worked there."""
         if self._gpu_uuid is None:
             return None, None

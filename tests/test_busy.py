@@ -11,7 +11,7 @@ import pytest
 from profiler.busy import cpu_share, epochs_worked, gpu_share, measure_busy, tree_cpu_s, working_share
 from profiler.events import Training
 from profiler.gpu_activity import Activity, ActivityWindow
-from profiler.process.command import Command
+from profiler.process.command import HOLDING_TIERS, Command, TierUnavailableError
 from profiler.process.launch import start
 from tests.process.harness import wait_until
 
@@ -94,17 +94,20 @@ def test_a_whole_cpu_is_full_work() -> None:
     assert cpu_share(None, 10.0, 1) is None
 
 
-def test_cpu_time_of_a_namespace_has_its_reaped_children(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tier", HOLDING_TIERS)
+def test_cpu_time_of_a_home_has_its_reaped_children(tier: str, tmp_path: Path) -> None:
     child = "import time\nwhile time.process_time() < 0.3: pass"
     reap = f"subprocess.run([sys.executable, '-S', '-c', {child!r}]); print('reaped', flush=True)"
     body = f"import subprocess, sys, time; {reap}; time.sleep(60)"
     command = Command((sys.executable, "-S", "-c", body), dict(os.environ), tmp_path, tmp_path / "log")
-    with start(command) as process:
-        if process.namespace_inode is None:
-            pytest.skip("no PID namespaces here")
+    try:
+        process = start(command, tier=tier)
+    except TierUnavailableError as error:
+        pytest.skip(error.reason)
+    with process:
         process.release()
-        wait_until(lambda: (tree_cpu_s([process.namespace_inode]) or 0) > 0, 60)
+        wait_until(lambda: (tree_cpu_s([process.home]) or 0) > 0, 60)
         wait_until(lambda: "reaped" in (tmp_path / "log").read_text(), 60)
-        assert 0.3 <= (tree_cpu_s([process.namespace_inode]) or 0) < 2
+        assert 0.3 <= (tree_cpu_s([process.home]) or 0) < 2
     assert tree_cpu_s([None]) is None
-    assert tree_cpu_s([1]) is None  # no namespace has this number
+    assert tree_cpu_s([1, "profiler-keeper-of-nobody"]) is None  # no namespace has this number

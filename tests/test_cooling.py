@@ -46,7 +46,7 @@ class RestingGpu:
     def gpu_processes(self, t0_ns: int, t1_ns: int) -> list[GpuPresence]:
         stays = [(round(start * SECOND), round(end * SECOND)) for start, end in self._company]
         return [
-            GpuPresence(GPU, 99, 1, "stranger", 0, 100.0, start, end)
+            GpuPresence(GPU, 99, 1, None, "stranger", 0, 100.0, start, end)
             for start, end in stays
             if end >= t0_ns and start <= t1_ns
         ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,6 +18,7 @@ from profiler.config import Cooling
 from profiler.energy.attribution import Role
 from profiler.memory import MemoryHistory
 from profiler.process.find import find_keepers
+from profiler.process.tiers import probe
 from profiler.store.layout import SessionFolder
 from profiler.store.rows import complete_run
 from profiler.workloads import load_catalog
@@ -24,6 +27,7 @@ from tests.campaigns import REPOS, pair, quick
 from tests.fakes.gpu_player import GpuPlayer, Part
 from tests.fakes.nvml import FakeNvml
 from tests.process.harness import wait_until
+from tests.worlds import WITHOUT_NAMESPACES, in_a_world
 
 pytestmark = pytest.mark.slow
 
@@ -151,6 +155,36 @@ def test_on_a_gpu_the_shares_are_what_was_planted(tmp_path: Path, fake_nvml_here
     assert row["mps_active_thread_percent"] is None
     stored = complete_run(row)["null_reasons"]
     assert {stored[f"{who}mps_active_thread_percent"] for who in ("", "background_")} == {"not_mps"}
+
+
+IN_CGROUPS = """
+import json, sys
+from pathlib import Path
+from tests.attempts import local_node
+from tests.campaigns import pair
+from tests.fakes.gpu_player import GpuPlayer, Part
+from tests.fakes.nvml import FakeNvml
+folder, library = Path(sys.argv[1]), Path(sys.argv[2])
+nvml = FakeNvml(folder / "here.state", library)
+front, back = {"epochs": 4, "epoch_seconds": 1.0}, {"epochs": 90, "epoch_seconds": 0.1}
+item = pair({**front, "marker": "front"}, {**back, "marker": "back"})
+parts = {"front": Part(60, 300.0), "back": Part(40, 200.0, 500.0)}
+with nvml.attached(), GpuPlayer(nvml, parts), local_node(folder) as node:
+    row = node.attempt(item)
+names = ("containment", "verdict", "reasons", "gpu_attribution_method", "background_busy_method")
+memory = ("gpu_memory_foreground_mib", "gpu_memory_background_mib")
+print(json.dumps([row[name] for name in (*names, *memory)]))
+"""
+
+
+def test_partners_in_cgroups_are_told_apart_and_no_strangers(tmp_path: Path, fake_nvml_library: Path) -> None:
+    cgroup = next(tier for tier in probe() if tier.name == "cgroup")
+    if not cgroup.available:
+        pytest.skip(cgroup.reason)
+    program = in_a_world(WITHOUT_NAMESPACES, sys.executable, "-c", IN_CGROUPS, tmp_path, fake_nvml_library)
+    how, memory_mib = (found := json.loads(program.communicate(timeout=120)[0]))[:5], found[5:]
+    assert how == ["cgroup", "valid", [], "time_slice", "events+gpu_utilisation"]
+    assert memory_mib == [700, 500]
 
 
 def test_an_interrupted_attempt_ends_both_partners_and_keeps_its_energy(

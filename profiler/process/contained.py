@@ -19,7 +19,9 @@ from types import TracebackType
 from typing import Any
 
 from profiler.errors import ContainmentError
+from profiler.host import start_time
 from profiler.process.command import ExitReport, TierUnavailableError
+from profiler.process.home import Home, cgroup_name
 
 ANSWER_MARGIN_S = 10.0  # a keeper that has not answered a stop this long after the grace is killed itself
 
@@ -39,7 +41,8 @@ class ContainedProcess:
     """A run in its keeper. As a context manager it is stopped, and waited for, on the way out.
 
     `pid` is the keeper's, `containment` its tier, `namespace_inode` that of the run's PID namespace (None in the
-    other tiers). Methods are for one thread at a time."""
+    other tiers), `home` what the run's processes are known by (None in the best-effort tier). Methods are for one
+    thread at a time."""
 
     def __init__(
         self, keeper: subprocess.Popen[bytes], lease: FileIO, report: FileIO, tier: str, grace_s: float
@@ -47,6 +50,7 @@ class ContainedProcess:
         self.pid = keeper.pid
         self.containment = tier
         self.namespace_inode: int | None = None
+        self.home: Home | None = None
         self.guard_pid: int | None = None
         self._keeper = keeper
         self._lease = lease
@@ -141,6 +145,8 @@ class ContainedProcess:
         ready = self._events.get("ready")
         if ready is not None:
             self.guard_pid, self.namespace_inode = ready["guard_pid"], ready["namespace"]
+            in_cgroup = self.containment == "cgroup"
+            self.home = cgroup_name(self.pid, start_time(self.pid)) if in_cgroup else self.namespace_inode
             self._open_guard()
             return
         self._lease.close()

@@ -19,6 +19,7 @@ from pathlib import Path
 from profiler.errors import UsageError
 from profiler.host import start_time
 from profiler.process.command import TIERS
+from profiler.process.home import cgroup_name, members, namespace_inode
 from profiler.process.keeperlib import system
 
 SCRIPT = "profiler/process/keeper.py"
@@ -73,16 +74,12 @@ def pids_of(keeper: KeeperInfo) -> set[int]:
     tree = system.parents()
     while grown := {pid for pid, parent in tree.items() if parent in family} - family:
         family |= grown
-    inside = [_numbers(folder / "cgroup.procs") for folder in _cgroups() if folder.name == _cgroup_name(keeper)]
+    inside = [
+        _numbers(folder / "cgroup.procs")
+        for folder in _cgroups()
+        if folder.name == cgroup_name(keeper.pid, keeper.start_time)
+    ]
     return (family | set().union(*inside)) - {keeper.pid}
-
-
-def members(namespace: int | None) -> set[int]:
-    """Every process in the PID namespace with this inode (`ContainedProcess.namespace_inode`), as seen from here."""
-    if namespace is None:
-        return set()
-    numbers = (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit())
-    return {pid for pid in numbers if _namespace_inode(pid) == namespace}
 
 
 def reap(keeper: KeeperInfo, timeout_s: float = 10.0) -> set[int]:
@@ -110,8 +107,8 @@ def reap(keeper: KeeperInfo, timeout_s: float = 10.0) -> set[int]:
 
 def leftover_cgroups() -> list[Path]:
     """Cgroups of keepers that are gone: what the cgroup tier leaves when both halves are killed at once."""
-    alive = {_cgroup_name(keeper) for keeper in find_keepers()}
-    here = f"{system.CGROUP_PREFIX}{_namespace_inode('self')}-"
+    alive = {cgroup_name(keeper.pid, keeper.start_time) for keeper in find_keepers()}
+    here = f"{system.CGROUP_PREFIX}{namespace_inode('self')}-"
     return [folder for folder in _cgroups() if folder.name.startswith(here) and folder.name not in alive]
 
 
@@ -134,12 +131,12 @@ def _describe(pid: int, argv: list[str], children: list[int]) -> KeeperInfo | No
     owner_pid, _, owner_start = labels.pop("owner", "").partition(":")
     containment = labels.pop("tier", "")
     started, uid = start_time(pid), _uid(pid)
-    own_namespace, inner = _namespace_inode(pid), _namespace_inode(pid, "pid_for_children")
+    own_namespace, inner = namespace_inode(pid), namespace_inode(pid, "pid_for_children")
     if not (owner_pid.isdigit() and owner_start.isdigit() and containment in TIERS):
         return None
     if started is None or uid is None:
         return None  # it has ended meanwhile
-    if own_namespace != _namespace_inode("self"):
+    if own_namespace != namespace_inode("self"):
         return None
     if (containment == "pid_namespace") == (inner == own_namespace):
         return None  # its name only: a keeper has made a namespace, or says that it has none
@@ -165,13 +162,6 @@ def _keeper_argv(pid: int) -> list[str] | None:
     return argv if argv[1:3] == ["-I", "-S"] and argv[3:4] and argv[3].endswith(SCRIPT) else None
 
 
-def _namespace_inode(pid: int | str, kind: str = "pid") -> int | None:
-    try:
-        return Path(f"/proc/{pid}/ns/{kind}").stat().st_ino
-    except OSError:  # gone, or another user's
-        return None
-
-
 def _uid(pid: int) -> int | None:
     try:
         return Path(f"/proc/{pid}").stat().st_uid
@@ -181,10 +171,6 @@ def _uid(pid: int) -> int | None:
 
 def _alive(pid: int, started: int) -> bool:
     return start_time(pid) == started and pid in system.parents()  # a zombie holds nothing any more
-
-
-def _cgroup_name(keeper: KeeperInfo) -> str:
-    return f"{system.CGROUP_PREFIX}{_namespace_inode('self')}-{keeper.pid}-{keeper.start_time}"
 
 
 def _cgroups() -> list[Path]:

@@ -647,6 +647,7 @@ PROCESSES = Table(
         Column("gpu_uuid", TEXT, "", "the GPU"),
         Column("pid", INT, "", "process id as NVML shows it"),
         Column("pid_namespace", INT, "", "inode of its PID namespace; null when it could not be read"),
+        Column("cgroup", TEXT, "", "name of the keeper's cgroup that holds it; null where none does"),
         Column("command", TEXT, "", "command line; empty when it could not be read"),
         Column("user_id", INT, "", "numeric owner; null when it could not be read"),
         Column("memory_mib", FLOAT, "MiB", "largest GPU memory seen; null when the driver does not tell"),

@@ -6,9 +6,6 @@ Nothing stored is edited: what is judged is what was measured.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,9 +22,10 @@ from profiler.store.layout import SessionFolder
 from profiler.store.read import open_session
 from profiler.workloads import load_catalog
 from tests.attempts import LocalNode, local_node
-from tests.campaigns import REPOS, config, environment, quick
+from tests.campaigns import REPOS, config, quick
 from tests.fakes import nvml
 from tests.fakes.nvml import FakeNvml
+from tests.worlds import in_a_world
 
 pytestmark = pytest.mark.slow
 
@@ -173,14 +171,6 @@ with local_node(Path(sys.argv[1])) as node:
     row = node.attempt(quick(), allow_uncontained=True, thresholds={"cpu_contention": 1e6})
 print(json.dumps([row["verdict"], row["reasons"], row["containment"]]))
 """
-
-
-def in_a_world(prepared: str, *argv: object, **extra: str) -> subprocess.Popen[str]:
-    """A program in a mount namespace of its own; the last of the shell's words in `prepared` is what executes it."""
-    if os.geteuid() != 0 or shutil.which("unshare") is None:
-        pytest.skip("only root can make such a world")
-    world = ["unshare", "-m", "--propagation", "private", "sh", "-c", f'{prepared} "$@"', "sh"]
-    return subprocess.Popen([*world, *map(str, argv)], env=environment(**extra), stdout=subprocess.PIPE, text=True)
 
 
 def test_nothing_here_can_contain(tmp_path: Path) -> None:
