@@ -2,7 +2,8 @@
 
 Both sides come from the kernel's own accounts: all CPU time of the CPUs that this process may use (/proc/stat), less
 that of every process below the campaign's roots (the raylet, the driver), ended children included. What is left was
-used by others. Their share is of the run's own CPUs: the CPUs that were not given to it are free for others.
+used by others; so was what the host of a virtual machine took from these CPUs while somebody waited for them (stolen
+time). Their share is of the run's own CPUs: the CPUs that were not given to it are free for others.
 """
 
 from __future__ import annotations
@@ -39,18 +40,21 @@ class ProcessUse:
 
 @dataclass(frozen=True)
 class CpuUse:
-    """One look: CPU seconds since boot of `cpus` CPUs together, and every process that can be seen."""
+    """One look: CPU seconds since boot of `cpus` CPUs together, used here and stolen, and every process in sight."""
 
     cpus: int
     busy_s: float
+    stolen_s: float
     processes: Mapping[int, ProcessUse]
 
 
 @dataclass(frozen=True)
 class OthersUse:
-    """CPU seconds of others between two looks, and the process of them that used most ("" where none can be seen)."""
+    """CPU seconds of others between two looks, those that were stolen among them, and who used most ("" where nobody
+    can be seen)."""
 
     cpu_s: float
+    stolen_s: float
     cpus: int
     culprit: str
 
@@ -62,10 +66,11 @@ def look(proc: Path = PROC) -> CpuUse | None:
         lines = (proc / "stat").read_text().splitlines()
     except OSError:
         return None
-    busy = [_busy_ticks(line.split()) for line in lines if _cpu_number(line) in allowed]
-    if not busy:
+    ticks = [_ticks(line.split()) for line in lines if _cpu_number(line) in allowed]
+    if not ticks:
         return None
-    return CpuUse(len(busy), sum(busy) / TICKS_A_SECOND, _processes(proc))
+    busy_s, stolen_s = (sum(column) / TICKS_A_SECOND for column in zip(*ticks, strict=True))
+    return CpuUse(len(ticks), busy_s, stolen_s, _processes(proc))
 
 
 def _cpu_number(line: str) -> int | None:
@@ -73,10 +78,10 @@ def _cpu_number(line: str) -> int | None:
     return int(digits) if line.startswith("cpu") and digits.isdigit() else None
 
 
-def _busy_ticks(fields: list[str]) -> int:
-    """user + nice + system + irq + softirq; guests are in user already, stolen time was nobody's here."""
-    user, nice, system, _idle, _iowait, irq, softirq = (int(field) for field in fields[1:8])
-    return user + nice + system + irq + softirq
+def _ticks(fields: list[str]) -> tuple[int, int]:
+    """Busy: user + nice + system + irq + softirq (guests are in user already); and stolen."""
+    user, nice, system, _idle, _iowait, irq, softirq, stolen = (int(field) for field in fields[1:9])
+    return user + nice + system + irq + softirq, stolen
 
 
 def _processes(proc: Path) -> dict[int, ProcessUse]:
@@ -105,16 +110,22 @@ def _process(path: Path) -> ProcessUse | None:
 
 
 def used_by_others(before: CpuUse, after: CpuUse, roots: Collection[int]) -> OthersUse:
-    """What processes that are not below any of `roots` (PIDs, themselves included) used from one look to the other."""
+    """What processes that are not below any of `roots` (PIDs, themselves included) used from one look to the other,
+    and what was stolen."""
     ours = _below(after.processes, roots)
     # A process of ours that has ended is in its parent's account of ended children, so the sums stay comparable.
     own_s = _total_s(after.processes, ours) - _total_s(before.processes, _below(before.processes, roots))
-    others_s = max(0.0, after.busy_s - before.busy_s - own_s)
-    strangers = {pid: _own_advance(before, after, pid) for pid in after.processes if pid not in ours}
-    most = max(strangers, key=lambda pid: strangers[pid], default=None)
-    if most is None or strangers[most] <= 0:
-        return OthersUse(others_s, after.cpus, "")
-    return OthersUse(others_s, after.cpus, f"PID {most} ({after.processes[most].name}), {strangers[most]:.2f} s")
+    stolen_s = max(0.0, after.stolen_s - before.stolen_s)
+    others_s = max(0.0, after.busy_s - before.busy_s - own_s) + stolen_s
+    used = {
+        f"PID {pid} ({process.name})": _own_advance(before, after, pid)
+        for pid, process in after.processes.items()
+        if pid not in ours
+    }
+    used["the host of this virtual machine"] = stolen_s
+    most = max(used, key=lambda name: used[name])
+    culprit = f"{most}, {used[most]:.2f} s" if used[most] > 0 else ""
+    return OthersUse(others_s, stolen_s, after.cpus, culprit)
 
 
 def _below(processes: Mapping[int, ProcessUse], roots: Collection[int]) -> set[int]:
@@ -153,5 +164,6 @@ def contention(
     share = taken / own_cpus if others.cpu_s >= LEAST_CPU_S else 0.0
     text = f"others used {others.cpu_s:.2f} s of CPU time in {duration_s:.2f} s"
     text += f", {100 * share:.0f} % of the run's {own_cpus:g} CPUs"
+    text += f"; {others.stolen_s:.2f} s of it stolen" if others.stolen_s else ""
     text += f"; most of it {others.culprit}" if others.culprit else ""
     return Finding("cpu_contention", text, value=share, start_ns=span[0], end_ns=span[1], culprit=others.culprit)

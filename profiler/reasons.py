@@ -202,8 +202,8 @@ _ALL = (
     _state(
         "unsafe",
         "cpu_contention",
-        "processes of others used the CPUs of the run",
-        "CPUs that others used, CPUs of the run, and the process that used most",
+        "processes of others, or the host of a virtual machine, used the CPUs of the run",
+        "CPUs that others used, CPUs of the run, and who used most",
         Threshold(0.25, "share 0..1", "CPU time of others beyond the CPUs left over, as a share of the run's own CPUs"),
     ),
     _state(

@@ -96,8 +96,9 @@ with. `profiler reprocess SESSION` judges again from events, log, trace and sigh
 _HOW_JUDGED = """## How some are judged
 
 * `cpu_contention`: CPU time of all CPUs that the run's node lets it use (/proc/stat), less that of every process below
-  the campaign's own roots (raylet, driver), from right before the run to right after it. What others used beyond the
-  CPUs that were not given to the run is a share of the run's CPUs. Less than 0.5 s of CPU time is nobody.
+  the campaign's own roots (raylet, driver), from right before the run to right after it; and the time that the host
+  of a virtual machine took from these CPUs while somebody waited for them (stolen). What others used beyond the CPUs
+  that were not given to the run is a share of the run's CPUs. Less than 0.5 s of CPU time is nobody.
 * `suspended`, `clock_stepped`: CLOCK_BOOTTIME counts sleep and CLOCK_MONOTONIC does not; UTC is stepped by whoever sets
   the clock. All three are read at both edges of the run.
 * `memory_not_idle`: the last reading of the trace before the first process of the run, against what the device used
