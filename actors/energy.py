@@ -42,10 +42,12 @@ LOOKS_AN_ACTIVITY_SHARED = 3
 @dataclass(frozen=True)
 class Home:
     """Where a campaign lies on its driver's machine. `sign`: a file there whose name nobody else's file has; a node
-    that sees it sees the session folder `root` itself. `folders`: those of the workloads, and whether they travel."""
+    that sees it sees the session folder `root` itself. `identity`: no other session's, whatever its name. `folders`:
+    those of the workloads, and whether they travel."""
 
     root: str
     sign: str
+    identity: str
     folders: Mapping[str, bool]
 
     def seen(self) -> bool:
@@ -130,8 +132,8 @@ class EnergyActor:
         """This node's own folder for the session; an older campaign's is tidied up."""
         if self._spool is None:
             place = spool.place()
-            self._spool = spool.open_session(place, Path(home.root).name)
-            prune_work(place, is_driven)
+            self._spool = spool.open_session(place, home.identity, Path(home.root).name)
+            prune_work(spool.session_places(place), is_driven)
         return self._spool[0]
 
     def kept(self, home: Home) -> list[spool.Result]:

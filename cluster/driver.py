@@ -136,7 +136,7 @@ def _drive(folder: SessionFolder, plan: Plan, catalog: Catalog, journal: Journal
     if not pending:
         journal.settle()
         return _conclude(folder, journal, observe)
-    prune_work(folder.root.parent, is_driven)
+    prune_work([folder.root.parent], is_driven)
     observe({"event": "session", "session_id": folder.session_id, "path": str(folder.root), "runs": len(pending)})
     with ExitStack() as stack:
         stack.enter_context(held_governor(plan.campaign.governor, optional=options.governor_optional, warn=observe))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from actors.energy import Home
 from profiler.store.layout import SessionFolder
+from profiler.store.ledger import session_identity
 from profiler.workloads import ModelSpec, manifest_roots
 
 _SIGN = ".driver-"
@@ -24,6 +25,6 @@ def signed_home(folder: SessionFolder, models: Sequence[ModelSpec]) -> Iterator[
     sign = folder.root / f"{_SIGN}{secrets.token_hex(8)}"
     sign.touch()
     try:
-        yield Home(str(folder.root), str(sign), dict(sorted(folders.items())))
+        yield Home(str(folder.root), str(sign), session_identity(folder.ledger), dict(sorted(folders.items())))
     finally:
         sign.unlink(missing_ok=True)

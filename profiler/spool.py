@@ -1,8 +1,9 @@
 """A node's own place for a campaign's files where it does not see the session folder, and finished results that the
 driver has not acknowledged. It sends nothing and judges nothing.
 
-The place is laid out as the results folder is, so an attempt works in it as it would there: `<place>/<session_id>/` and
-`<place>/.work/`. The place is $PROFILER_SPOOL, else /var/tmp/profiler-<uid>, which outlives a boot.
+The place is $PROFILER_SPOOL, else /var/tmp/profiler-<uid>, which outlives a boot. In it each session has a folder laid
+out as a results folder is, so an attempt works in it as it would there: `<place>/sessions/<identity>/<session_id>/` and
+`.work/` beside that. Two drivers may have sessions of the same name, never of the same identity.
 """
 
 from __future__ import annotations
@@ -44,17 +45,30 @@ def place(environment: Mapping[str, str] = os.environ) -> Path:
     return path
 
 
-def open_session(path: Path, session_id: str) -> tuple[SessionFolder, int]:
+def session_places(path: Path) -> list[Path]:
+    """The folders of all sessions in the place."""
+    return sorted((path / "sessions").glob("*"))
+
+
+def open_session(path: Path, identity: str, session_id: str) -> tuple[SessionFolder, int]:
     """The session's folder in the place, and a descriptor that locks it while it is open, so that nobody tidies up
     meanwhile. Sessions whose driver never came back are removed after 30 days."""
-    for old in [*path.glob("run_*"), *(path / ".work").glob("run_*")]:
-        if not old.name.startswith(session_id) and time.time() - old.stat().st_mtime > KEPT_S:
+    for old in session_places(path):
+        if old.name != identity and time.time() - _changed(old) > KEPT_S:
             remove(old)
-    folder = SessionFolder(path / session_id)
-    folder.root.mkdir(exist_ok=True)
+    folder = SessionFolder(path / "sessions" / identity / session_id)
+    folder.root.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     return folder, descriptor
+
+
+def _changed(place: Path) -> float:
+    """When something came into `place`, or into a folder of it, or left it."""
+    try:
+        return max(entry.stat().st_mtime for entry in [place, *place.iterdir()])
+    except FileNotFoundError:  # another driver's node is at it
+        return time.time()
 
 
 def keep(folder: SessionFolder, result: Mapping[str, Any]) -> None:

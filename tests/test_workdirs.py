@@ -21,7 +21,7 @@ def make(results: Path, session: str, count: int, age_s: int) -> list[Path]:
 
 def test_the_newest_are_kept(tmp_path: Path) -> None:
     paths = make(tmp_path, "run_20260101_000000", 6, age_s=100)
-    removed = prune_work(tmp_path, lambda folder: False, kept=4)
+    removed = prune_work([tmp_path], lambda folder: False, kept=4)
     assert sorted(removed) == paths[:2]
     assert [path.exists() for path in paths] == [False, False, True, True, True, True]
 
@@ -33,9 +33,9 @@ def test_a_driven_session_is_left_alone(tmp_path: Path) -> None:
     def driven(folder: SessionFolder) -> bool:
         return folder.session_id == "run_20260101_000000"
 
-    assert prune_work(tmp_path, driven, kept=2) == []
+    assert prune_work([tmp_path], driven, kept=2) == []
     assert all(path.exists() for path in old)
 
 
 def test_without_a_work_folder_there_is_nothing_to_do(tmp_path: Path) -> None:
-    assert prune_work(tmp_path, lambda folder: False) == []
+    assert prune_work([tmp_path], lambda folder: False) == []

@@ -8,6 +8,7 @@ line that a crash cut short is passed over by readers and closed by the next wri
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from profiler.errors import CannotRunError
 from profiler.store.files import cannot_write, sync_folder
 from profiler.store.layout import utc_now
 from profiler.store.rows import to_json
@@ -28,6 +30,7 @@ ATTEMPT_NOT_EXECUTED = "attempt_not_executed"
 INTERRUPTED = "interrupted"
 SESSION_FINISHED = "session_finished"
 IMPORTED = "imported"
+IDENTITY_DIGITS = 16
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,15 @@ def read_ledger(path: Path) -> LedgerText:
         elif line.strip():
             torn += 1
     return LedgerText(tuple(events), torn)
+
+
+def session_identity(path: Path) -> str:
+    """Of a session, wherever it lies and whoever drives it: a digest of its first event, which has time, host, process
+    and plan. CannotRunError when there is none."""
+    events = read_ledger(path).events
+    if not events:
+        raise CannotRunError(f"{path} has no event: this is no session that can be driven")
+    return hashlib.sha256(json.dumps(events[0], sort_keys=True).encode()).hexdigest()[:IDENTITY_DIGITS]
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

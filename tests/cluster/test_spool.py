@@ -13,7 +13,8 @@ from profiler.driver_lock import is_driven
 from profiler.errors import CannotRunError
 from profiler.shipped import found_folders
 from profiler.store.arrival import complete_arrival, drop_arrivals, take_piece
-from profiler.store.layout import SessionFolder
+from profiler.store.layout import SessionFolder, create_session
+from profiler.store.ledger import Ledger, session_identity
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
@@ -21,7 +22,7 @@ WHEN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 @pytest.fixture
 def node(tmp_path: Path) -> SessionFolder:
     place = spool.place({"PROFILER_SPOOL": str(tmp_path / "spool")})
-    folder, descriptor = spool.open_session(place, "run_20260101_000000")
+    folder, descriptor = spool.open_session(place, "identity", "run_20260101_000000")
     os.close(descriptor)
     return folder
 
@@ -33,6 +34,29 @@ def test_a_result_is_kept_as_it_was_until_it_is_acknowledged(node: SessionFolder
     assert list(spool.kept(SessionFolder(node.root.with_name("run_20260101_000001")))) == []
     spool.forget(node, row["run_id"], 2)
     assert list(spool.kept(node)) == []
+
+
+def test_sessions_of_two_drivers_in_the_same_second_share_nothing(tmp_path: Path) -> None:
+    sessions = [create_session(tmp_path / name, lambda: WHEN) for name in ("one", "other")]
+    for session in sessions:
+        Ledger(session.ledger).append({"event": "session_created", "pid": os.getpid(), "plan_digest": "1"})
+    one, other = (session_identity(session.ledger) for session in sessions)
+    assert one != other
+    moved = tmp_path / "moved"
+    sessions[0].root.rename(moved)
+    Ledger(SessionFolder(moved).ledger).append({"event": "session_finished"})
+    assert session_identity(SessionFolder(moved).ledger) == one
+    name = sessions[0].session_id
+    assert name == sessions[1].session_id
+    here, there = (spool.open_session(tmp_path, identity, name) for identity in (one, other))
+    row = {"run_id": f"{name}-001", "attempt": 1}
+    spool.keep(here[0], {"row": row, "processes": [], "retry_may_help": False})
+    assert [kept["row"] for kept in spool.kept(here[0])] == [row]
+    assert list(spool.kept(there[0])) == []
+    for _, descriptor in (here, there):
+        os.close(descriptor)
+    with pytest.raises(CannotRunError, match="no event"):
+        session_identity(tmp_path / "nothing")
 
 
 def test_files_travel_in_bounded_pieces_and_appear_together(node: SessionFolder, tmp_path: Path) -> None:
@@ -88,17 +112,20 @@ def test_a_place_of_somebody_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_session_is_locked_while_it_is_open_and_old_ones_go(tmp_path: Path) -> None:
-    old = tmp_path / "run_20250101_000000"
-    old.mkdir()
-    (tmp_path / ".work").mkdir()
-    lost, own = (tmp_path / ".work" / f"run_{year}0101_000000-001-1.result" for year in (2025, 2026))
-    for path in (lost, own):
-        path.touch()
-    for path in (old, lost, own):
-        os.utime(path, (0, 0))
-    folder, descriptor = spool.open_session(tmp_path, "run_20260101_000000")
-    assert not old.exists()
-    assert (lost.exists(), own.exists()) == (False, True)
+    old, late, own = (tmp_path / "sessions" / name for name in ("old", "late", "own"))
+    results = {place: place / ".work" / "run_20250101_000000-001-1.result" for place in (old, late, own)}
+    for place, result in results.items():
+        (place / "run_20250101_000000").mkdir(parents=True)
+        result.parent.mkdir()
+        result.touch()
+        for path in (result, result.parent, place / "run_20250101_000000", place):
+            os.utime(path, (0, 0))
+    os.utime(results[late].parent)  # a result came in not long ago
+    other_use = tmp_path / "results" / "run_20250101_000000"
+    other_use.mkdir(parents=True)
+    os.utime(other_use, (0, 0))
+    folder, descriptor = spool.open_session(tmp_path, "own", "run_20250101_000000")
+    assert [place.exists() for place in (old, late, own, other_use)] == [False, True, True, True]
     assert is_driven(folder)
     os.close(descriptor)
     assert not is_driven(folder)
