@@ -176,7 +176,7 @@ def _memory_of_what_failed(node: NodeFacts, trace: Trace, background: Background
     t0_ns = min(start.t0_ns for start in background.starts)
     t1_ns = max(start.t1_ns or t0_ns for start in background.starts)
     seen = [vars(one) for one in trace.gpu_processes(t0_ns, t1_ns) if one.gpu_uuid == node.gpu_uuid]
-    return colocation.memory_mib(seen, colocation.roles(seen, None, background.homes), "background")
+    return colocation.memory_mib(seen, colocation.roles(seen, None, background.enclosures), "background")
 
 
 def _conditions(evidence: Evidence) -> list[Finding]:
@@ -202,13 +202,13 @@ def _absence(evidence: Evidence) -> list[Finding]:
     """Where the trainer should have been and was not; asked where the driver and the trainer both tell."""
     spec, execution, training_ns = evidence.spec, evidence.execution, evidence.events.training_ns
     asked = spec.foreground.uses_gpu and execution.activity.null_reason is None
-    if not asked or execution.home is None or training_ns is None:
+    if not asked or execution.enclosure is None or training_ns is None:
         return []
     processes = evidence.processes
     partners = [process for process in processes if process["own"] and process["pid"] not in execution.server_pids]
     if spec.planned.sharing == "mps" and not partners:
         return []  # a driver that lists no clients of MPS
-    return list(conditions.presence(processes, evidence.node.gpu_uuids, execution.home, training_ns))
+    return list(conditions.presence(processes, evidence.node.gpu_uuids, execution.enclosure, training_ns))
 
 
 def host_oom(kills: int | None) -> str | None:

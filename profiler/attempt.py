@@ -179,8 +179,8 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
         if not interrupts.come:  # Ray takes nothing more of a task that it cancelled, and ends it there
             yield stopping
         window_ns = execution.window_ns if execution is not None else None
-        home = execution.home if execution is not None else None
-        partner = background.end(window_ns, home) if background is not None else None
+        enclosure = execution.enclosure if execution is not None else None
+        partner = background.end(window_ns, enclosure) if background is not None else None
         if execution is None:
             assessment = assess_untrained(spec, node, trace, partner)
         else:
@@ -373,7 +373,7 @@ def _train(
     if node.gpu_uuid is not None:
         activity = trace.gpu_activity(node.gpu_uuid, *report.window_ns(before.t_ns, after.t_ns))
     return Execution(
-        report, process.containment, process.home, command.argv, before, after, oom_kills, activity,
+        report, process.containment, process.enclosure, command.argv, before, after, oom_kills, activity,
         tuple(server_pids), contention,
     )  # fmt: skip
 

@@ -26,7 +26,7 @@ from profiler.last_words import EXCEPTION_EXIT_CODE
 from profiler.metrics import memory_words
 from profiler.process.command import ExitReport
 from profiler.process.contained import ContainedProcess
-from profiler.process.home import Home
+from profiler.process.enclosure import Enclosure
 from profiler.process.launch import start
 from profiler.trainer import TrainerFiles, TrainerJob, trainer_command
 
@@ -73,7 +73,7 @@ class BackgroundStart:
     why: str | None = None
     cpu_s: float | None = None
     left_behind: int = 0
-    home: Home | None = None
+    enclosure: Enclosure | None = None
     seen_ready_ns: int | None = None
     """When its log first showed the manifest's `ready_pattern`."""
 
@@ -136,7 +136,7 @@ def _train_once(background: BackgroundJob, number: int, lease: int) -> ExitRepor
         background.job, files, run_id=background.run_id, labels=labels, environment=background.environment
     )
     with start(command, watch_pids=background.watch_pids, allow_uncontained=background.allow_uncontained) as process:
-        begin = {"number": number, "t0_ns": time.monotonic_ns(), "home": process.home}
+        begin = {"number": number, "t0_ns": time.monotonic_ns(), "enclosure": process.enclosure}
         _write_status(background.files, {"event": "start", **begin})
         process.release()
         report = _until_end(process, lease, _ReadyLine(background, number))
@@ -250,7 +250,7 @@ class BackgroundWatch:
                 continue
             number: int = event["number"]
             if event["event"] == "start":
-                found[number] = BackgroundStart(number, event["t0_ns"], home=event["home"])
+                found[number] = BackgroundStart(number, event["t0_ns"], enclosure=event["enclosure"])
             elif event["event"] == "ready":
                 found[number] = replace(found[number], seen_ready_ns=event["t_ns"])
             elif event["event"] == "exit" and event["t0_ns"] is None:

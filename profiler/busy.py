@@ -1,4 +1,4 @@
-"""How much of the foreground's window the background really worked. Pure, but for `tree_cpu_s`, which reads /proc.
+"""How much of the foreground's window the background really worked. Pure, but for `tree_cpu_s`, which asks the kernel.
 
 Three witnesses, and the share is the smallest of those that can testify: the trainings' own events (between the first
 step and the end of a training), the CPU time of the process tree, and on a GPU the driver's per-process utilisation.
@@ -8,7 +8,8 @@ The CPU's time is asked only where the driver does not tell who keeps a GPU busy
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Final
 
 from profiler.events import Training
 from profiler.gpu_activity import ActivityWindow
-from profiler.process.home import Home, members
+from profiler.process.enclosure import Enclosure, keeper_cgroups, members
 
 MIN_GPU_WINDOW_S: Final = 2.0
 
@@ -139,11 +140,23 @@ def cpu_share(cpu_s: float | None, window_s: float, granted_cpus: float) -> floa
     return min(1.0, cpu_s / (window_s * min(1.0, granted_cpus)))
 
 
-def tree_cpu_s(homes: Iterable[Home | None]) -> float | None:
-    """CPU seconds so far of every process that lives in one of `homes`, with the children they have reaped; None
-    where there is none. A walk over /proc for each, a few milliseconds."""
-    seconds = [_cpu_s(pid) for home in set(homes) for pid in members(home)]
+def tree_cpu_s(enclosures: Iterable[Enclosure | None]) -> float | None:
+    """CPU seconds so far of all that lives in one of `enclosures`, and of what has ended there; None where there is
+    none of them. A walk over /proc or the cgroups for each, a few milliseconds."""
+    seconds = [spent_s for enclosure in set(enclosures) if enclosure is not None for spent_s in _spent_s(enclosure)]
     return sum(seconds) if seconds else None
+
+
+def _spent_s(enclosure: Enclosure) -> Iterator[float]:
+    """A cgroup has an account of its own; in a PID namespace the first process inherits those of the ended."""
+    if isinstance(enclosure, int):
+        yield from map(_cpu_s, members(enclosure))
+        return
+    for folder in keeper_cgroups():
+        if folder.name == enclosure:
+            with suppress(OSError):  # it has just gone
+                account = dict(line.split() for line in (folder / "cpu.stat").read_text().splitlines())
+                yield int(account["usage_usec"]) / 1e6
 
 
 def _cpu_s(pid: int) -> float:

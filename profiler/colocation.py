@@ -8,7 +8,7 @@ from typing import Any
 from profiler.background import BackgroundStart
 from profiler.energy.attribution import Role
 from profiler.partner import BackgroundFacts
-from profiler.process.home import Home, lives_in
+from profiler.process.enclosure import Enclosure, is_in
 from profiler.verdict import Finding, signal_name
 
 
@@ -64,14 +64,14 @@ def _failed_within(starts: tuple[BackgroundStart, ...], t0_ns: int, t1_ns: int) 
 
 
 def roles(
-    processes: Sequence[Mapping[str, Any]], foreground: Home | None, background: Collection[Home]
+    processes: Sequence[Mapping[str, Any]], foreground: Enclosure | None, background: Collection[Enclosure]
 ) -> dict[int, Role]:
     """Whose each PID of `processes` (rows of that table) is, by where it lives."""
     found: dict[int, Role] = {}
     for process in processes:
-        if foreground is not None and lives_in(process, (foreground,)):
+        if foreground is not None and is_in(process, (foreground,)):
             found[process["pid"]] = "foreground"
-        elif lives_in(process, background):
+        elif is_in(process, background):
             found[process["pid"]] = "background"
     return found
 

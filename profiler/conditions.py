@@ -11,7 +11,7 @@ from typing import Any
 from profiler.energy.sample import Sample
 from profiler.energy.throttle import THROTTLED_MASK, describe_throttle_reasons, is_throttled
 from profiler.process.command import HOLDING_TIERS
-from profiler.process.home import Home, lives_in
+from profiler.process.enclosure import Enclosure, is_in
 from profiler.verdict import Finding
 
 FROM_ROWS = ("throttled", "foreign_gpu_process")
@@ -55,12 +55,12 @@ def strangers(processes: Sequence[Mapping[str, Any]], t0_ns: int) -> Iterator[Fi
 def presence(
     processes: Sequence[Mapping[str, Any]],
     gpu_uuids: Sequence[str],
-    home: Home,
+    enclosure: Enclosure,
     training_ns: tuple[int, int],
 ) -> Iterator[Finding]:
     """GPUs of the run on which no process of the trainer's was seen, though it says that it trained."""
     t0_ns, t1_ns = training_ns
-    used = {process["gpu_uuid"] for process in processes if lives_in(process, (home,))}
+    used = {process["gpu_uuid"] for process in processes if is_in(process, (enclosure,))}
     for uuid in gpu_uuids:
         if uuid not in used:
             text = f"GPU {uuid}: it trained for {(t1_ns - t0_ns) / 1e9:.1f} s, and none of its processes was seen there"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import shlex
 import shutil
 import sys
 import threading
@@ -173,26 +174,44 @@ def disk_state(results: Path) -> Component:
 
 
 def torch_state() -> Component:
-    """Whether torch lies here as bytecode too; found without importing it. Campaigns can run in any case.
+    """Whether torch lies here as bytecode too, or the first trainer can leave it; found without importing it, by its
+    first module. Campaigns can run in any case.
 
     Some images leave the bytecode out and forbid to write it. Each trainer then compiles two thousand modules at its
     start, and the seconds and joules of that are its run's.
     """
     try:
         spec = importlib.util.find_spec("torch")
-    except ImportError:
+    except (ImportError, ValueError):
         spec = None
     if spec is None or spec.origin is None:
         return Component("torch", True, "not installed; only trainers that use it need it")
-    if spec.cached is None or Path(spec.cached).exists():
-        return Component("torch", True, f"installed in {Path(spec.origin).parent}")
-    packages = Path(spec.origin).parents[1]
+    place = Path(spec.origin).parent
+    if spec.cached is None or _is_bytecode_of(Path(spec.cached), Path(spec.origin)):
+        return Component("torch", True, f"installed in {place}")
+    if not sys.dont_write_bytecode and os.access(place, os.W_OK):
+        return Component("torch", True, f"installed in {place}; the first trainer compiles it")
     return Component(
         "torch",
         False,
         "without bytecode: each trainer compiles it anew at its start, in its run's time and energy",
-        f"{sys.executable} -m compileall -qq -j 0 {packages}",
+        shlex.join([sys.executable, "-m", "compileall", "-q", "-j", "0", str(place.parent)]),
     )
+
+
+def _is_bytecode_of(cached: Path, source: Path) -> bool:
+    """Whether Python would take `cached` for `source`: of this version, and of the source as it is (PEP 552)."""
+    try:
+        with cached.open("rb") as file:
+            header = file.read(16)
+        stat = source.stat()
+    except OSError:
+        return False
+    magic, flags, changed_s, size = header[:4], header[4:8], header[8:12], header[12:16]
+    if magic != importlib.util.MAGIC_NUMBER:
+        return False
+    numbers = int.from_bytes(changed_s, "little"), int.from_bytes(size, "little")
+    return any(flags) or numbers == (int(stat.st_mtime) & 0xFFFFFFFF, stat.st_size & 0xFFFFFFFF)
 
 
 def sampler_state() -> SamplerState:

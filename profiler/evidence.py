@@ -17,7 +17,7 @@ from profiler.execution import Execution
 from profiler.gpu_processes import GpuPresence
 from profiler.metrics import Outcome, collect
 from profiler.partner import BackgroundFacts
-from profiler.process.home import lives_in
+from profiler.process.enclosure import is_in
 from profiler.record import NodeFacts
 from profiler.trainer import TrainerFiles
 
@@ -108,10 +108,10 @@ def _processes(
     report = execution.report
     if report.t0_ns is None or report.t1_ns is None or node.gpu_uuid is None:
         return []
-    homes = {execution.home, *(background.homes if background else ())} - {None}
+    enclosures = {execution.enclosure, *(background.enclosures if background else ())} - {None}
     seen = [p for p in trace.gpu_processes(report.t0_ns, report.t1_ns) if p.gpu_uuid in node.gpu_uuids]
     return [
-        _process_row(spec, node, one, lives_in(vars(one), homes) or one.pid in execution.server_pids) for one in seen
+        _process_row(spec, node, one, is_in(vars(one), enclosures) or one.pid in execution.server_pids) for one in seen
     ]
 
 

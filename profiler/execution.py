@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from profiler.energy.sources import Boundary
 from profiler.gpu_activity import ActivityWindow
 from profiler.process.command import ExitReport
-from profiler.process.home import Home
+from profiler.process.enclosure import Enclosure
 from profiler.verdict import Finding
 
 
 @dataclass(frozen=True)
 class Execution:
-    """What the measured part of an attempt produced. `home`: where the trainer's processes lived, None where
+    """What the measured part of an attempt produced. `enclosure`: where the trainer's processes lived, None where
     containment leaves nothing to know them by; `oom_kills`: processes of this node that the kernel ended for lack of
     memory meanwhile; `activity`: who kept the GPU busy when; `server_pids`: MPS servers that stand for the trainers;
     `contention`: what others did on the CPUs, None where the kernel does not tell."""
 
     report: ExitReport
     containment: str
-    home: Home | None
+    enclosure: Enclosure | None
     argv: tuple[str, ...]
     before: Boundary
     after: Boundary

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from profiler.energy.counters import Clock
 from profiler.energy.nvml import GpuProcess, NvmlDevice, NvmlReadError
-from profiler.process.home import keeper_cgroup, namespace_inode
+from profiler.process.enclosure import keeper_cgroup, namespace_inode
 
 
 @dataclass(frozen=True)
@@ -97,5 +97,5 @@ def describe_process(gpu_uuid: str, pid: int, memory_mib: float | None, now_ns: 
         user_id: int | None = folder.stat().st_uid
     except OSError:
         command, user_id = "", None
-    homes = namespace_inode(pid), keeper_cgroup(pid)
-    return GpuPresence(gpu_uuid, pid, *homes, command[:300], user_id, memory_mib, now_ns, now_ns)
+    enclosures = namespace_inode(pid), keeper_cgroup(pid)
+    return GpuPresence(gpu_uuid, pid, *enclosures, command[:300], user_id, memory_mib, now_ns, now_ns)

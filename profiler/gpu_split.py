@@ -10,7 +10,7 @@ from profiler.energy.attribution import NOT_TOLD_APART, GpuEnergy, Role, Shares,
 from profiler.energy.epochs import span_energy
 from profiler.energy.gpu_account import power_points
 from profiler.evidence import Evidence
-from profiler.process.home import Home
+from profiler.process.enclosure import Enclosure
 
 
 def gpu_split(evidence: Evidence) -> tuple[dict[str, Any], Shares, dict[str, str]]:
@@ -20,8 +20,8 @@ def gpu_split(evidence: Evidence) -> tuple[dict[str, Any], Shares, dict[str, str
     training_j, untold = _training_energy(evidence)
     nulls |= unknown | ({"gpu_energy_training_j": untold} if untold else {})
     background = evidence.background
-    homes = background.homes if background else frozenset[Home]()
-    whose = colocation.roles(evidence.processes, evidence.execution.home, homes)
+    enclosures = background.enclosures if background else frozenset[Enclosure]()
+    whose = colocation.roles(evidence.processes, evidence.execution.enclosure, enclosures)
     shares = _shares(evidence, whose)
     training_sm, untold = _training_sm(evidence, whose, shares)
     nulls |= {"gpu_sm_training_percent": untold} if untold else {}
@@ -71,7 +71,7 @@ def _shares(evidence: Evidence, whose: Mapping[int, Role]) -> Shares:
         return Shares(null_reason=energy.null_reasons["gpu_energy_j"])
     if node.more_gpus:
         return Shares(null_reason=record.SEVERAL_GPUS)
-    if execution.home is None:
+    if execution.enclosure is None:
         return Shares(null_reason=f"{NOT_TOLD_APART}: uncontained")
     points, _ = power_points(row for row in evidence.samples if row.device == node.gpu_uuid)
     paired = spec.background is not None and spec.background.uses_gpu

@@ -17,7 +17,7 @@ from profiler.cooling import Clocks
 from profiler.gpu_activity import ActivityWindow
 from profiler.gpu_processes import GpuPresence
 from profiler.planned import Background
-from profiler.process.home import Home, lives_in
+from profiler.process.enclosure import Enclosure, is_in
 
 END_TIMEOUT_S = 30.0
 ACTIVITY_S = 1.0
@@ -58,9 +58,9 @@ class BackgroundFacts:
     """Number of a start that failed for lack of memory -> its words."""
 
     @property
-    def homes(self) -> frozenset[Home]:
+    def enclosures(self) -> frozenset[Enclosure]:
         """Where its processes lived."""
-        return frozenset(start.home for start in self.starts if start.home is not None)
+        return frozenset(start.enclosure for start in self.starts if start.enclosure is not None)
 
 
 class Partner:
@@ -97,7 +97,7 @@ class Partner:
         """The foreground is about to start."""
         self._cpu_from = time.monotonic_ns(), self._cpu_s()
 
-    def end(self, window_ns: tuple[int, int] | None, foreground: Home | None) -> BackgroundFacts:
+    def end(self, window_ns: tuple[int, int] | None, foreground: Enclosure | None) -> BackgroundFacts:
         """Look at what it did in the foreground's window (None: there was none), stop it, and return when nothing of
         it is left. `foreground`: where the foreground's processes lived."""
         ended_early = not self._task.alive()
@@ -126,21 +126,21 @@ class Partner:
         """CPU seconds of all its processes so far: of those that ended as their keepers reported, of the others now."""
         starts = self._watch.starts()
         ended = [start.cpu_s for start in starts if start.t1_ns is not None]
-        running = [start.home for start in starts if start.t1_ns is None]
+        running = [start.enclosure for start in starts if start.t1_ns is None]
         if any(seconds is None for seconds in ended) or None in running:
             return None
         return sum(seconds or 0.0 for seconds in ended) + (tree_cpu_s(running) or 0.0)
 
     def _pids(self, t0_ns: int, t1_ns: int) -> set[int] | None:
         """Its processes as the driver shows them; None where containment leaves nothing to know them by."""
-        own = {start.home for start in self._watch.starts() if start.home is not None}
+        own = {start.enclosure for start in self._watch.starts() if start.enclosure is not None}
         return self._pids_of(own, t0_ns, t1_ns) if own else None
 
-    def _pids_of(self, homes: Collection[Home], t0_ns: int, t1_ns: int) -> set[int]:
+    def _pids_of(self, enclosures: Collection[Enclosure], t0_ns: int, t1_ns: int) -> set[int]:
         seen = self._trace.gpu_processes(t0_ns, t1_ns)
-        return {item.pid for item in seen if item.gpu_uuid == self._gpu_uuid and lives_in(vars(item), homes)}
+        return {item.pid for item in seen if item.gpu_uuid == self._gpu_uuid and is_in(vars(item), enclosures)}
 
-    def _gpu_share(self, t0_ns: int, t1_ns: int, foreground: Home | None) -> tuple[bool | None, float | None]:
+    def _gpu_share(self, t0_ns: int, t1_ns: int, foreground: Enclosure | None) -> tuple[bool | None, float | None]:
         """Whether it was seen on the GPU within the window, and for what share it worked there."""
         if self._gpu_uuid is None:
             return None, None

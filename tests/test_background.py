@@ -15,7 +15,7 @@ import pytest
 
 from profiler.background import BackgroundFiles, BackgroundJob, BackgroundWatch, loop_background
 from profiler.models import ModelSpec
-from profiler.process.home import members
+from profiler.process.enclosure import members
 from profiler.trainer import TrainerJob, driver_environment
 from profiler.workloads import load_catalog
 
@@ -98,9 +98,9 @@ def test_a_background_that_keeps_failing_gives_up_and_says_so(watch: BackgroundW
 
 def test_a_process_that_was_stopped_before_it_ran_is_no_start(watch: BackgroundWatch) -> None:
     events = [
-        {"event": "start", "number": 1, "t0_ns": 10, "home": 1},
+        {"event": "start", "number": 1, "t0_ns": 10, "enclosure": 1},
         {"event": "exit", "number": 1, "t0_ns": 11, "t1_ns": 20, "exit_code": 0, "signal": None, "why": "exited"},
-        {"event": "start", "number": 2, "t0_ns": 21, "home": 2},
+        {"event": "start", "number": 2, "t0_ns": 21, "enclosure": 2},
         {
             "event": "exit",
             "number": 2,
@@ -197,7 +197,7 @@ def test_one_that_writes_events_is_not_ready_by_what_it_does_before_its_first_st
     looks: list[tuple[bool, bool]] = []  # torch was there; the event file was open by then
 
     def works() -> bool:
-        processes = [pid for start in watch.starts() for pid in members(start.home)]
+        processes = [pid for start in watch.starts() for pid in members(start.enclosure)]
         loaded = any("libtorch" in maps_of(pid) for pid in processes)
         looks.append((loaded, watch.tells_of_itself(watch.starts())))
         return loaded

@@ -95,10 +95,12 @@ def test_a_whole_cpu_is_full_work() -> None:
 
 
 @pytest.mark.parametrize("tier", HOLDING_TIERS)
-def test_cpu_time_of_a_home_has_its_reaped_children(tier: str, tmp_path: Path) -> None:
-    child = "import time\nwhile time.process_time() < 0.3: pass"
-    reap = f"subprocess.run([sys.executable, '-S', '-c', {child!r}]); print('reaped', flush=True)"
-    body = f"import subprocess, sys, time; {reap}; time.sleep(60)"
+def test_cpu_time_of_an_enclosure_has_its_reaped_children(tier: str, tmp_path: Path) -> None:
+    work = "while time.process_time() < 0.3: pass"
+    orphan = f"import os, time\nif os.fork(): os._exit(0)\nos.setsid()\n{work}\nprint('orphan', flush=True)"
+    child = f"import time\n{work}"
+    run = "subprocess.run([sys.executable, '-S', '-c', {!r}])"
+    body = f"import subprocess, sys, time; {run.format(child)}; {run.format(orphan)}; print('reaped'); time.sleep(60)"
     command = Command((sys.executable, "-S", "-c", body), dict(os.environ), tmp_path, tmp_path / "log")
     try:
         process = start(command, tier=tier)
@@ -106,8 +108,9 @@ def test_cpu_time_of_a_home_has_its_reaped_children(tier: str, tmp_path: Path) -
         pytest.skip(error.reason)
     with process:
         process.release()
-        wait_until(lambda: (tree_cpu_s([process.home]) or 0) > 0, 60)
-        wait_until(lambda: "reaped" in (tmp_path / "log").read_text(), 60)
-        assert 0.3 <= (tree_cpu_s([process.home]) or 0) < 2
+        wait_until(lambda: (tree_cpu_s([process.enclosure]) or 0) > 0, 60)
+        wait_until(lambda: "orphan" in (tmp_path / "log").read_text(), 60)
+        wait_until(lambda: (tree_cpu_s([process.enclosure]) or 0) >= 0.6)  # of two that have ended, one as an orphan
+        assert (tree_cpu_s([process.enclosure]) or 0) < 3
     assert tree_cpu_s([None]) is None
     assert tree_cpu_s([1, "profiler-keeper-of-nobody"]) is None  # no namespace has this number

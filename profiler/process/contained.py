@@ -19,9 +19,8 @@ from types import TracebackType
 from typing import Any
 
 from profiler.errors import ContainmentError
-from profiler.host import start_time
 from profiler.process.command import ExitReport, TierUnavailableError
-from profiler.process.home import Home, cgroup_name
+from profiler.process.enclosure import Enclosure
 
 ANSWER_MARGIN_S = 10.0  # a keeper that has not answered a stop this long after the grace is killed itself
 
@@ -41,7 +40,7 @@ class ContainedProcess:
     """A run in its keeper. As a context manager it is stopped, and waited for, on the way out.
 
     `pid` is the keeper's, `containment` its tier, `namespace_inode` that of the run's PID namespace (None in the
-    other tiers), `home` what the run's processes are known by (None in the best-effort tier). Methods are for one
+    other tiers), `enclosure` what the run's processes are known by (None in the best-effort tier). Methods are for one
     thread at a time."""
 
     def __init__(
@@ -50,7 +49,7 @@ class ContainedProcess:
         self.pid = keeper.pid
         self.containment = tier
         self.namespace_inode: int | None = None
-        self.home: Home | None = None
+        self.enclosure: Enclosure | None = None
         self.guard_pid: int | None = None
         self._keeper = keeper
         self._lease = lease
@@ -145,8 +144,7 @@ class ContainedProcess:
         ready = self._events.get("ready")
         if ready is not None:
             self.guard_pid, self.namespace_inode = ready["guard_pid"], ready["namespace"]
-            in_cgroup = self.containment == "cgroup"
-            self.home = cgroup_name(self.pid, start_time(self.pid)) if in_cgroup else self.namespace_inode
+            self.enclosure = ready["cgroup"] or self.namespace_inode
             self._open_guard()
             return
         self._lease.close()

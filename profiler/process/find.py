@@ -19,7 +19,7 @@ from pathlib import Path
 from profiler.errors import UsageError
 from profiler.host import start_time
 from profiler.process.command import TIERS
-from profiler.process.home import cgroup_name, members, namespace_inode
+from profiler.process.enclosure import keeper_cgroups, members, namespace_inode
 from profiler.process.keeperlib import system
 
 SCRIPT = "profiler/process/keeper.py"
@@ -74,11 +74,7 @@ def pids_of(keeper: KeeperInfo) -> set[int]:
     tree = system.parents()
     while grown := {pid for pid, parent in tree.items() if parent in family} - family:
         family |= grown
-    inside = [
-        _numbers(folder / "cgroup.procs")
-        for folder in _cgroups()
-        if folder.name == cgroup_name(keeper.pid, keeper.start_time)
-    ]
+    inside = [_numbers(folder / "cgroup.procs") for folder in keeper_cgroups() if folder.name == _cgroup_name(keeper)]
     return (family | set().union(*inside)) - {keeper.pid}
 
 
@@ -107,9 +103,9 @@ def reap(keeper: KeeperInfo, timeout_s: float = 10.0) -> set[int]:
 
 def leftover_cgroups() -> list[Path]:
     """Cgroups of keepers that are gone: what the cgroup tier leaves when both halves are killed at once."""
-    alive = {cgroup_name(keeper.pid, keeper.start_time) for keeper in find_keepers()}
+    alive = {_cgroup_name(keeper) for keeper in find_keepers()}
     here = f"{system.CGROUP_PREFIX}{namespace_inode('self')}-"
-    return [folder for folder in _cgroups() if folder.name.startswith(here) and folder.name not in alive]
+    return [folder for folder in keeper_cgroups() if folder.name.startswith(here) and folder.name not in alive]
 
 
 def reap_cgroup(folder: Path, timeout_s: float = 10.0) -> set[int]:
@@ -173,9 +169,8 @@ def _alive(pid: int, started: int) -> bool:
     return start_time(pid) == started and pid in system.parents()  # a zombie holds nothing any more
 
 
-def _cgroups() -> list[Path]:
-    root = system.cgroup_root()
-    return [] if root is None else list(Path(root).rglob(f"{system.CGROUP_PREFIX}*"))
+def _cgroup_name(keeper: KeeperInfo) -> str:
+    return f"{system.CGROUP_PREFIX}{namespace_inode('self')}-{keeper.pid}-{keeper.start_time}"
 
 
 def _numbers(file: Path) -> set[int]:

@@ -104,9 +104,9 @@ _HOW_JUDGED = """## How some are judged
 * `memory_not_idle`: the last reading of the trace before the first process of the run, against what the device used
   when the campaign looked at it and nobody was on it. The gate asks for the same before the run starts, with its own
   margin (`gate.memory_margin_mib`).
-* `gpu_not_used`: the processes on the GPU that belong to the trainer's PID namespace, in ten looks a second. Asked of
-  models that use a GPU by their manifest, where the driver tells who is on it, containment has a namespace, and the
-  trainer's events tell its first step and its end.
+* `gpu_not_used`: the processes on the GPU that live in the trainer's PID namespace or cgroup, in ten looks a second.
+  Asked of models that use a GPU by their manifest, where the driver tells who is on it, containment has either, and
+  the trainer's events tell its first step and its end.
 * `throttled`: NVML's clock event reasons of heat and power delivery. A board at its own power limit is not throttled.
 * `node_rebooted`: found when a session is resumed on a node whose boot id is another one than when the attempt started.
 * `estimate_used`: nothing in a config can ask for an estimate so far, so no run has it.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from itertools import pairwise
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
@@ -57,28 +56,27 @@ def repeats(options: argparse.Namespace, deadline: float) -> dict[str, Any]:
     after = [way for _ in range(REPEATS) for way in ways]
     items = [{**item, "cooling": ways[way]} for way in [*after, "idle"]]
     rows, _ = campaign({**base, "experiments": items}, deadline)
-    rows.sort(key=lambda row: str(row["started_at"]))
+    by_number = {row["index"]: row for row in rows if row["verdict"] == "valid" and row["cooling_s"] is not None}
     runs = [
         {"after": way, "waited_s": before["cooling_s"] + run["steps"]["gate"], **{name: run[name] for name in OF_A_RUN}}
-        for way, (before, run) in zip(after, pairwise(rows), strict=False)
+        for number, way in enumerate(after, start=1)
+        if (before := by_number.get(number)) is not None and (run := by_number.get(number + 1)) is not None
     ]
     return {
         "model": options.model,
         "values": values,
         "summary": {way: summary([run for run in runs if run["after"] == way]) for way in ways},
-        "first": {name: rows[0][name] for name in OF_A_RUN} if rows else None,
+        "all": [{name: row[name] for name in OF_A_RUN} for row in rows],
         "runs": runs,
     }
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    valid = [run for run in runs if run["verdict"] == "valid"]
-    trained = [run["gpu_energy_training_j"] for run in valid]
     return {
-        "runs": len(valid),
-        "energy_cv_percent": variation_percent([run["gpu_energy_j"] for run in valid]),
-        "training_energy_cv_percent": variation_percent(trained),
-        "duration_mean_s": mean([run["duration_s"] for run in valid]) if valid else None,
+        "runs": len(runs),
+        "energy_cv_percent": variation_percent([run["gpu_energy_j"] for run in runs]),
+        "training_energy_cv_percent": variation_percent([run["gpu_energy_training_j"] for run in runs]),
+        "duration_mean_s": mean([run["duration_s"] for run in runs]) if runs else None,
         "waited_median_s": median([run["waited_s"] for run in runs]) if runs else None,
     }
 

@@ -10,8 +10,8 @@ import subprocess
 import pytest
 
 from profiler.errors import UsageError
+from profiler.process.enclosure import members
 from profiler.process.find import KeeperInfo, find_keepers, leftover_cgroups, pids_of, reap, reap_cgroup
-from profiler.process.home import members
 from tests.process.harness import Owner, Place, wait_until
 
 pytestmark = pytest.mark.slow

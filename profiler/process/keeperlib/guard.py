@@ -193,7 +193,8 @@ class Guard:
         self.listen()
         self.turn(0)  # lease and pidfds once before anything starts: closes the race with an owner that just died
         namespace = os.stat("/proc/self/ns/pid").st_ino if os.getpid() == 1 else None
-        say("ready", guard_pid=self.outer_pid, namespace=namespace, containment=self.tier.name)
+        cgroup = os.path.basename(self.tier.folder) or None
+        say("ready", guard_pid=self.outer_pid, namespace=namespace, cgroup=cgroup, containment=self.tier.name)
         while not (self.go or self.kill_now):
             self.turn(None)
         if not self.kill_now:

@@ -33,6 +33,7 @@ class PidNamespace:
     """The guarantee is the kernel's: when PID 1 of the namespace ends, for whatever reason, all in it is killed."""
 
     name = "pid_namespace"
+    folder = ""  # of a cgroup of its own
 
     def isolate(self) -> None:
         uid, gid = os.geteuid(), os.getegid()
@@ -78,6 +79,7 @@ class Subreaper:
     """Best effort: orphans come back to the guard, after its end to the waiting half; both kill what they are given."""
 
     name = "subreaper"
+    folder = ""
 
     def isolate(self) -> None:
         prctl(PR_SET_CHILD_SUBREAPER, 1)

@@ -1,5 +1,5 @@
 """What a run's processes are known by from outside: their PID namespace, or their keeper's cgroup. Standard library
-only; it finds no keepers and ends nothing.
+only; it ends nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from profiler.process.keeperlib import system
 
-Home = int | str
+Enclosure = int | str
 """The inode of a PID namespace, or the name of a keeper's cgroup: one run's alone."""
 
 
@@ -21,11 +21,6 @@ def namespace_inode(pid: int | str, kind: str = "pid") -> int | None:
         return Path(f"/proc/{pid}/ns/{kind}").stat().st_ino
     except OSError:
         return None
-
-
-def cgroup_name(pid: int, started: int | None) -> str:
-    """The name of the cgroup of the keeper that has `pid` and `started` (clock ticks after boot) in this namespace."""
-    return f"{system.CGROUP_PREFIX}{namespace_inode('self')}-{pid}-{started}"
 
 
 def keeper_cgroup(pid: int) -> str | None:
@@ -38,15 +33,21 @@ def keeper_cgroup(pid: int) -> str | None:
     return next((part for part in reversed(parts) if part.startswith(system.CGROUP_PREFIX)), None)
 
 
-def members(home: Home | None) -> set[int]:
-    """Every process that lives in `home` (`ContainedProcess.home`), as seen from here."""
-    if home is None:
+def members(enclosure: Enclosure | None) -> set[int]:
+    """Every process that lives in `enclosure` (`ContainedProcess.enclosure`), as seen from here."""
+    if enclosure is None:
         return set()
-    known_by = keeper_cgroup if isinstance(home, str) else namespace_inode
+    known_by = keeper_cgroup if isinstance(enclosure, str) else namespace_inode
     numbers = (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit())
-    return {pid for pid in numbers if known_by(pid) == home}
+    return {pid for pid in numbers if known_by(pid) == enclosure}
 
 
-def lives_in(process: Mapping[str, Any], homes: Collection[Home]) -> bool:
-    """Whether `process`, a row of the table `processes`, is one of those that `homes` hold."""
-    return process["pid_namespace"] in homes or process["cgroup"] in homes
+def keeper_cgroups() -> list[Path]:
+    """The folders of all keepers' cgroups on this machine."""
+    root = system.cgroup_root()
+    return [] if root is None else list(Path(root).rglob(f"{system.CGROUP_PREFIX}*"))
+
+
+def is_in(process: Mapping[str, Any], enclosures: Collection[Enclosure]) -> bool:
+    """Whether `process`, a row of the table `processes`, is one of those that `enclosures` hold."""
+    return process["pid_namespace"] in enclosures or process["cgroup"] in enclosures
