@@ -176,7 +176,7 @@ def _memory_of_what_failed(node: NodeFacts, trace: Trace, background: Background
     t0_ns = min(start.t0_ns for start in background.starts)
     t1_ns = max(start.t1_ns or t0_ns for start in background.starts)
     seen = [vars(one) for one in trace.gpu_processes(t0_ns, t1_ns) if one.gpu_uuid == node.gpu_uuid]
-    return colocation.memory_mib(seen, colocation.roles(seen, None, background.enclosures), "background")
+    return colocation.memory_mib(seen, colocation.roles(seen, None, background), "background")
 
 
 def _conditions(evidence: Evidence) -> list[Finding]:

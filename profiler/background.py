@@ -26,13 +26,14 @@ from profiler.last_words import EXCEPTION_EXIT_CODE
 from profiler.metrics import memory_words
 from profiler.process.command import ExitReport
 from profiler.process.contained import ContainedProcess
-from profiler.process.enclosure import Enclosure
+from profiler.process.enclosure import Enclosure, is_in
 from profiler.process.launch import start
 from profiler.trainer import TrainerFiles, TrainerJob, trainer_command
 
 POLL_S = 0.05
 FAILED_STARTS_LIMIT = 3
 LONGEST_LINE_BYTES = 1 << 16
+LAST_LOOK_NS = 1_000_000_000  # a process that has just ended may be in an answer of the driver that was on its way
 ENDED_BY_ITSELF = ("exited", "timeout", "start_failed")
 
 
@@ -81,6 +82,13 @@ class BackgroundStart:
     def ready_t_ns(self) -> int | None:
         """Its first optimiser step."""
         return self.trainings[0].ready_ns if self.trainings else None
+
+    def holds(self, process: Mapping[str, Any]) -> bool:
+        """Whether `process`, a row of the table `processes`, is one of its own: in its enclosure, and while that was
+        there, since the kernel gives the number of a namespace that is gone to the next one."""
+        if self.enclosure is None or not is_in(process, self.enclosure) or process["last_seen_ns"] < self.t0_ns:
+            return False
+        return self.t1_ns is None or process["first_seen_ns"] <= self.t1_ns + LAST_LOOK_NS
 
     @property
     def failed(self) -> bool:

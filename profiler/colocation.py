@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from profiler.background import BackgroundStart
@@ -63,17 +63,19 @@ def _failed_within(starts: tuple[BackgroundStart, ...], t0_ns: int, t1_ns: int) 
     )
 
 
+def role(process: Mapping[str, Any], foreground: Enclosure | None, background: BackgroundFacts | None) -> Role | None:
+    """Whose `process` is, a row of the table `processes`; None: a stranger."""
+    if foreground is not None and is_in(process, foreground):
+        return "foreground"
+    return "background" if background is not None and background.holds(process) else None
+
+
 def roles(
-    processes: Sequence[Mapping[str, Any]], foreground: Enclosure | None, background: Collection[Enclosure]
+    processes: Iterable[Mapping[str, Any]], foreground: Enclosure | None, background: BackgroundFacts | None
 ) -> dict[int, Role]:
-    """Whose each PID of `processes` (rows of that table) is, by where it lives."""
-    found: dict[int, Role] = {}
-    for process in processes:
-        if foreground is not None and is_in(process, (foreground,)):
-            found[process["pid"]] = "foreground"
-        elif is_in(process, background):
-            found[process["pid"]] = "background"
-    return found
+    """Whose each PID of `processes` is, without those of strangers."""
+    known = ((process["pid"], role(process, foreground, background)) for process in processes)
+    return {pid: whose for pid, whose in known if whose is not None}
 
 
 def memory_mib(processes: Sequence[Mapping[str, Any]], whose: Mapping[int, Role], role: Role) -> float | None:

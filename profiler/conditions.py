@@ -60,7 +60,7 @@ def presence(
 ) -> Iterator[Finding]:
     """GPUs of the run on which no process of the trainer's was seen, though it says that it trained."""
     t0_ns, t1_ns = training_ns
-    used = {process["gpu_uuid"] for process in processes if is_in(process, (enclosure,))}
+    used = {process["gpu_uuid"] for process in processes if is_in(process, enclosure)}
     for uuid in gpu_uuids:
         if uuid not in used:
             text = f"GPU {uuid}: it trained for {(t1_ns - t0_ns) / 1e9:.1f} s, and none of its processes was seen there"

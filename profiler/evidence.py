@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from profiler.colocation import role
 from profiler.cooling import IdleMark
 from profiler.energy.account import EnergyAccount, account
 from profiler.energy.idle import IdlePower
@@ -14,10 +15,8 @@ from profiler.energy.sample import Sample
 from profiler.energy.sources import Sources
 from profiler.events import TrainerEvents, read_events
 from profiler.execution import Execution
-from profiler.gpu_processes import GpuPresence
 from profiler.metrics import Outcome, collect
 from profiler.partner import BackgroundFacts
-from profiler.process.enclosure import is_in
 from profiler.record import NodeFacts
 from profiler.trainer import TrainerFiles
 
@@ -108,13 +107,11 @@ def _processes(
     report = execution.report
     if report.t0_ns is None or report.t1_ns is None or node.gpu_uuid is None:
         return []
-    enclosures = {execution.enclosure, *(background.enclosures if background else ())} - {None}
     seen = [p for p in trace.gpu_processes(report.t0_ns, report.t1_ns) if p.gpu_uuid in node.gpu_uuids]
-    return [
-        _process_row(spec, node, one, is_in(vars(one), enclosures) or one.pid in execution.server_pids) for one in seen
-    ]
-
-
-def _process_row(spec: AttemptSpec, node: NodeFacts, presence: GpuPresence, own: bool) -> dict[str, Any]:
     where = {"node_id": node.node_id, "boot_id": node.boot_id, "run_id": spec.run_id, "attempt": spec.attempt}
-    return {**vars(presence), **where, "own": own}
+    rows = [{**vars(presence), **where} for presence in seen]
+    return [{**row, "own": _is_own(row, execution, background)} for row in rows]
+
+
+def _is_own(row: Mapping[str, Any], execution: Execution, background: BackgroundFacts | None) -> bool:
+    return role(row, execution.enclosure, background) is not None or row["pid"] in execution.server_pids

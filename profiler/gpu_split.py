@@ -10,7 +10,6 @@ from profiler.energy.attribution import NOT_TOLD_APART, GpuEnergy, Role, Shares,
 from profiler.energy.epochs import span_energy
 from profiler.energy.gpu_account import power_points
 from profiler.evidence import Evidence
-from profiler.process.enclosure import Enclosure
 
 
 def gpu_split(evidence: Evidence) -> tuple[dict[str, Any], Shares, dict[str, str]]:
@@ -20,8 +19,7 @@ def gpu_split(evidence: Evidence) -> tuple[dict[str, Any], Shares, dict[str, str
     training_j, untold = _training_energy(evidence)
     nulls |= unknown | ({"gpu_energy_training_j": untold} if untold else {})
     background = evidence.background
-    enclosures = background.enclosures if background else frozenset[Enclosure]()
-    whose = colocation.roles(evidence.processes, evidence.execution.enclosure, enclosures)
+    whose = colocation.roles(evidence.processes, evidence.execution.enclosure, background)
     shares = _shares(evidence, whose)
     training_sm, untold = _training_sm(evidence, whose, shares)
     nulls |= {"gpu_sm_training_percent": untold} if untold else {}

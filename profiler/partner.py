@@ -6,10 +6,10 @@ It starts no process itself: `launch` does, and the background's own task keeps 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from profiler.background import BackgroundJob, BackgroundStart, BackgroundWatch
 from profiler.busy import Busy, cpu_share, gpu_share, measure_busy, tree_cpu_s
@@ -57,10 +57,9 @@ class BackgroundFacts:
     out_of_memory: Mapping[int, str] = field(default_factory=dict)
     """Number of a start that failed for lack of memory -> its words."""
 
-    @property
-    def enclosures(self) -> frozenset[Enclosure]:
-        """Where its processes lived."""
-        return frozenset(start.enclosure for start in self.starts if start.enclosure is not None)
+    def holds(self, process: Mapping[str, Any]) -> bool:
+        """Whether `process`, a row of the table `processes`, is one of its own."""
+        return any(start.holds(process) for start in self.starts)
 
 
 class Partner:
@@ -133,12 +132,13 @@ class Partner:
 
     def _pids(self, t0_ns: int, t1_ns: int) -> set[int] | None:
         """Its processes as the driver shows them; None where containment leaves nothing to know them by."""
-        own = {start.enclosure for start in self._watch.starts() if start.enclosure is not None}
-        return self._pids_of(own, t0_ns, t1_ns) if own else None
+        starts = [start for start in self._watch.starts() if start.enclosure is not None]
+        if not starts:
+            return None
+        return {row["pid"] for row in self._seen(t0_ns, t1_ns) if any(start.holds(row) for start in starts)}
 
-    def _pids_of(self, enclosures: Collection[Enclosure], t0_ns: int, t1_ns: int) -> set[int]:
-        seen = self._trace.gpu_processes(t0_ns, t1_ns)
-        return {item.pid for item in seen if item.gpu_uuid == self._gpu_uuid and is_in(vars(item), enclosures)}
+    def _seen(self, t0_ns: int, t1_ns: int) -> list[dict[str, Any]]:
+        return [vars(one) for one in self._trace.gpu_processes(t0_ns, t1_ns) if one.gpu_uuid == self._gpu_uuid]
 
     def _gpu_share(self, t0_ns: int, t1_ns: int, foreground: Enclosure | None) -> tuple[bool | None, float | None]:
         """Whether it was seen on the GPU within the window, and for what share it worked there."""
@@ -149,7 +149,8 @@ class Partner:
             return None, None
         if not self._activity_told_apart:
             # Not every driver lists the clients of MPS: one that shows neither partner proves nothing.
-            listed = pids or (foreground is not None and self._pids_of({foreground}, t0_ns, t1_ns))
+            beside = foreground is not None and any(is_in(row, foreground) for row in self._seen(t0_ns, t1_ns))
+            listed = pids or beside
             return (bool(pids) if listed else None), None
         activity = self._trace.gpu_activity(self._gpu_uuid, t0_ns, t1_ns)
         return bool(pids), gpu_share(activity, pids, t0_ns, t1_ns)

@@ -67,7 +67,7 @@ def _changed(place: Path) -> float:
     """When something came into `place`, or into a folder of it, or left it."""
     try:
         return max(entry.stat().st_mtime for entry in [place, *place.iterdir()])
-    except FileNotFoundError:  # another driver's node is at it
+    except OSError:  # another driver's node is at it
         return time.time()
 
 

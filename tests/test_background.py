@@ -7,20 +7,24 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from profiler.background import BackgroundFiles, BackgroundJob, BackgroundWatch, loop_background
+from profiler.background import BackgroundFiles, BackgroundJob, BackgroundStart, BackgroundWatch, loop_background
+from profiler.colocation import roles
 from profiler.models import ModelSpec
-from profiler.process.enclosure import members
+from profiler.partner import BackgroundFacts
+from profiler.process.enclosure import Enclosure, members
 from profiler.trainer import TrainerJob, driver_environment
 from profiler.workloads import load_catalog
 
 REPOS = Path(__file__).parent / "fakes" / "repos"
 FIRST_PARTY = Path(__file__).parents[1] / "repos"
+SECOND = 1_000_000_000
 
 
 def job(
@@ -224,3 +228,25 @@ def test_a_lease_that_ended_before_the_task_began_is_seen(watch: BackgroundWatch
     thread.join(timeout=20)
     assert not thread.is_alive()
     assert watch.starts() == []
+
+
+@pytest.mark.parametrize(
+    ("where", "mine", "other"), [("pid_namespace", 77, 78), ("cgroup", "profiler-keeper-7", "profiler-keeper-8")]
+)
+def test_only_what_was_there_while_its_enclosure_was_is_its_own(where: str, mine: Enclosure, other: Enclosure) -> None:
+    """The kernel gives the number of a namespace that is gone to the next one, which may be a stranger's container."""
+    start = BackgroundStart(1, t0_ns=10 * SECOND, t1_ns=20 * SECOND, enclosure=mine)
+
+    def seen(first_s: float, last_s: float, place: Enclosure = mine) -> dict[str, Any]:
+        times = {"first_seen_ns": round(first_s * SECOND), "last_seen_ns": round(last_s * SECOND)}
+        return {"pid": 5, "pid_namespace": 1, "cgroup": None, where: place, **times}
+
+    for row in (seen(11, 19), seen(10, 20.1), seen(20.1, 20.1)):
+        assert start.holds(row)
+    for row in (seen(25, 30), seen(3, 9), seen(11, 19, other)):
+        assert not start.holds(row)
+    assert replace(start, t1_ns=None).holds(seen(25, 30))
+    assert not replace(start, enclosure=None).holds(seen(11, 19))
+    facts = BackgroundFacts((start,), None, ready=True, ended_early=False, log_directory="")
+    rows = [seen(11, 19), {**seen(25, 30), "pid": 6}, {**seen(25, 30, other), "pid": 7}]
+    assert roles(rows, other, facts) == {5: "background", 7: "foreground"}

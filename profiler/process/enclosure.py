@@ -5,7 +5,7 @@ only; it ends nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,6 @@ def keeper_cgroups() -> list[Path]:
     return [] if root is None else list(Path(root).rglob(f"{system.CGROUP_PREFIX}*"))
 
 
-def is_in(process: Mapping[str, Any], enclosures: Collection[Enclosure]) -> bool:
-    """Whether `process`, a row of the table `processes`, is one of those that `enclosures` hold."""
-    return process["pid_namespace"] in enclosures or process["cgroup"] in enclosures
+def is_in(process: Mapping[str, Any], enclosure: Enclosure) -> bool:
+    """Whether `process`, a row of the table `processes`, is one of those that `enclosure` holds."""
+    return enclosure in (process["pid_namespace"], process["cgroup"])
