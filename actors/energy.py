@@ -19,6 +19,7 @@ from actors.tether import tie
 from profiler import host, spool
 from profiler._version import __version__
 from profiler.cooling import IdleMark
+from profiler.diagnosis import torch_state
 from profiler.driver_lock import is_driven
 from profiler.energy.nvml import NvmlReadError
 from profiler.energy.sample import Sample
@@ -115,6 +116,7 @@ class EnergyActor:
             "gpu_counters": {uuid: counter.info.name for uuid, counter in self.sources.gpu_counters.items()},
             "unavailable": [asdict(item) for item in self.sources.unavailable],
             "containment": [asdict(tier) for tier in probe()],
+            "torch": asdict(torch_state()),
             "sampler_priority": self.sampler.priority,
         }
 

@@ -221,6 +221,9 @@ def _lessened(report: NodeReport, facts: Mapping[str, Any]) -> Iterator[Remark]:
             f"its Ray gives trainings a lowered priority (nice {facts['niceness']})",
             "start its Ray with RAY_worker_niceness=0 in the environment",
         )
+    torch = facts["torch"]
+    if not torch["ok"]:
+        yield _lesser(f"its torch is {torch['detail']}", torch["fix"])
     free_gib = facts["disk_free_gib"]
     if free_gib is not None and free_gib < DISK_LOW_GIB:
         yield _lesser(

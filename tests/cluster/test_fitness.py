@@ -28,6 +28,7 @@ FACTS: dict[str, Any] = {
     "containment": [CONTAINED],
     "mps": True,
     "niceness": 0,
+    "torch": {"name": "torch", "ok": True, "detail": "installed in /site/torch", "fix": None},
     "disk": "/var/tmp",
     "disk_free_gib": 50.0,
 }
@@ -96,6 +97,7 @@ def test_a_skewed_clock_is_named_with_its_size_and_uncertainty() -> None:
         ({"containment": [{**CONTAINED, "available": False, "fix": "sysctl x=0"}]}, "cannot contain"),
         ({"niceness": 15}, "nice 15"),
         ({"disk_free_gib": 0.2}, "0.2 GiB"),
+        ({"torch": {"ok": False, "detail": "without bytecode", "fix": "python -m compileall"}}, "without bytecode"),
     ],
 )
 def test_other_faults(facts: dict[str, Any], said: str) -> None:
