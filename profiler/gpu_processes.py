@@ -13,7 +13,7 @@ from pathlib import Path
 
 from profiler.energy.counters import Clock
 from profiler.energy.nvml import GpuProcess, NvmlDevice, NvmlReadError
-from profiler.process.enclosure import keeper_cgroup, namespace_inode
+from profiler.process.enclosure import keeper_cgroup, outer_namespace
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,9 @@ class GpuPresence:
     least: the first counts from when the driver had answered, a later one from when it was asked; where the same answer
     showed another one for the first time, both count from then, as they were there together.
 
-    `pid_namespace` is the inode of /proc/PID/ns/pid, or None when it could not be read; `cgroup` the name of the
-    keeper's cgroup that holds it, or None; `memory_mib` the largest value seen, or None when the driver does not tell.
+    `pid_namespace` is the inode of its outermost PID namespace below the reader's (the reader's own where it is in
+    none), or None when it could not be read; `cgroup` the names of the keepers' cgroups that hold it, or None;
+    `memory_mib` the largest value seen, or None when the driver does not tell.
     """
 
     gpu_uuid: str
@@ -97,5 +98,5 @@ def describe_process(gpu_uuid: str, pid: int, memory_mib: float | None, now_ns: 
         user_id: int | None = folder.stat().st_uid
     except OSError:
         command, user_id = "", None
-    enclosures = namespace_inode(pid), keeper_cgroup(pid)
+    enclosures = outer_namespace(pid), keeper_cgroup(pid)
     return GpuPresence(gpu_uuid, pid, *enclosures, command[:300], user_id, memory_mib, now_ns, now_ns)

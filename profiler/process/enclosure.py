@@ -4,12 +4,16 @@ only; it ends nothing.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from profiler.process.keeperlib import system
+
+NS_GET_PARENT: Final = 0xB702  # ioctl_ns(2)
 
 Enclosure = int | str
 """The inode of a PID namespace, or the name of a keeper's cgroup: one run's alone."""
@@ -23,23 +27,49 @@ def namespace_inode(pid: int | str, kind: str = "pid") -> int | None:
         return None
 
 
+def outer_namespace(pid: int) -> int | None:
+    """The inode of the outermost PID namespace that `pid` is in and this process is not, or that of both: a run's own,
+    whatever namespaces its processes make within it. None as for `namespace_inode`."""
+    own = namespace_inode("self")
+    try:
+        inner = os.open(f"/proc/{pid}/ns/pid", os.O_RDONLY)
+    except OSError:
+        return None
+    with ExitStack() as stack:
+        stack.callback(os.close, inner)
+        found = os.fstat(inner).st_ino
+        while found != own:
+            try:
+                inner = fcntl.ioctl(inner, NS_GET_PARENT)
+            except OSError:  # it is not below this process's
+                break
+            stack.callback(os.close, inner)
+            outer = os.fstat(inner).st_ino
+            if outer == own:
+                break
+            found = outer
+        return found
+
+
 def keeper_cgroup(pid: int) -> str | None:
-    """The name of the innermost keeper's cgroup that holds `pid`; None where none does, or it is gone."""
+    """The names of the keepers' cgroups that hold `pid`, the outermost first, joined by slashes: several where a run
+    has runs of its own. None where none does, or it is gone."""
     try:
         lines = Path(f"/proc/{pid}/cgroup").read_text(errors="replace").splitlines()
     except OSError:
         return None
     parts = [part for line in lines if line.startswith("0::") for part in line.split("/")]
-    return next((part for part in reversed(parts) if part.startswith(system.CGROUP_PREFIX)), None)
+    return "/".join(part for part in parts if part.startswith(system.CGROUP_PREFIX)) or None
 
 
 def members(enclosure: Enclosure | None) -> set[int]:
     """Every process that lives in `enclosure` (`ContainedProcess.enclosure`), as seen from here."""
     if enclosure is None:
         return set()
-    known_by = keeper_cgroup if isinstance(enclosure, str) else namespace_inode
     numbers = (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit())
-    return {pid for pid in numbers if known_by(pid) == enclosure}
+    if isinstance(enclosure, int):
+        return {pid for pid in numbers if outer_namespace(pid) == enclosure}
+    return {pid for pid in numbers if enclosure in _names(keeper_cgroup(pid))}
 
 
 def keeper_cgroups() -> list[Path]:
@@ -50,4 +80,8 @@ def keeper_cgroups() -> list[Path]:
 
 def is_in(process: Mapping[str, Any], enclosure: Enclosure) -> bool:
     """Whether `process`, a row of the table `processes`, is one of those that `enclosure` holds."""
-    return enclosure in (process["pid_namespace"], process["cgroup"])
+    return enclosure in (process["pid_namespace"], *_names(process["cgroup"]))
+
+
+def _names(cgroup: str | None) -> list[str]:
+    return [] if cgroup is None else cgroup.split("/")
