@@ -17,7 +17,7 @@ from typing import Final
 
 from profiler.events import Training
 from profiler.gpu_activity import ActivityWindow
-from profiler.process.enclosure import Enclosure, keeper_cgroups, members
+from profiler.process.enclosure import Enclosure, cgroup_folders, members
 
 MIN_GPU_WINDOW_S: Final = 2.0
 
@@ -152,11 +152,10 @@ def _spent_s(enclosure: Enclosure) -> Iterator[float]:
     if isinstance(enclosure, int):
         yield from map(_cpu_s, members(enclosure))
         return
-    for folder in keeper_cgroups():
-        if folder.name == enclosure:
-            with suppress(OSError):  # it has just gone
-                account = dict(line.split() for line in (folder / "cpu.stat").read_text().splitlines())
-                yield int(account["usage_usec"]) / 1e6
+    for folder in cgroup_folders(enclosure):
+        with suppress(OSError):  # it has just gone
+            account = dict(line.split() for line in (folder / "cpu.stat").read_text().splitlines())
+            yield int(account["usage_usec"]) / 1e6
 
 
 def _cpu_s(pid: int) -> float:

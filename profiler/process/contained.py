@@ -39,16 +39,14 @@ os.register_at_fork(after_in_child=_drop_leases_in_fork)
 class ContainedProcess:
     """A run in its keeper. As a context manager it is stopped, and waited for, on the way out.
 
-    `pid` is the keeper's, `containment` its tier, `namespace_inode` that of the run's PID namespace (None in the
-    other tiers), `enclosure` what the run's processes are known by (None in the best-effort tier). Methods are for one
-    thread at a time."""
+    `pid` is the keeper's, `containment` its tier, `enclosure` what the run's processes are known by (None in the
+    best-effort tier). Methods are for one thread at a time."""
 
     def __init__(
         self, keeper: subprocess.Popen[bytes], lease: FileIO, report: FileIO, tier: str, grace_s: float
     ) -> None:
         self.pid = keeper.pid
         self.containment = tier
-        self.namespace_inode: int | None = None
         self.enclosure: Enclosure | None = None
         self.guard_pid: int | None = None
         self._keeper = keeper
@@ -143,8 +141,7 @@ class ContainedProcess:
             self._read()
         ready = self._events.get("ready")
         if ready is not None:
-            self.guard_pid, self.namespace_inode = ready["guard_pid"], ready["namespace"]
-            self.enclosure = ready["cgroup"] or self.namespace_inode
+            self.guard_pid, self.enclosure = ready["guard_pid"], ready["cgroup"] or ready["namespace"]
             self._open_guard()
             return
         self._lease.close()

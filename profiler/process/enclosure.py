@@ -37,17 +37,14 @@ def outer_namespace(pid: int) -> int | None:
         return None
     with ExitStack() as stack:
         stack.callback(os.close, inner)
-        found = os.fstat(inner).st_ino
-        while found != own:
+        found = own
+        while (inode := os.fstat(inner).st_ino) != own:
+            found = inode
             try:
                 inner = fcntl.ioctl(inner, NS_GET_PARENT)
             except OSError:  # it is not below this process's
                 break
             stack.callback(os.close, inner)
-            outer = os.fstat(inner).st_ino
-            if outer == own:
-                break
-            found = outer
         return found
 
 
@@ -66,16 +63,31 @@ def members(enclosure: Enclosure | None) -> set[int]:
     """Every process that lives in `enclosure` (`ContainedProcess.enclosure`), as seen from here."""
     if enclosure is None:
         return set()
-    numbers = (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit())
     if isinstance(enclosure, int):
+        numbers = (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit())
         return {pid for pid in numbers if outer_namespace(pid) == enclosure}
-    return {pid for pid in numbers if enclosure in _names(keeper_cgroup(pid))}
+    within = (Path(place) for folder in cgroup_folders(enclosure) for place, _, _ in os.walk(folder))
+    return {pid for folder in within for pid in processes_of(folder)}
 
 
 def keeper_cgroups() -> list[Path]:
     """The folders of all keepers' cgroups on this machine."""
     root = system.cgroup_root()
-    return [] if root is None else list(Path(root).rglob(f"{system.CGROUP_PREFIX}*"))
+    places = os.walk(root) if root is not None else ()  # unlike a glob it does not mind folders that go meanwhile
+    return [Path(place, name) for place, names, _ in places for name in names if name.startswith(system.CGROUP_PREFIX)]
+
+
+def cgroup_folders(name: str) -> list[Path]:
+    """The folder of the keeper's cgroup of that name; none where it is gone."""
+    return [folder for folder in keeper_cgroups() if folder.name == name]
+
+
+def processes_of(cgroup: Path) -> set[int]:
+    """The processes right in the cgroup with that folder; none where it is gone."""
+    try:
+        return {int(pid) for pid in (cgroup / "cgroup.procs").read_text().split()}
+    except OSError:
+        return set()
 
 
 def is_in(process: Mapping[str, Any], enclosure: Enclosure) -> bool:

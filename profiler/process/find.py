@@ -19,7 +19,7 @@ from pathlib import Path
 from profiler.errors import UsageError
 from profiler.host import start_time
 from profiler.process.command import TIERS
-from profiler.process.enclosure import keeper_cgroups, members, namespace_inode
+from profiler.process.enclosure import keeper_cgroups, members, namespace_inode, processes_of
 from profiler.process.keeperlib import system
 
 SCRIPT = "profiler/process/keeper.py"
@@ -74,8 +74,7 @@ def pids_of(keeper: KeeperInfo) -> set[int]:
     tree = system.parents()
     while grown := {pid for pid, parent in tree.items() if parent in family} - family:
         family |= grown
-    inside = [_numbers(folder / "cgroup.procs") for folder in keeper_cgroups() if folder.name == _cgroup_name(keeper)]
-    return (family | set().union(*inside)) - {keeper.pid}
+    return (family | members(_cgroup_name(keeper))) - {keeper.pid}
 
 
 def reap(keeper: KeeperInfo, timeout_s: float = 10.0) -> set[int]:
@@ -119,7 +118,7 @@ def reap_cgroup(folder: Path, timeout_s: float = 10.0) -> set[int]:
             break
         except OSError:  # still populated
             time.sleep(0.005)
-    return _numbers(folder / "cgroup.procs")
+    return processes_of(folder)
 
 
 def _describe(pid: int, argv: list[str], children: list[int]) -> KeeperInfo | None:
@@ -171,13 +170,6 @@ def _alive(pid: int, started: int) -> bool:
 
 def _cgroup_name(keeper: KeeperInfo) -> str:
     return f"{system.CGROUP_PREFIX}{namespace_inode('self')}-{keeper.pid}-{keeper.start_time}"
-
-
-def _numbers(file: Path) -> set[int]:
-    try:
-        return {int(pid) for pid in file.read_text().split()}
-    except OSError:
-        return set()
 
 
 def _hold_namespace(stack: ExitStack, keeper: KeeperInfo) -> None:

@@ -128,7 +128,8 @@ class Owner:
 
     @property
     def namespace(self) -> int | None:
-        return (self.started or {}).get("namespace_inode")
+        enclosure = (self.started or {}).get("enclosure")
+        return enclosure if isinstance(enclosure, int) else None
 
     def ask(self, line: str) -> Any:
         self.say(line)

@@ -53,7 +53,7 @@ def main() -> None:
     except ProfilerError as error:
         print(json.dumps({"error": type(error).__name__, "message": str(error)}), flush=True)
         return
-    names = ("pid", "guard_pid", "namespace_inode", "containment")
+    names = ("pid", "guard_pid", "enclosure", "containment")
     print(json.dumps({name: getattr(process, name) for name in names}), flush=True)
     for line in iter(sys.stdin.readline, ""):
         word, _, number = line.strip().partition(" ")

@@ -13,7 +13,7 @@ import pytest
 from profiler.gpu_processes import describe_process
 from profiler.process.command import HOLDING_TIERS, TIERS, Command, TierUnavailableError
 from profiler.process.contained import ContainedProcess
-from profiler.process.enclosure import is_in, keeper_cgroups, members, namespace_inode
+from profiler.process.enclosure import cgroup_folders, is_in, members, namespace_inode
 from profiler.process.launch import start
 from tests.process.harness import wait_until
 
@@ -107,9 +107,8 @@ def test_runs_that_a_run_makes_are_in_its_own(outer: str, inner: str, tmp_path: 
         assert is_in(row, process.enclosure)
         if "cgroup" in (outer, inner):  # of two namespaces only the outer one is seen from here
             assert is_in(row, said.strip() if inner == "cgroup" else int(said))
-    for folder in keeper_cgroups():
-        if folder.name == said.strip():
-            folder.rmdir()  # its keeper was killed with the outer run
+    for folder in cgroup_folders(said.strip()):
+        folder.rmdir()  # its keeper was killed with the outer run
 
 
 def _argv(pid: int) -> str:
