@@ -1,8 +1,9 @@
 """Does cooling until idle repeat as well as fixed waits? `python -m tests.hardware.repeats OUT.json [--minutes 12]`.
 
-One training of about 30 s (or of the epochs that --values names), eleven times in one campaign, cooled until idle and
-for fixed seconds in turn, so that whatever drifts meanwhile meets both alike. A run counts for the cooling before it;
-the first comes after neither. Writes each run and the coefficients of variation of energy, to one JSON.
+One training of about 30 s (or of the epochs that --values names), again and again in one campaign, cooled until idle
+and for fixed seconds in turn (idle, fixed, fixed, idle), so that whatever drifts meanwhile meets both alike. A run
+counts for the cooling before it; the first comes after neither. Writes each run and the coefficients of variation of
+energy, to one JSON.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from itertools import cycle, islice
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
 from tests.hardware.pairs import campaign
 
-REPEATS = 5
 SECONDS = 30.0
 OF_A_RUN = (
     "experiment_id", "verdict", "reasons", "gpu_uuid", "duration_s", "ready_s", "gpu_energy_j", "training_s",
@@ -40,6 +41,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--size", choices=("full", "reduced"), default="full")
     parser.add_argument("--model", default="pytorch_resnet_cifar10/resnet110", help="REPO/MODEL")
     parser.add_argument("--values", type=json.loads, default={}, help="hyperparameters, as in '{\"batch_size\": 9}'")
+    parser.add_argument("--repeats", type=int, default=5, help="runs after each way of cooling (5)")
     parser.add_argument("--fixed-seconds", type=float, default=60.0, help="the fixed wait to compare with (60)")
     return parser.parse_args()
 
@@ -53,7 +55,7 @@ def repeats(options: argparse.Namespace, deadline: float) -> dict[str, Any]:
     if "epochs" not in values:
         values["epochs"] = epochs_of_a_repeat(base, item, deadline)
     ways = {"idle": {"until": "idle"}, "fixed": {"seconds": options.fixed_seconds}}
-    after = [way for _ in range(REPEATS) for way in ways]
+    after = list(islice(cycle(("idle", "fixed", "fixed", "idle")), 2 * options.repeats))
     items = [{**item, "cooling": ways[way]} for way in [*after, "idle"]]
     rows, _ = campaign({**base, "experiments": items}, deadline)
     by_number = {row["index"]: row for row in rows if row["verdict"] == "valid" and row["cooling_s"] is not None}
