@@ -169,10 +169,13 @@ def _session_rows(folder: Path) -> Iterator[_Row]:
 
 def _session_row(record: Mapping[str, Any]) -> _Row:
     """A run whose effective values are not known did not prove any; those that its trainer did not tell beside others
-    are those that it was asked for."""
+    are those that it was asked for. What was left to the trainer (null) stays so, whatever it then chose: asked for
+    again, it would choose the same."""
     stored = record["hyperparameters"]
-    asked = dict(record.get(_REQUESTED) or {})
-    values = {name: _cell(text) for name, text in (asked | dict(stored or {})).items()}
+    asked = {name: _cell(text) for name, text in dict(record.get(_REQUESTED) or {}).items()}
+    told = {name: _cell(text) for name, text in dict(stored or {}).items()}
+    left = {name for name, text in asked.items() if text is None}
+    values = asked | {name: text for name, text in told.items() if name not in left}
     return _Row(
         repo=record["repo"] or "",
         model=record["model"] or "",

@@ -90,13 +90,14 @@ class Journal:
     ) -> tuple[Journal, Plan]:
         """Read an interrupted session back and write the rows of the attempts that never reported.
 
-        The stored plan stands, whatever history has been added since. Raises SessionError when the stored config or
-        a manifest that the plan needs has changed, unless `allow_changed`: then the runs that are missing are
-        executed with the manifests as they are now.
+        The stored plan stands, whatever history has been added since. Raises SessionError when the folder was renamed,
+        and when the stored config or a manifest that the plan needs has changed, unless `allow_changed`: then the runs
+        that are missing are executed with the manifests as they are now.
         """
         created = _creation(folder)
-        campaign = load(folder.campaign_yaml, catalog=catalog)
         session = open_session(folder.root)
+        session.check_name()
+        campaign = load(folder.campaign_yaml, catalog=catalog)
         runs = tuple(map(PlannedRun.from_json, session.planned()))
         plan = Plan(campaign, campaign.seed, runs)
         if not allow_changed:

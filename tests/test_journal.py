@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from profiler.host import boot_id
 from profiler.journal import Journal
 from profiler.planner import PlannedRun, make_plan
 from profiler.record import interrupted_row
+from profiler.reprocess import reprocess
 from profiler.store.layout import SessionFolder, create_session
 from profiler.store.read import open_session
 from profiler.store.write import write_run
@@ -61,6 +62,25 @@ def release(folder: SessionFolder, attempt: int) -> None:
 def test_a_session_that_was_killed_before_its_plan_says_so(folder: SessionFolder, catalog: Catalog) -> None:
     with pytest.raises(SessionError, match="nothing of it was started"):
         reopened(folder, catalog)
+
+
+@pytest.mark.parametrize("change", [shutil.copytree, shutil.move])
+def test_a_session_under_another_name_is_neither_gone_on_with_nor_changed(
+    folder: SessionFolder, catalog: Catalog, change: Callable[[Path, Path], Any]
+) -> None:
+    """Its runs are stored under the old name: under the new one they would all be done, and counted, again."""
+    created(folder, catalog)
+    renamed = SessionFolder(folder.root.parent / "backup")
+    change(folder.root, renamed.root)
+    before = sorted(path.name for path in renamed.root.rglob("*"))
+    with pytest.raises(SessionError, match=f"rename the folder to {folder.session_id} "):
+        reopened(renamed, catalog)
+    with pytest.raises(SessionError, match=f"rename the folder to {folder.session_id} "):
+        reprocess(renamed.root, catalog=catalog)
+    assert sorted(path.name for path in renamed.root.rglob("*")) == before
+    elsewhere = SessionFolder(folder.root.parent / "elsewhere" / folder.session_id)
+    shutil.copytree(renamed.root, elsewhere.root)
+    assert len(reopened(elsewhere, catalog).pending()) == 1
 
 
 def test_the_log_stays_with_the_attempt_that_wrote_it(folder: SessionFolder, catalog: Catalog) -> None:

@@ -409,6 +409,21 @@ def test_what_history_ran_validly_is_not_drawn_again(tmp_path: Path) -> None:
         kfolds_left(path, 6)
 
 
+def test_what_a_run_left_to_its_trainer_is_known_again(tmp_path: Path) -> None:
+    """A batch size of null is the default there, and the trainer tells which it then took."""
+    asked = {**CATALOG.resolve(BUG["repo"], "default").defaults(), "kfold": 7}
+    assert asked["batch_size"] is None
+    folder = make_session(tmp_path, [Run(values=asked)], traces=False)
+    run = Run(repo=BUG["repo"], model="default", values=asked)
+    row = run_row(folder, 1, run, run, 1, 30.0, is_final=True)
+    told = {**asked, "batch_size": 200}
+    write.write_run(folder, {**row, "requested_hyperparameters": asked, "hyperparameters": told})
+    item = {**BUG, "mutate": ["kfold"], "runs_per_config": 7}
+    known = {"use_deduplication": True, "history": [str(folder.root)]}
+    plan = make_plan(load(document(item, **known), catalog=CATALOG), CATALOG)
+    assert sorted(column(plan, "kfold")) == [2, 3, 4, 5, 6, 8, 9]
+
+
 def test_a_row_of_ours_must_tell_every_value_and_any_row_as_many_cells_as_its_header(tmp_path: Path) -> None:
     """Empty means the default only in files of the old tool; ours have what the trainer said that it used."""
     defaults = CATALOG.resolve(BUG["repo"], "default").defaults()

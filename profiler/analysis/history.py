@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from profiler.errors import SessionError
 from profiler.models import ModelSpec
 from profiler.store.layout import SessionFolder
+from profiler.store.ledger import check_distinct
 from profiler.store.read import latest_rows, read_tables
 from profiler.store.rows import from_arrow
 from profiler.store.schema import PLAN, RUNS, Table
@@ -23,8 +24,8 @@ Mode = Literal["mutation", "parallel"]
 Setting = tuple[tuple[str, str], ...]
 
 _RUN_COLUMNS = (
-    "run_id", "attempt", "is_final", "repo", "model", "mode", "hyperparameters", "mutated", "valid", "safe",
-    "duration_s", "gpu_energy_j", "cpu_energy_total_j",
+    "run_id", "attempt", "is_final", "repo", "model", "mode", "hyperparameters", "requested_hyperparameters",
+    "mutated", "valid", "safe", "duration_s", "gpu_energy_j", "cpu_energy_total_j",
 )  # fmt: skip
 _PLAN_COLUMNS = ("run_id", "repo", "model", "mode", "requested_hyperparameters", "mutated", "planned")
 
@@ -51,8 +52,8 @@ class Group:
 
 @dataclass(frozen=True)
 class PastRun:
-    """A run that has its final attempt. `values`: its complete effective vector, None where nobody knows it. Times in
-    s, energies in J."""
+    """A run that has its final attempt. `values`: its complete effective vector (null for what was left to the
+    trainer), None where nobody knows it. Times in s, energies in J."""
 
     values: Mapping[str, Any] | None
     mutated: tuple[str, ...]
@@ -78,7 +79,8 @@ class Past:
 
 
 def find_sessions(paths: Iterable[Path]) -> tuple[Path, ...]:
-    """The session folders that `paths` are or hold, each once. SessionError for a path that is and holds none."""
+    """The session folders that `paths` are or hold, each once. SessionError for a path that is and holds none, and
+    where one of them is a copy of another."""
     found: dict[Path, None] = {}
     for path in paths:
         if not path.exists():
@@ -87,6 +89,7 @@ def find_sessions(paths: Iterable[Path]) -> tuple[Path, ...]:
         if not inner:
             raise SessionError(f"{path} neither is a session nor holds one; name a folder such as results")
         found.update(dict.fromkeys(child.resolve() for child in inner))
+    check_distinct(map(SessionFolder, found))
     return tuple(found)
 
 
@@ -150,7 +153,7 @@ class _Reader:
         stored = row["hyperparameters"]
         if stored is None and row["valid"]:
             self._leave_out("nobody reported the values they used")
-        values = None if stored is None else complete_values(stored, spec)
+        values = None if stored is None else complete_values(_as_asked(stored, row["requested_hyperparameters"]), spec)
         run = PastRun(
             values,
             tuple(row["mutated"] or ()),
@@ -185,6 +188,12 @@ def setting_of(spec: ModelSpec, values: Mapping[str, Any], mutated: Iterable[str
         for name, parameter in sorted(spec.hyperparameters.items())
         if parameter.range is None and name not in changed and name in values and values[name] != parameter.default
     )
+
+
+def _as_asked(stored: Mapping[str, Any], asked: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Effective values, but null for what was left to the trainer, whatever it chose: the plan knows it as null."""
+    left = {name for name, value in (asked or {}).items() if value is None}
+    return {name: None if name in left else value for name, value in stored.items()}
 
 
 def complete_values(stored: Mapping[str, Any], spec: ModelSpec) -> dict[str, Any]:

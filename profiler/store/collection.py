@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from profiler.errors import SessionError, UsageError
+from profiler.store.ledger import check_distinct
 from profiler.store.read import Session, open_session
 from profiler.store.rows import to_json
 from profiler.store.schema import PLAN, PROCESSES, RUNS
@@ -101,7 +102,7 @@ class Sessions:
 
 def open_results(path: str | os.PathLike[str]) -> Session | Sessions:
     """The session in folder `path`, or all sessions of the results folder `path` as one. SessionError where there is
-    neither, or where a file of one is damaged; UsageError where `path` is none."""
+    neither, where a file of one is damaged, or where one is a copy of another; UsageError where `path` is none."""
     if not isinstance(path, str | os.PathLike):
         raise UsageError(f"this is no path: {path!r:.80}\ngive a session's folder, or a results folder")
     root = Path(path)
@@ -110,4 +111,6 @@ def open_results(path: str | os.PathLike[str]) -> Session | Sessions:
     folders = sorted(folder for folder in root.iterdir() if (folder / "dataset").is_dir())
     if not folders:
         return open_session(root)  # which says what is missing
-    return Sessions(root.resolve(), tuple(open_session(folder) for folder in folders))
+    sessions = tuple(open_session(folder) for folder in folders)
+    check_distinct(session.folder for session in sessions)
+    return Sessions(root.resolve(), sessions)

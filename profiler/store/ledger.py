@@ -11,15 +11,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from profiler.errors import CannotRunError
+from profiler.errors import CannotRunError, SessionError
 from profiler.store.files import cannot_write, sync_folder
-from profiler.store.layout import utc_now
+from profiler.store.layout import SessionFolder, utc_now
 from profiler.store.rows import to_json
 
 SESSION_CREATED = "session_created"
@@ -105,10 +105,33 @@ def read_ledger(path: Path) -> LedgerText:
 def session_identity(path: Path) -> str:
     """Of a session, wherever it lies and whoever drives it: a digest of its first event, which has time, host, process
     and plan. CannotRunError when there is none."""
-    events = read_ledger(path).events
-    if not events:
+    event = _first_event(path)
+    if event is None:
         raise CannotRunError(f"{path} has no event: this is no session that can be driven")
-    return hashlib.sha256(json.dumps(events[0], sort_keys=True).encode()).hexdigest()[:IDENTITY_DIGITS]
+    return hashlib.sha256(json.dumps(event, sort_keys=True).encode()).hexdigest()[:IDENTITY_DIGITS]
+
+
+def check_distinct(folders: Iterable[SessionFolder]) -> None:
+    """SessionError where two of `folders` hold one session, since each of its runs would count twice. Folders without
+    a ledger are passed over."""
+    known: dict[str, SessionFolder] = {}
+    for folder in folders:
+        if _first_event(folder.ledger) is None:
+            continue
+        first = known.setdefault(session_identity(folder.ledger), folder)
+        if first is not folder:
+            raise SessionError(
+                f"{first.root} and {folder.root} are one session, of which one is a copy: each of its runs would count "
+                "twice; move one of them elsewhere"
+            )
+
+
+def _first_event(path: Path) -> dict[str, Any] | None:
+    try:
+        with path.open("rb") as file:
+            return next((event for line in file if (event := _parse(line)) is not None), None)
+    except FileNotFoundError:
+        return None
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

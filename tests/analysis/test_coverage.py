@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,9 @@ from profiler.config import load
 from profiler.errors import SessionError
 from profiler.planner import make_plan
 from profiler.store import write
+from profiler.store.collection import open_results
 from profiler.store.layout import SessionFolder, create_session
+from profiler.store.ledger import Ledger
 from profiler.workloads import Catalog, load_catalog
 from tests import campaigns
 from tests.campaigns import REPOS
@@ -121,6 +124,30 @@ def test_distinct_values_of_valid_runs_count(tmp_path: Path, catalog: Catalog) -
     past = read_past(find_sessions([tmp_path]), catalog)
     assert list(past.not_run.values()) == [1]
     assert past.left_out == {"nobody reported the values they used": 1}
+
+
+def test_what_is_left_to_the_trainer_is_its_default(tmp_path: Path) -> None:
+    """bug-localization's batch size is null by default, and its trainer tells which it then took."""
+    catalog = load_catalog()
+    spec = catalog.resolve("bug-localization-by-dnn-and-rvsm", "default")
+    names = {"repo": spec.repo, "model": spec.name}
+    told = {**names, "hyperparameters": {**spec.defaults(), "batch_size": 200}}
+    asked = {**names, "requested_hyperparameters": spec.defaults(), "mutated": []}
+    folder = SessionFolder(session(tmp_path, [({}, {**told, **asked})]))
+    write.write_plan(folder, {"seed": 1, "runs": [{**_planned(1, spec.defaults(), {}, False), **names}]})
+    group = one(tmp_path, catalog)
+    assert group.group.setting == () and group.default_runs == 1
+    assert group.counted == 1
+
+
+def test_a_session_and_its_copy_are_not_counted_as_two(tmp_path: Path, catalog: Catalog) -> None:
+    root = session(tmp_path, [({"epochs": 9}, {})])
+    Ledger(root / "ledger.jsonl").append({"event": "session_created"})
+    assert one(tmp_path, catalog).counted == 1
+    shutil.copytree(root, tmp_path / "backup")
+    for read in (lambda: find_sessions([tmp_path]), lambda: open_results(tmp_path)):
+        with pytest.raises(SessionError, match=r"backup and .* are one session, of which one is a copy"):
+            read()
 
 
 def test_the_default_value_is_the_default_runs_matter(tmp_path: Path, catalog: Catalog) -> None:
