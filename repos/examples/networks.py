@@ -26,7 +26,10 @@ class ConvNet(nn.Module):
 
 
 class RowLstm(nn.Module):
-    """mnist_rnn, 26,602 parameters: an LSTM reads the image row by row; its last state is classified."""
+    """mnist_rnn, 26,602 parameters: an LSTM reads the image row by row; its last state is classified.
+
+    It has a norm over the batch, so it trains on batches of two digits or more.
+    """
 
     def __init__(self) -> None:
         super().__init__()

