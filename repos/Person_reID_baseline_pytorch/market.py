@@ -12,8 +12,14 @@ from _kit.errors import DataError
 from shots import JUNK, Shots
 
 BASES = ("Market/pytorch", "pytorch", "Market-1501-v15.09.15/pytorch", "Market-1501-v15.09.15", "Market", ".")
-PREPARED = (("train_all",), ("train", "val")), ("query",), ("gallery",)
-PUBLISHED = (("bounding_box_train",),), ("query",), ("bounding_box_test",)
+OWN_FOLDERS = ("Market-1501-v15.09.15", "Market")
+# The folders of the training pictures, of the query and of the gallery: twice as prepared, once as published.
+FORMS = (
+    (("train_all",), ("query",), ("gallery",)),
+    (("train", "val"), ("query",), ("gallery",)),
+    (("bounding_box_train",), ("query",), ("bounding_box_test",)),
+)
+COMMON_NAMES = {"train", "val", "query", "gallery"}  # one of them alone may belong to any data set
 LAYOUT = (
     "Market/pytorch/{train_all or train + val, query, gallery}/<person>/0002_c1s1_000451_03.jpg, or "
     "Market-1501-v15.09.15/{bounding_box_train, query, bounding_box_test}/0002_c1s1_000451_03.jpg "
@@ -23,6 +29,7 @@ SOURCE = "the page of Market-1501, linked in the README of github.com/layumi/Per
 SIZES = (12_936, 751), (3_368, 750), (19_732, 752)  # pictures and persons of Market-1501
 SUFFIXES = (".jpg", ".jpeg", ".png")
 HEIGHT, WIDTH = 128, 64
+Form = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 _NAME = re.compile(r"^(-1|\d+)_c(\d+)")
 
 
@@ -53,21 +60,30 @@ class Market:
 def find_market(root: Path) -> Market | None:
     """The data set below `root`, or None; DataError when only a part of one is there or a file has no person."""
     for base in (root / name for name in BASES):
-        for trains, query, gallery in (PREPARED, PUBLISHED):
-            train = next((names for names in trains if _all_folders(base, names)), trains[0])
-            wanted = (*train, *query, *gallery)
-            missing = [name for name in wanted if not (base / name).is_dir()]
-            # A folder `query` alone is in both layouts, so it tells nothing.
-            if not missing:
-                parts = (_pictures(base, names) for names in (train, query, gallery))
-                return Market(*parts)
-            if len(missing) < len(wanted) - 1:
-                raise DataError(f"{base} holds only a part of Market-1501; missing: {', '.join(missing)}\n  {LAYOUT}")
+        for form in FORMS:
+            if not _missing(base, form):
+                return Market(*(_pictures(base, names) for names in form))
+    for name in BASES:
+        _refuse_part(root / name, name.startswith(OWN_FOLDERS))
+    for folder in (root / name for name in OWN_FOLDERS):
+        if folder.is_dir():
+            raise DataError(f"{folder} holds nothing of Market-1501\n  layout: {LAYOUT}\n  source: {SOURCE}")
     return None
 
 
-def _all_folders(base: Path, names: Sequence[str]) -> bool:
-    return all((base / name).is_dir() for name in names)
+def _missing(base: Path, form: Form) -> list[str]:
+    return [name for names in form for name in names if not (base / name).is_dir()]
+
+
+def _refuse_part(base: Path, is_own: bool) -> None:
+    """DataError if a part of the set is there. Where the base is not the set's own folder, a common name alone tells
+    nothing."""
+    present = {name for form in FORMS for names in form for name in names if (base / name).is_dir()}
+    if not present or (not is_own and len(present) == 1 and present <= COMMON_NAMES):
+        return
+    nearest = max(FORMS, key=lambda form: sum(name in present for names in form for name in names))
+    missing = ", ".join(_missing(base, nearest))
+    raise DataError(f"{base} holds only a part of Market-1501; missing: {missing}\n  {LAYOUT}")
 
 
 def _pictures(base: Path, names: Sequence[str]) -> tuple[Picture, ...]:

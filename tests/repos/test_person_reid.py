@@ -156,6 +156,36 @@ def test_a_picture_of_another_format_is_named_and_other_files_are_not_pictures(t
         market.find_market(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("folders", "missing"),
+    [
+        (("Market/pytorch/train_all",), "missing: query, gallery"),
+        (("Market/pytorch/gallery",), "missing: train_all, query"),
+        (("Market/pytorch/query",), "missing: train_all, gallery"),
+        (("Market/pytorch/val", "Market/pytorch/query", "Market/pytorch/gallery"), "missing: train\n"),
+        (("Market-1501-v15.09.15/bounding_box_train",), "missing: query, bounding_box_test"),
+        (("Market-1501-v15.09.15/bounding_box_train", "Market-1501-v15.09.15/query"), "missing: bounding_box_test"),
+        (("bounding_box_test",), "missing: bounding_box_train, query"),
+        (("Market/pytorch",), "Market holds nothing of Market-1501"),
+    ],
+)
+def test_a_part_of_the_set_is_not_replaced_by_drawn_persons(
+    folders: tuple[str, ...], missing: str, tmp_path: Path
+) -> None:
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    with pytest.raises(DataError, match=missing):
+        person_sets.load(tmp_path, "auto", "reduced")
+
+
+def test_a_folder_of_any_data_set_is_no_part_of_this_one_and_a_whole_set_beside_a_part_is_read(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    assert market.find_market(tmp_path) is None
+    (tmp_path / "Market" / "pytorch" / "train_all").mkdir(parents=True)
+    write_market(tmp_path / "Market")
+    assert len(market.find_market(tmp_path).train) == 4
+
+
 def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"(?s)Market-1501 not found.*layout:.*bounding_box_train.*source:.*layumi"):
         person_sets.load(tmp_path, "original", "full")
