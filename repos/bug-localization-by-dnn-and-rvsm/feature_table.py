@@ -16,6 +16,7 @@ COLUMNS = ("report_id", "file", *FEATURES, "match")
 LAYOUT = f"bug-localization/{TABLE} with the columns {', '.join(COLUMNS)}, and the list of reports {{NAME}}.txt"
 SOURCE = "the data folder of the original repository (emredogan7/bug-localization-by-dnn-and-rvsm)"
 REPORT_COLUMNS = {"id", "bug_id", "summary", "description", "files"}
+LONGEST_HEADER = 10_000
 REDUCED_REPORTS = 100
 
 
@@ -29,8 +30,16 @@ class Row(NamedTuple):
 
 
 def find_table(root: Path) -> Path | None:
-    """The features.csv below a data root, None when there is none."""
-    return next((path for folder in FOLDERS if (path := root / folder / TABLE).is_file()), None)
+    """The features.csv below a data root, None when there is none; DataError for a list of reports without one."""
+    folders = [root / folder for folder in FOLDERS]
+    for folder in folders:
+        if (folder / TABLE).is_file():
+            return folder / TABLE
+    for folder in folders:
+        lists = [path for path in sorted(folder.glob("*.txt")) if _is_report_list(path)]
+        if lists:
+            raise DataError(f"{lists[0]} is a list of reports; missing beside it: {TABLE}\n  source: {SOURCE}")
+    return None
 
 
 def read_table(path: Path, size: str) -> tuple[str, Candidates]:
@@ -84,9 +93,16 @@ def _refuse_contradictions(path: Path, rows: Sequence[Row]) -> None:
 def _report_list(folder: Path) -> tuple[str, set[str] | None]:
     """The name of the report list beside the table and the ids in it (both kinds), None when there is no list."""
     for path in sorted(folder.glob("*.txt")):
-        with path.open(newline="", encoding="utf-8", errors="replace") as file:
-            reader = csv.DictReader(file, delimiter="\t")
-            if set(reader.fieldnames or ()) >= REPORT_COLUMNS:
-                rows = [(row["id"], row["bug_id"]) for row in reader]
-                return path.stem, {name.strip() for pair in rows for name in pair if name}
+        if _is_report_list(path):
+            with path.open(newline="", encoding="utf-8", errors="replace") as file:
+                rows = [(row["id"], row["bug_id"]) for row in csv.DictReader(file, delimiter="\t")]
+            return path.stem, {name.strip() for pair in rows for name in pair if name}
     return "features", None
+
+
+def _is_report_list(path: Path) -> bool:
+    """By its header alone: any file can lie in a data root, however long its lines are."""
+    if not path.is_file():
+        return False
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return set(file.readline(LONGEST_HEADER).rstrip("\n").split("\t")) >= REPORT_COLUMNS

@@ -159,6 +159,14 @@ def test_the_originals_table_is_read(tmp_path: Path) -> None:
     assert found.candidates.features.shape == (612, 5)
 
 
+def test_a_list_of_reports_without_its_table_is_named(tmp_path: Path) -> None:
+    write_table(tmp_path / "bug-localization")
+    (tmp_path / "bug-localization" / "features.csv").unlink()
+    (tmp_path / "notes.txt").write_text("no list of reports " * 20_000)
+    with pytest.raises(DataError, match=r"AspectJ\.txt is a list of reports; missing beside it: features\.csv"):
+        bug_sets.load_bug_set(tmp_path, "auto", "reduced", seed=1)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
