@@ -39,7 +39,8 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def find_mnist(root: Path) -> dict[str, Path] | None:
-    """The four MNIST files by plain name, or None when no folder has any; DataError when only some are there."""
+    """The four MNIST files by plain name, or None when no folder has any; DataError when only some are there, or none
+    in MNIST/raw."""
     for folder in MNIST_FOLDERS:
         found = {name: path for name in MNIST_FILES if (path := _plain_or_gz(root / folder, name))}
         if len(found) == len(MNIST_FILES):
@@ -47,6 +48,8 @@ def find_mnist(root: Path) -> dict[str, Path] | None:
         if found:
             absent = ", ".join(name for name in MNIST_FILES if name not in found)
             raise DataError(f"{root / folder} holds only a part of MNIST; missing: {absent}")
+    if (root / MNIST_FOLDERS[0]).is_dir():
+        raise DataError(f"{root / MNIST_FOLDERS[0]} holds nothing of MNIST\n  layout: {MNIST_LAYOUT}")
     return None
 
 

@@ -48,13 +48,16 @@ class ArrayUnpickler(pickle.Unpickler):
 
 
 def find_cifar(root: Path) -> Path | None:
-    """The folder with the six batch files, or None; DataError when only some are there."""
+    """The folder with the six batch files, or None; DataError when only some are there, or none in the set's own
+    folder."""
     for folder in (root / name for name in FOLDERS):
         missing = [name for name in MD5 if not (folder / name).is_file()]
         if not missing:
             return folder
         if len(missing) < len(MD5):
             raise DataError(f"{folder} holds only a part of CIFAR-10; missing: {', '.join(missing)}")
+    if (root / FOLDERS[0]).is_dir():
+        raise DataError(f"{root / FOLDERS[0]} holds nothing of CIFAR-10\n  layout: {LAYOUT}\n  source: {SOURCE}")
     return None
 
 

@@ -38,6 +38,9 @@ def test_a_part_of_mnist_is_an_error_that_names_the_missing_files(tmp_path: Path
     (tmp_path / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(DataError, match="missing: t10k-labels-idx1-ubyte"):
         find_mnist(tmp_path)
+    (tmp_path / "other" / "MNIST" / "raw").mkdir(parents=True)
+    with pytest.raises(DataError, match="MNIST/raw holds nothing of MNIST"):
+        find_mnist(tmp_path / "other")
 
 
 @pytest.mark.parametrize(

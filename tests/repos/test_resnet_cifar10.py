@@ -163,6 +163,12 @@ def test_a_part_of_cifar_names_what_is_missing(tmp_path: Path) -> None:
         cifar.find_cifar(tmp_path)
 
 
+def test_an_empty_folder_of_cifar_is_not_replaced_by_other_images(tmp_path: Path) -> None:
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    with pytest.raises(DataError, match="cifar-10-batches-py holds nothing of CIFAR-10"):
+        small_images.load_images(tmp_path, "auto", "reduced")
+
+
 def test_missing_cifar_names_layout_and_source(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"(?s)CIFAR-10 not found.*data_batch_1.*cs\.toronto\.edu"):
         small_images.load_images(tmp_path, "original", "full")
