@@ -168,5 +168,5 @@ def _read(path: Path, height: int) -> np.ndarray:
             if colours.size != (height // 2, height):
                 colours = colours.resize((height // 2, height), Image.Resampling.BICUBIC)
             return np.asarray(colours).transpose(2, 0, 1)
-    except (OSError, ValueError, SyntaxError) as error:  # Pillow calls a broken PNG a SyntaxError
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: a broken PNG
         raise DataError(f"{path} cannot be read as a picture: {error}") from error

@@ -1,6 +1,7 @@
 """Reads idx files (the format of MNIST), plain or .gz, and finds the four MNIST files below a data root."""
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 from _kit.errors import DataError
 
 UNSIGNED_BYTE = 0x08
+MOST_DIMENSIONS = 3
 MNIST_FOLDERS = ("MNIST/raw", "mnist", ".")
 MNIST_FILES = (
     "train-images-idx3-ubyte",
@@ -29,11 +31,13 @@ def read_idx(path: Path) -> np.ndarray:
     if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] != UNSIGNED_BYTE:
         raise DataError(f"{path} is no idx file of unsigned bytes: it starts with {raw[:4].hex() or 'nothing'}")
     dimensions = raw[3]
+    if dimensions > MOST_DIMENSIONS:
+        raise DataError(f"{path}: its header says {dimensions} dimensions; MNIST's have {MOST_DIMENSIONS} at most")
     header = 4 + 4 * dimensions
     if len(raw) < header:
         raise DataError(f"{path} ends inside its header")
     shape = tuple(np.frombuffer(raw, ">u4", dimensions, 4).tolist())
-    if len(raw) - header != int(np.prod(shape)):
+    if len(raw) == header or len(raw) - header != math.prod(shape):
         raise DataError(f"{path} holds {len(raw) - header} bytes of data, its header says {shape}")
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
 

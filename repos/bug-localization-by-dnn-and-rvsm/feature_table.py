@@ -17,6 +17,8 @@ LAYOUT = f"bug-localization/{TABLE} with the columns {', '.join(COLUMNS)}, and t
 SOURCE = "the data folder of the original repository (emredogan7/bug-localization-by-dnn-and-rvsm)"
 REPORT_COLUMNS = {"id", "bug_id", "summary", "description", "files"}
 LONGEST_HEADER = 10_000
+LARGEST_FIELD = 2**31 - 1
+LONGEST_WORDS = 200
 REDUCED_REPORTS = 100
 
 
@@ -45,12 +47,7 @@ def find_table(root: Path) -> Path | None:
 def read_table(path: Path, size: str) -> tuple[str, Candidates]:
     """The name of the set and the candidates of its reports, those with a right file only, in the table's order."""
     name, known = _report_list(path.parent)
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        reader = csv.DictReader(file)
-        missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-        if missing:
-            raise DataError(f"{path} lacks the columns {', '.join(missing)}")
-        rows = [_row(path, reader.line_num, whole_row(path, reader.line_num, row)) for row in reader]
+    rows = _rows(path)
     _refuse_contradictions(path, rows)
     answered = dict.fromkeys(row.report for row in rows if row.match)
     if known is not None and not answered.keys() & known:
@@ -66,6 +63,16 @@ def read_table(path: Path, size: str) -> tuple[str, Candidates]:
     )
 
 
+def _rows(path: Path) -> list[Row]:
+    csv.field_size_limit(LARGEST_FIELD)
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        reader = csv.DictReader(file)
+        missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+        if missing:
+            raise DataError(f"{path} lacks the columns {', '.join(missing)}")
+        return [_row(path, reader.line_num, whole_row(path, reader.line_num, row)) for row in reader]
+
+
 def _limit(size: str) -> int | None:
     return REDUCED_REPORTS if size == "reduced" else None
 
@@ -75,7 +82,7 @@ def _row(path: Path, line: int, row: dict[str, str]) -> Row:
         values = [float(row[name]) for name in FEATURES]
         match = bool(int(float(row["match"])))
     except (OverflowError, ValueError) as error:
-        raise DataError(f"{path}, line {line}: {error}") from error
+        raise DataError(f"{path}, line {line}: {str(error)[:LONGEST_WORDS]}") from error
     if not np.isfinite(values).all():
         raise DataError(f"{path}, line {line}: a feature is not finite")
     return Row(row["report_id"].strip(), row["file"].strip(), values, match)
@@ -94,10 +101,15 @@ def _report_list(folder: Path) -> tuple[str, set[str] | None]:
     """The name of the report list beside the table and the ids in it (both kinds), None when there is no list."""
     for path in sorted(folder.glob("*.txt")):
         if _is_report_list(path):
-            with path.open(newline="", encoding="utf-8", errors="replace") as file:
-                rows = [(row["id"], row["bug_id"]) for row in csv.DictReader(file, delimiter="\t")]
-            return path.stem, {name.strip() for pair in rows for name in pair if name}
+            return path.stem, _report_ids(path)
     return "features", None
+
+
+def _report_ids(path: Path) -> set[str]:
+    csv.field_size_limit(LARGEST_FIELD)
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        rows = [(row["id"], row["bug_id"]) for row in csv.DictReader(file, delimiter="\t")]
+    return {name.strip() for pair in rows for name in pair if name}
 
 
 def _is_report_list(path: Path) -> bool:

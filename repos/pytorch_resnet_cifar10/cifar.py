@@ -95,5 +95,7 @@ def is_original(folder: Path) -> bool:
 def _load(file: BinaryIO, path: Path) -> Any:
     try:
         return ArrayUnpickler(file, encoding="bytes").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged pickle calls what is allowed with any arguments, and that raises anything
         raise DataError(f"{path} cannot be read as a pickle of arrays: {error}") from error

@@ -159,6 +159,13 @@ def test_the_originals_table_is_read(tmp_path: Path) -> None:
     assert found.candidates.features.shape == (612, 5)
 
 
+def test_a_report_may_be_long(tmp_path: Path) -> None:
+    write_table(tmp_path)
+    path = tmp_path / "AspectJ.txt"
+    path.write_text(path.read_text().replace("is wrong", "is wrong " * 20_000))
+    assert bug_sets.load_bug_set(tmp_path, "auto", "full", seed=1).candidates.reports == 12
+
+
 def test_a_list_of_reports_without_its_table_is_named(tmp_path: Path) -> None:
     write_table(tmp_path / "bug-localization")
     (tmp_path / "bug-localization" / "features.csv").unlink()
@@ -177,6 +184,7 @@ def test_a_list_of_reports_without_its_table_is_named(tmp_path: Path) -> None:
         ("1003,bundles/a7.java,", "1003,", "line 162: the row has not as many fields"),
         ("1003,bundles/a7.java,", "1003,bundles/a0.java,", "1003 has bundles/a0.java both as a right and as a wrong"),
         ("\n1", "\n9", "no report in common"),
+        ("1003,bundles/a7.java,", f"1003,bundles/a7.java,{'x' * 200_000}", "line 162: could not convert"),
     ],
 )
 def test_a_damaged_table_is_named(old: str, new: str, message: str, tmp_path: Path) -> None:

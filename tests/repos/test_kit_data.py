@@ -50,6 +50,10 @@ def test_a_part_of_mnist_is_an_error_that_names_the_missing_files(tmp_path: Path
         (b"\x00\x00\x0d\x01\x00\x00\x00\x01\x00", "no idx file of unsigned bytes"),
         (b"\x00\x00\x08\x03\x00\x00", "ends inside its header"),
         (b"\x00\x00\x08\x01\x00\x00\x00\x05abc", "holds 3 bytes of data"),
+        (b"\x00\x00\x08\x03" + 4 * b"\x00" + 8 * b"\xff", "holds 0 bytes of data"),
+        (b"\x00\x00\x08\xff" + 255 * b"\x00\x00\x00\x01" + b"a", "its header says 255 dimensions"),
+        (b"\x00\x00\x08\x04" + 4 * b"\x00\x01\x00\x00", "its header says 4 dimensions"),
+        (b"\x00\x00\x08\x03\x80\x00\x00\x00\x80\x00\x00\x00\x00\x00\x00\x04", "holds 0 bytes of data"),
     ],
 )
 def test_a_damaged_idx_file_is_named(raw: bytes, message: str, tmp_path: Path) -> None:

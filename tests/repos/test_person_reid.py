@@ -208,6 +208,14 @@ def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
         person_sets.load(tmp_path, "auto", "full")
 
 
+def test_a_picture_of_too_many_pixels_is_named(tmp_path: Path) -> None:
+    """More than Pillow opens, by the header alone."""
+    write_market(tmp_path)
+    (tmp_path / "query" / "0013_c1s1_000151_01.png").write_bytes(b"P6 65535 65535 255\n")
+    with pytest.raises(DataError, match=r"0013_c1s1_000151_01\.png cannot be read as a picture: .*exceeds limit"):
+        person_sets.load(tmp_path, "auto", "full")
+
+
 def described(angles: list[float], names: list[int], cameras: list[int]) -> object:
     """Pictures whose vectors point into these directions."""
     vectors = torch.tensor([[math.cos(angle), math.sin(angle)] for angle in angles])

@@ -128,6 +128,7 @@ def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path: Path) -> None:
     [
         (b"", "cannot be read"),
         (b"no pickle", "cannot be read"),
+        (b"c_codecs\nencode\n(Va\nVnone such\ntR.", "cannot be read as a pickle of arrays: unknown encoding"),
         (pickle.dumps([1, 2], protocol=2), "is no CIFAR-10 batch"),
         (pickle.dumps({b"data": [1]}, protocol=2), "is no CIFAR-10 batch"),
         (

@@ -141,6 +141,18 @@ def test_a_pickled_table_without_a_function_is_named_with_its_row(tmp_path: Path
         vulnerability_sets.find(tmp_path, "reveal", allow_pickle=True)
 
 
+@pytest.mark.parametrize("kept", [0, 100, -1])
+def test_a_damaged_pickle_is_named(kept: int, tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    folder = tmp_path / "finetune/reveal"
+    folder.mkdir(parents=True)
+    whole = pickle.dumps(pandas.DataFrame({"func": [FAULTY, FUNCTION], "label": [1, 0]}))
+    for split in ("train", "val", "test"):
+        (folder / f"X_{split}.pkl").write_bytes(whole if split == "train" else whole[:kept])
+    with pytest.raises(DataError, match=r"X_val\.pkl cannot be read as a pickled table: "):
+        vulnerability_sets.find(tmp_path, "reveal", allow_pickle=True)
+
+
 def test_a_part_of_a_set_is_an_error_that_names_the_rest(tmp_path: Path) -> None:
     (write_devign(tmp_path) / "valid.txt").unlink()
     with pytest.raises(DataError, match=r"only a part of devign; missing: valid\.txt"):
@@ -151,6 +163,7 @@ def test_a_part_of_a_set_is_an_error_that_names_the_rest(tmp_path: Path) -> None
     ("file", "text", "message"),
     [
         ("Devign.json", "{}}", "no list of objects"),
+        ("Devign.json", "[" * 200_000, r"Devign\.json is no list of objects with func and target: RecursionError"),
         ("Devign.json", '[{"func": "x", "target": 2}]', "labels must be 0 or 1; found 2"),
         (
             "Devign.json",
