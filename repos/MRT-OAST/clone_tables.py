@@ -101,7 +101,7 @@ def _trees(path: Path, column: int, needed: set[Program]) -> dict[Program, Node]
 
 def _dictionary(path: Path) -> list[str]:
     try:
-        labels = path.read_text(encoding="utf-8").split()
+        labels = path.read_text(encoding="utf-8-sig").split()
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is no text in UTF-8: {error}") from error
     repeated = [label for label, count in Counter(labels).items() if count > 1]
@@ -121,7 +121,7 @@ def _pairs(path: Path) -> Iterator[Pair]:
 def _rows(path: Path, columns: int) -> Iterator[tuple[int, list[str]]]:
     """The rows behind the header, numbered from 1."""
     csv.field_size_limit(LARGEST_FIELD)
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         for number, row in enumerate(csv.reader(file)):
             if number and row:
                 if len(row) < columns:

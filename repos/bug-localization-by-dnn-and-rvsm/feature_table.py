@@ -65,7 +65,7 @@ def read_table(path: Path, size: str) -> tuple[str, Candidates]:
 
 def _rows(path: Path) -> list[Row]:
     csv.field_size_limit(LARGEST_FIELD)
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         reader = csv.DictReader(file)
         missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
         if missing:
@@ -80,12 +80,14 @@ def _limit(size: str) -> int | None:
 def _row(path: Path, line: int, row: dict[str, str]) -> Row:
     try:
         values = [float(row[name]) for name in FEATURES]
-        match = bool(int(float(row["match"])))
-    except (OverflowError, ValueError) as error:
+        match = float(row["match"])
+    except ValueError as error:
         raise DataError(f"{path}, line {line}: {str(error)[:LONGEST_WORDS]}") from error
     if not np.isfinite(values).all():
         raise DataError(f"{path}, line {line}: a feature is not finite")
-    return Row(row["report_id"].strip(), row["file"].strip(), values, match)
+    if match not in (0, 1):
+        raise DataError(f"{path}, line {line}: match must be 0 or 1, not {row['match'].strip()}")
+    return Row(row["report_id"].strip(), row["file"].strip(), values, match == 1)
 
 
 def _refuse_contradictions(path: Path, rows: Sequence[Row]) -> None:
@@ -107,7 +109,7 @@ def _report_list(folder: Path) -> tuple[str, set[str] | None]:
 
 def _report_ids(path: Path) -> set[str]:
     csv.field_size_limit(LARGEST_FIELD)
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         rows = [(row["id"], row["bug_id"]) for row in csv.DictReader(file, delimiter="\t")]
     return {name.strip() for pair in rows for name in pair if name}
 
@@ -116,5 +118,5 @@ def _is_report_list(path: Path) -> bool:
     """By its header alone: any file can lie in a data root, however long its lines are."""
     if not path.is_file():
         return False
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
         return set(file.readline(LONGEST_HEADER).rstrip("\n").split("\t")) >= REPORT_COLUMNS

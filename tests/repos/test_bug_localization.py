@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -157,6 +158,25 @@ def test_the_originals_table_is_read(tmp_path: Path) -> None:
     assert found.provenance.source == "features.csv/AspectJ reports=12 rows=612"
     assert found.candidates.right.sum() == 12
     assert found.candidates.features.shape == (612, 5)
+
+
+@pytest.mark.parametrize("match", ["0.5", "2", "-1", "inf", "nan"])
+def test_a_match_is_0_or_1(match: str, tmp_path: Path) -> None:
+    write_table(tmp_path)
+    path = tmp_path / "features.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:-1], f"{lines[-1][:-2]},{match}"]) + "\n")
+    with pytest.raises(DataError, match=f"line 613: match must be 0 or 1, not {match}"):
+        bug_sets.load_bug_set(tmp_path, "auto", "full", seed=1)
+
+
+def test_a_table_may_begin_with_a_byte_order_mark_and_a_match_be_written_as_a_float(tmp_path: Path) -> None:
+    write_table(tmp_path)
+    for path in (tmp_path / "features.csv", tmp_path / "AspectJ.txt"):
+        text = re.sub(r",([01])$", r",\1.0", path.read_text(), flags=re.M)
+        path.write_text(text, encoding="utf-8-sig")
+    found = bug_sets.load_bug_set(tmp_path, "auto", "full", seed=1)
+    assert found.provenance.source == "features.csv/AspectJ reports=12 rows=612"
 
 
 def test_a_report_may_be_long(tmp_path: Path) -> None:

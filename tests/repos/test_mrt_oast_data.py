@@ -102,6 +102,14 @@ def test_damaged_files_are_named(tmp_path: Path, file: str, text: str, message: 
         clone_pairs.load(tmp_path, size="reduced")
 
 
+def test_files_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    folder = write_ojclone(tmp_path)
+    plain = clone_pairs.load(tmp_path, size="reduced")
+    for path in folder.iterdir():
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert clone_pairs.load(tmp_path, size="reduced").provenance == plain.provenance
+
+
 def test_a_dictionary_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     (write_ojclone(tmp_path) / "OJClone_OAST_dictionary.txt").write_bytes(b"Root\nIf\xff\n")
     with pytest.raises(DataError, match=r"OJClone_OAST_dictionary\.txt is no text in UTF-8"):

@@ -153,6 +153,15 @@ def test_a_damaged_pickle_is_named(kept: int, tmp_path: Path) -> None:
         vulnerability_sets.find(tmp_path, "reveal", allow_pickle=True)
 
 
+def test_files_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    write_devign(tmp_path)
+    write_d2a(tmp_path, labelled_test=True)
+    plain = [vulnerability_sets.find(tmp_path, name, allow_pickle=False) for name in ("devign", "d2a")]
+    for path in [path for path in tmp_path.rglob("*") if path.is_file()]:
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert plain == [vulnerability_sets.find(tmp_path, name, allow_pickle=False) for name in ("devign", "d2a")]
+
+
 def test_a_part_of_a_set_is_an_error_that_names_the_rest(tmp_path: Path) -> None:
     (write_devign(tmp_path) / "valid.txt").unlink()
     with pytest.raises(DataError, match=r"only a part of devign; missing: valid\.txt"):
