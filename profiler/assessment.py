@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from profiler import colocation, conditions, record
 from profiler.background import BackgroundFiles
-from profiler.checkouts import recorded_commit
+from profiler.checkouts import commit_null_reason, recorded_commit
 from profiler.colocation import background_findings
 from profiler.energy.derived import Derived, Run, derive
 from profiler.energy.idle import cpu_idle_power
@@ -68,6 +68,7 @@ def assess(evidence: Evidence) -> Assessment:
         **evidence.outcome.null_reasons,
         **derived.null_reasons,
         **unknown,
+        **commit_null_reason(spec.foreground.own_checkout, spec.work),
     }
     return _judged(spec, {**columns, "null_reasons": nulls}, evidence.processes, findings, observed)
 
@@ -82,7 +83,7 @@ def assess_untrained(
         "metrics": {},
         "energy_sources": {},
         "gpu_memory_background_mib": _memory_of_what_failed(node, trace, background),
-        "null_reasons": {},
+        "null_reasons": commit_null_reason(spec.foreground.own_checkout, spec.work),
     }
     return _judged(spec, columns, [], [], _of_background(spec, node, background, None))
 

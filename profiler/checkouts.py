@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,7 +156,8 @@ def working_copy(checkout: OwnCheckout, work: Path) -> Path:
     clone, target = Path(os.path.realpath(checkout.path)), Path(os.path.realpath(work)) / COPY_NAME
     outputs = frozenset(clone / output for output in checkout.outputs)
     _Copy(clone, target, outputs).copy_folder(clone, target)
-    (work / COMMIT_NAME).write_text(commit(checkout.path, checkout.files) or "")
+    with suppress(CommitUnknownError):
+        (work / COMMIT_NAME).write_text(commit(checkout.path, checkout.files) or "")
     return work / COPY_NAME / checkout.folder
 
 
@@ -165,10 +167,22 @@ def recorded_commit(work: Path) -> str | None:
     return (path.read_text() if path.is_file() else "") or None
 
 
+def commit_null_reason(checkout: OwnCheckout | None, work: Path) -> dict[str, str]:
+    """Why there is no commit although there is a clone, where it is not because that is under no git."""
+    if checkout is None or (work / COMMIT_NAME).is_file():
+        return {}
+    return {"checkout_commit": "not_recorded" if (work / COPY_NAME).is_dir() else "not_started"}
+
+
+class CommitUnknownError(Exception):
+    """Git could not be asked for the commit: it is not there, or it did not answer in time."""
+
+
 def commit(path: Path, files: tuple[str, ...]) -> str | None:
     """The clone's commit, with `-dirty` behind it where a tracked file was changed.
 
-    None if git does not know, or does not track the clone's `files`: a repository around the folder is a stranger's.
+    None if it is under no git, or git does not track its `files`: a repository around the folder is a stranger's.
+    Raises CommitUnknownError.
     """
     head = _git(path, "rev-parse", "HEAD")
     tracked = _git(path, "ls-files", "--error-unmatch", "--", *files)
@@ -179,14 +193,15 @@ def commit(path: Path, files: tuple[str, ...]) -> str | None:
 
 
 def _git(path: Path, *arguments: str) -> str | None:
-    """What git answers about the repository of `path`, whatever repository the environment names; it writes nothing."""
+    """What git answers about the repository of `path`, whatever repository the environment names and whoever owns it;
+    None where it refuses. It writes nothing. Raises CommitUnknownError."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     environment = {**own, "GIT_OPTIONAL_LOCKS": "0"}
-    command = ["git", "-C", str(path), *arguments]
+    command = ["git", "-c", f"safe.directory={path.resolve()}", "-C", str(path), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, env=environment)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CommitUnknownError(str(error)) from error
     return done.stdout.strip() if done.returncode == 0 else None
 
 

@@ -15,8 +15,10 @@ from profiler.errors import CannotRunError, ConfigError
 from profiler.events import read_events
 from profiler.metrics import Outcome, collect
 from profiler.preflight import check_campaign
+from profiler.store.rows import complete_run
 from profiler.trainer import TrainerFiles, TrainerJob, trainer_command
 from profiler.workloads import ModelSpec, load_catalog, load_manifest
+from tests.attempts import local_node
 
 CATALOG = load_catalog()
 
@@ -393,6 +395,55 @@ def test_a_commit_is_that_of_the_clone_and_of_nothing_around_it(
     subprocess.run(["git", "-C", str(apart), "init", "-q"], check=True)
     monkeypatch.setenv("GIT_DIR", str(tmp_path / ".git"))
     assert commit(apart, ("train.py",)) is None
+
+
+def git_clone(root: Path) -> Path:
+    """A clone of the residual networks' original under git, all of it tracked."""
+    own = clone(root, trainer=RESNET, resnet="", data__part="")
+    (own / "data" / "part").touch()
+    git = ["git", "-C", str(own), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*git, *arguments], check=True)
+    return own
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_the_commit_of_somebody_elses_clone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = git_clone(tmp_path / "own")
+    for path in (own, *own.rglob("*")):
+        os.chown(path, 12345, 12345)
+    monkeypatch.setenv("HOME", str(tmp_path))  # without git settings of the user
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    assert len(commit(own, ("trainer.py",)) or "") == 40
+
+
+def checked_out_run(own: Path, results: Path) -> dict[str, Any]:
+    """The row of an attempt of the clone `own`, on this machine."""
+    foreground = with_checkout(CATALOG.resolve("pytorch_resnet_cifar10", "resnet20"), own, None)
+    (item,) = campaign(own, hyperparameters={"epochs": 1})["experiments"]
+    with local_node(results) as node:
+        return complete_run(node.attempt(item, foreground=foreground))
+
+
+@pytest.mark.slow
+def test_a_clone_whose_commit_git_did_not_tell_in_time_is_not_called_one_without_git(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = git_clone(tmp_path / "own")
+    row = checked_out_run(own, tmp_path / "results")
+    assert len(row["checkout_commit"]) == 40
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "git").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "bin" / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr("profiler.checkouts.GIT_TIMEOUT_S", 0.2)
+    row = checked_out_run(own, tmp_path / "results")
+    assert row["valid"] and row["checkout_commit"] is None
+    assert row["null_reasons"]["checkout_commit"] == "not_recorded"
+    (own / ".git").rename(own / "none")
+    monkeypatch.setenv("PATH", os.environ["PATH"].partition(":")[2])
+    row = checked_out_run(own, tmp_path / "results")
+    assert row["null_reasons"]["checkout_commit"] == "not_under_git"
 
 
 def test_asking_for_the_commit_writes_nothing_into_the_clone(tmp_path: Path) -> None:
