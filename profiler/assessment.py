@@ -74,9 +74,13 @@ def assess(evidence: Evidence) -> Assessment:
 
 
 def assess_untrained(
-    spec: AttemptSpec, node: NodeFacts, trace: Trace, background: BackgroundFacts | None
+    spec: AttemptSpec,
+    node: NodeFacts,
+    trace: Trace,
+    background: BackgroundFacts | None,
+    failures: Sequence[Finding],
 ) -> Assessment:
-    """Judge an attempt whose background was not ready: nothing was trained."""
+    """Judge an attempt in which nothing was trained: its background was not ready, or for the `failures`."""
     columns = {
         **_planned(spec, node, background),
         "effective_source": "none",
@@ -85,7 +89,7 @@ def assess_untrained(
         "gpu_memory_background_mib": _memory_of_what_failed(node, trace, background),
         "null_reasons": commit_null_reason(spec.foreground.own_checkout, spec.work),
     }
-    return _judged(spec, columns, [], [], _of_background(spec, node, background, None))
+    return _judged(spec, columns, [], failures, _of_background(spec, node, background, None))
 
 
 def _judged(

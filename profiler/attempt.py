@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol
 from profiler import cpu_use, host, spool
 from profiler.assessment import assess, assess_untrained
 from profiler.background import BackgroundFiles, BackgroundJob
+from profiler.checkouts import CopyError
 from profiler.config import Cooling
 from profiler.cooling import IdleMark
 from profiler.energy.attribution import Role, SoloPower
@@ -40,6 +41,7 @@ from profiler.run_gpus import cool, gpu_checks, idle_marks, idle_power_of
 from profiler.store.layout import SessionFolder
 from profiler.store.write import archive_attempt
 from profiler.trainer import TrainerFiles, TrainerJob, trainer_command
+from profiler.verdict import Finding
 from profiler.workloads import ModelSpec
 
 DISK_NEEDED_MIB = 100.0
@@ -168,13 +170,16 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
             yield steps.enter("readiness", spec.planned.background.startup_timeout_seconds)
             background.wait_ready(spec.planned.background)
 
-        execution = None
+        execution, failures = None, []
         interrupts = stack.enter_context(Interrupts())  # held from the trainer's end until its row is kept
         if background is None or background.ready:
             yield steps.enter("training")
             if background is not None:
                 background.begin()
-            execution = _train(spec, node, trace, files, sources, mps, interrupts)
+            try:
+                execution = _train(spec, node, trace, files, sources, mps, interrupts)
+            except CopyError as error:
+                failures = [Finding("start_failed", str(error))]
         stopping = steps.enter("stopping")
         if not interrupts.come:  # Ray takes nothing more of a task that it cancelled, and ends it there
             yield stopping
@@ -182,7 +187,7 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
         enclosure = execution.enclosure if execution is not None else None
         partner = background.end(window_ns, enclosure) if background is not None else None
         if execution is None:
-            assessment = assess_untrained(spec, node, trace, partner)
+            assessment = assess_untrained(spec, node, trace, partner, failures)
         else:
             assessment = assess(gather(spec, node, trace, sources, files, execution, partner, idle, marks))
         row = {**assessment.row, **steps.finish().columns(node), "gate_wait_s": gate.waited_s}

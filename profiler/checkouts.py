@@ -147,15 +147,23 @@ def with_checkout(model: ModelSpec, path: Path, python: str | None) -> ModelSpec
     )
 
 
+class CopyError(Exception):
+    """The clone cannot be copied: it is gone, unreadable, or there is no room for the copy."""
+
+
 def working_copy(checkout: OwnCheckout, work: Path) -> Path:
     """Copy the clone into the run's work directory, note its commit beside it, and return the folder to work in.
 
     Files above 1 MiB and folders of more than 1,000 files (data sets) are linked, not copied. `.git` and results of the
-    profiler are left out, and so is what the original writes: a folder of it is empty in the copy.
+    profiler are left out, and so is what the original writes: a folder of it is empty in the copy. Raises CopyError.
     """
     clone, target = Path(os.path.realpath(checkout.path)), Path(os.path.realpath(work)) / COPY_NAME
     outputs = frozenset(clone / output for output in checkout.outputs)
-    _Copy(clone, target, outputs).copy_folder(clone, target)
+    try:
+        _Copy(clone, target, outputs).copy_folder(clone, target)
+    except OSError as error:
+        shutil.rmtree(target, ignore_errors=True)
+        raise CopyError(f"cannot copy the clone {checkout.path}: {error}") from error
     with suppress(CommitUnknownError):
         (work / COMMIT_NAME).write_text(commit(checkout.path, checkout.files) or "")
     return work / COPY_NAME / checkout.folder

@@ -446,6 +446,22 @@ def test_a_clone_whose_commit_git_did_not_tell_in_time_is_not_called_one_without
     assert row["null_reasons"]["checkout_commit"] == "not_under_git"
 
 
+@pytest.mark.slow
+def test_a_clone_that_is_gone_meanwhile_is_a_program_that_cannot_start(tmp_path: Path) -> None:
+    own = git_clone(tmp_path / "own")
+    foreground = with_checkout(CATALOG.resolve("pytorch_resnet_cifar10", "resnet20"), own, None)
+    (item,) = campaign(own, hyperparameters={"epochs": 1})["experiments"]
+    with local_node(tmp_path / "results") as node:
+        attempt = node.messages(item, foreground=foreground)
+        next(attempt)  # it was there when the campaign was planned
+        own.rename(tmp_path / "moved")
+        (message,) = [message for message in attempt if message["kind"] == "result"]
+    row = complete_run(message["row"])
+    assert (row["verdict"], row["reasons"]) == ("failed", ["start_failed"]) and not message["retry_may_help"]
+    assert row["evidence"]["start_failed"].startswith(f"cannot copy the clone {own}: [Errno 2] No such file")
+    assert row["null_reasons"]["checkout_commit"] == "not_started"
+
+
 def test_asking_for_the_commit_writes_nothing_into_the_clone(tmp_path: Path) -> None:
     own = clone(tmp_path, train="")
     git = ["git", "-C", str(own), "-c", "user.name=a", "-c", "user.email=a@b.c"]
