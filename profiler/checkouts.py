@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 
 from profiler.hyperparameters import Frozen
 from profiler.patterns import checked_pattern
+from profiler.store.layout import SessionFolder
 
 if TYPE_CHECKING:
     from profiler.models import ModelSpec
@@ -26,7 +27,8 @@ COMMIT_NAME = "checkout.commit"
 LARGE_FILE_BYTES = 1 << 20
 MANY_FILES = 1000
 GIT_TIMEOUT_S = 20
-_LEFT_OUT = {".git", "__pycache__", ".work"}  # .work: work directories of runs whose results lie in the clone
+WORK_NAME = ".work"
+_LEFT_OUT = {".git", "__pycache__"}
 
 
 class CheckoutSpec(Frozen):
@@ -224,8 +226,14 @@ class _Copy:
     def copy_folder(self, source: Path, place: Path) -> None:
         place.mkdir()
         for entry in sorted(source.iterdir()):
-            if entry.name not in _LEFT_OUT and entry != self.target.parent and not _is_session(entry):
+            if entry.name not in _LEFT_OUT and not self._is_of_the_profiler(entry):
                 self._copy_entry(entry, place / entry.name)
+
+    def _is_of_the_profiler(self, entry: Path) -> bool:
+        """Whether it is a session, the work directories beside one, or the one that this copy is made in."""
+        if entry.name == WORK_NAME:
+            return entry in self.target.parents or any(_is_session(beside) for beside in entry.parent.iterdir())
+        return entry == self.target.parent or _is_session(entry)
 
     def _copy_entry(self, entry: Path, place: Path) -> None:
         if entry in self.outputs:
@@ -250,7 +258,9 @@ class _Copy:
 
 
 def _is_session(entry: Path) -> bool:
-    return entry.match("run_*") and (entry / "dataset").is_dir()
+    """Not only by its names: the original may have a folder `run_*` with a `dataset` of its own."""
+    session = SessionFolder(entry)
+    return (entry / "dataset").is_dir() and session.ledger.is_file() and session.campaign_yaml.is_file()
 
 
 def _is_large(entry: Path) -> bool:

@@ -344,11 +344,21 @@ def test_results_that_lie_in_the_clone_stay_out_of_the_copy(results: str, tmp_pa
     own = clone(tmp_path / "own", train="print()", real__inner="")
     session = own / results / "run_20260101_000000"
     (session / "dataset").mkdir(parents=True)
+    for name in ("ledger.jsonl", "campaign.yaml"):
+        (session / name).touch()
     (own / results / ".work" / "another").mkdir(parents=True)
     target = copied(own, tmp_path, own / results / ".work" / "this")
     files = sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file())
     assert files == ["real/inner.py", "train.py"]
     assert not [path for path in target.rglob("*") if path.name in (".work", session.name)]
+
+
+def test_folders_of_the_users_own_that_are_named_like_results_are_copied(tmp_path: Path) -> None:
+    own = clone(tmp_path / "own", train="print()", run_1__dataset__split="", work__notes="")
+    (own / "work").rename(own / ".work")
+    (own / "run_1" / "ledger.jsonl").touch()
+    target = copied(own, tmp_path, tmp_path / "work")
+    assert (target / "run_1" / "dataset" / "split.py").is_file() and (target / ".work" / "notes.py").is_file()
 
 
 def test_a_copy_in_the_clone_does_not_hold_itself(tmp_path: Path) -> None:
