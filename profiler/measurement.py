@@ -88,6 +88,15 @@ class Measurement:
         return {**own, "exit_code": self.status, **idle, **more, **columns, **together}
 
 
+class MeasurementInterruptedError(KeyboardInterrupt):
+    """Ctrl-C, after everything was stopped. `result`: what had been measured until then, a Measurement; of repeated
+    commands a Series or Comparison of the repetitions that had come to their end."""
+
+    def __init__(self, result: Any) -> None:
+        self.result = result
+        super().__init__("interrupted")
+
+
 def measure_command(
     argv: Sequence[str],
     *,
@@ -106,8 +115,8 @@ def measure_command(
     `stdin`: a descriptor that the command reads, or None for /dev/null. `stdout`: a file to append both streams to, a
     descriptor for both, or None to pass them through. `timeout_s` ends it: TERM, `grace_s` later KILL.
     `idle_s`: watch the machine for so long before, while nothing else runs, for the energy above idle.
-    KeyboardInterrupt stops it before it is raised on. Raises ContainmentError where processes cannot be contained
-    (unless `allow_uncontained`), UsageError for an empty command.
+    KeyboardInterrupt stops it, and goes on as a MeasurementInterruptedError. Raises ContainmentError where processes
+    cannot be contained (unless `allow_uncontained`), UsageError for an empty command.
     """
     environ = dict(os.environ if env is None else env)
     with plain_descriptor(stdout) as output, Meter(rate_hz=rate_hz, environ=environ) as meter:
@@ -137,13 +146,19 @@ def checked_argv(argv: Sequence[str]) -> tuple[str, ...]:
 
 
 def measure_once(command: Command, meter: Meter, idle: Resting, *, allow_uncontained: bool) -> Measurement:
-    """Runs `command` once under an open meter. Blocks; stops it before an exception leaves. `idle`: from `at_rest`."""
+    """Runs `command` once under an open meter. Blocks; stops it before an exception leaves, which for a Ctrl-C while
+    it runs is a MeasurementInterruptedError. `idle`: from `at_rest`."""
+    interrupt: KeyboardInterrupt | None = None
     token = meter.sampler.hold(time.monotonic_ns())
     try:
         with start(command, allow_uncontained=allow_uncontained) as process:
             before = meter.sources.boundary(meter.gpu_uuids, edge="start")
             process.release()
-            process.wait_for_trainer()
+            try:
+                process.wait_for_trainer()
+            except KeyboardInterrupt as error:
+                interrupt = error
+                process.stop()
             after = meter.sources.boundary(meter.gpu_uuids, edge="end")
             report = process.wait(None)
         assert report is not None, "waiting without a limit ends with a report"
@@ -155,7 +170,10 @@ def measure_once(command: Command, meter: Meter, idle: Resting, *, allow_unconta
     energy = account(before, after, samples, meter.sources, meter.gpu_uuids, t0_ns, t1_ns)
     duration_s = (t1_ns - t0_ns) / 1e9
     derived = derive(energy, Run(duration_s, report.cpu_s, before, after), idle.gpu, idle.cpu)
-    return _measurement(command, process.containment, report, meter.gpu_uuids, energy, derived, idle)
+    measured = _measurement(command, process.containment, report, meter.gpu_uuids, energy, derived, idle)
+    if interrupt is not None:
+        raise MeasurementInterruptedError(measured) from interrupt
+    return measured
 
 
 @contextmanager

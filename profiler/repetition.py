@@ -17,7 +17,15 @@ from profiler.energy.idle import Resting
 from profiler.energy.meter import RATE_HZ, Meter
 from profiler.errors import UsageError
 from profiler.intervals import CONFIDENCE, Difference, Summary, compare, summarize
-from profiler.measurement import GRACE_S, Measurement, at_rest, checked_argv, measure_once, plain_descriptor
+from profiler.measurement import (
+    GRACE_S,
+    Measurement,
+    MeasurementInterruptedError,
+    at_rest,
+    checked_argv,
+    measure_once,
+    plain_descriptor,
+)
 from profiler.process.command import Command
 
 NET: Final = ("gpu_energy_net_j", "cpu_package_energy_net_j")
@@ -151,29 +159,47 @@ class Plan:
 def measure_repeatedly(argv: Sequence[str], plan: Plan, told: Told = lambda *_: None) -> Series:
     """Runs `argv` `plan.warmup` + `plan.repeat` times. Ends early when the command cannot be started at all.
 
-    Raises as `measure_command`; KeyboardInterrupt stops the repetition that runs."""
-    return next(iter(_measure_in_turn([checked_argv(argv)], plan, told)))
+    Raises as `measure_command`; after a Ctrl-C the MeasurementInterruptedError has the repetitions that had ended."""
+    (series,), interrupt = _measure_in_turn([checked_argv(argv)], plan, told)
+    if interrupt is not None:
+        raise MeasurementInterruptedError(series) from interrupt
+    return series
 
 
 def measure_against(
     first: Sequence[str], second: Sequence[str], plan: Plan, told: Told = lambda *_: None
 ) -> Comparison:
-    """Runs two commands in turn, each `plan.warmup` + `plan.repeat` times."""
-    return Comparison(*_measure_in_turn([checked_argv(first), checked_argv(second)], plan, told))
+    """Runs two commands in turn, each `plan.warmup` + `plan.repeat` times. Raises as `measure_repeatedly`."""
+    both, interrupt = _measure_in_turn([checked_argv(first), checked_argv(second)], plan, told)
+    comparison = Comparison(*both)
+    if interrupt is not None:
+        raise MeasurementInterruptedError(comparison) from interrupt
+    return comparison
 
 
-def _measure_in_turn(commands: Sequence[tuple[str, ...]], plan: Plan, told: Told) -> list[Series]:
+def _measure_in_turn(
+    commands: Sequence[tuple[str, ...]], plan: Plan, told: Told
+) -> tuple[list[Series], KeyboardInterrupt | None]:
+    """A series of each command, and the Ctrl-C that cut them short; it is raised where no repetition has ended yet."""
+    interrupt: KeyboardInterrupt | None = None
     warmups: list[list[Measurement]] = [[] for _ in commands]
     repetitions: list[list[Measurement]] = [[] for _ in commands]
     with plain_descriptor(plan.stdout) as output, Meter(rate_hz=plan.rate_hz, environ=plan.env) as meter:
         idle = at_rest(meter, plan.idle_s)
         for kind, number, place in _order(len(commands), plan):
-            measured = _one(commands[place], plan, output, meter, idle)
+            try:
+                measured = _one(commands[place], plan, output, meter, idle)
+            except KeyboardInterrupt as error:
+                if not any(repetitions):
+                    raise KeyboardInterrupt from error  # without the part of one repetition that `error` has
+                interrupt = error
+                break
             (warmups if kind == "warm-up" else repetitions)[place].append(measured)
             told(kind, number, measured)
             if measured.why in ("start_failed", "keeper_killed"):
                 break
-    return [Series(*parts) for parts in zip(commands, map(tuple, repetitions), map(tuple, warmups), strict=True)]
+    parts = zip(commands, map(tuple, repetitions), map(tuple, warmups), strict=True)
+    return [Series(*one) for one in parts], interrupt
 
 
 def _order(commands: int, plan: Plan) -> Iterator[tuple[str, int, int]]:

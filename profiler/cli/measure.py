@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from profiler.cli import output
 from profiler.cli.progress import duration_text, energy_text
+from profiler.cli.signals import INTERRUPTED
 from profiler.energy.derived import NOT_MEASURED
-from profiler.errors import CannotRunError, UsageError
+from profiler.errors import CannotRunError, ProfilerError, UsageError
 
 if TYPE_CHECKING:
     from profiler.energy.idle import IdlePower
@@ -46,8 +47,12 @@ def execute(options: Namespace) -> int:
     return _many_times(options)
 
 
-def _print(options: Namespace, document: dict[str, Any], lines: Iterable[str]) -> None:
-    """The result as JSON or in words, on stdout or in the file of --result."""
+def _print(options: Namespace, document: dict[str, Any], lines: Iterable[str], *, interrupted: bool) -> None:
+    """The result as JSON or in words, on stdout or in the file of --result; `interrupted`: what there is of it."""
+    if interrupted:
+        document = {**document, "errors": output.error_entries(ProfilerError("interrupted"))}
+        if not options.json:
+            output.say("interrupted: everything is stopped; this was measured until then")
     if options.result is not None:
         text = json.dumps(output.json_ready(document), indent=2) if options.json else "\n".join(lines)
         with Path(options.result).open("w", encoding="utf-8") as file:
@@ -66,8 +71,9 @@ def _stdout(options: Namespace) -> Path | int | None:
 
 
 def _once(options: Namespace) -> int:
-    from profiler.measurement import measure_command
+    from profiler.measurement import MeasurementInterruptedError, measure_command
 
+    interrupted = False
     with _given_input(options) as given:
         opened = None if given is None else os.open(given, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -79,18 +85,21 @@ def _once(options: Namespace) -> int:
                 stdin=opened if opened is not None else _own_stdin(),
                 stdout=_stdout(options),
             )
+        except MeasurementInterruptedError as error:
+            measured, interrupted = error.result, True
         finally:
             if opened is not None:
                 os.close(opened)
     _refuse_lost(measured)
     if measured.error:
         output.say(f"error: {measured.error}")
-    _print(options, measured.to_json(), _lines(measured))
-    return measured.status
+    _print(options, measured.to_json(), _lines(measured), interrupted=interrupted)
+    return INTERRUPTED if interrupted else measured.status
 
 
 def _many_times(options: Namespace) -> int:
     from profiler.cli import series
+    from profiler.measurement import MeasurementInterruptedError
     from profiler.repetition import Comparison, Plan, Series, measure_against, measure_repeatedly
 
     versus = None if options.versus is None else _split(options.versus)
@@ -108,14 +117,18 @@ def _many_times(options: Namespace) -> int:
         )
         told = series.Teller(plan, commands=1 if versus is None else 2)
         result: Series | Comparison
-        if versus is None:
-            result = measure_repeatedly(options.argv, plan, told)
-        else:
-            result = measure_against(options.argv, versus, plan, told)
+        interrupted = False
+        try:
+            if versus is None:
+                result = measure_repeatedly(options.argv, plan, told)
+            else:
+                result = measure_against(options.argv, versus, plan, told)
+        except MeasurementInterruptedError as error:
+            result, interrupted = error.result, True
     for measured in result.measurements:
         _refuse_lost(measured)
-    _print(options, result.to_json(), series.lines(result))
-    return result.status
+    _print(options, result.to_json(), series.lines(result), interrupted=interrupted)
+    return INTERRUPTED if interrupted else result.status
 
 
 def _split(text: str) -> list[str]:

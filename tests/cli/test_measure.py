@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -12,12 +13,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import profiler as public
 from profiler.energy.account import FIGURES
 from profiler.errors import UsageError
+from profiler.measurement import MeasurementInterruptedError, measure_command
 from tests.cli.program import profiler
 from tests.fakes.nvml import FakeNvml
 from tests.fakes.powercap import Player, Zone, build
@@ -182,21 +185,56 @@ def test_a_signal_ends_everything(number: int) -> None:
             assert "interrupted" in process.stderr.read()
 
 
-def test_an_interrupted_measurement_in_json_is_one_document() -> None:
+def interrupted_after(lines: int, *arguments: str) -> tuple[dict[str, Any], str]:
+    """The JSON and the rest of stderr of a measurement that gets a SIGINT after so many lines of its command."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "profiler", "measure", "--json", "--", "sh", "-c", "echo up >&2; sleep 30"],
+        [sys.executable, "-m", "profiler", "measure", "--json", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     assert process.stderr is not None
-    assert process.stderr.readline() == "up\n"
+    for _ in range(lines):
+        assert process.stderr.readline() == "up\n"
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert '"errors"' in out
+    document = json.loads(out)
+    assert [error["message"] for error in document["errors"]] == ["interrupted"]
+    return document, err
+
+
+def test_an_interrupted_measurement_tells_what_was_measured_until_then() -> None:
+    script = 'trap "exit 5" TERM; echo up >&2; while :; do sleep 0.05; done'
+    document, err = interrupted_after(1, "--", "sh", "-c", script)
     assert err == ""
+    assert (document["exit_code"], document["why"], document["signal"]) == (5, "stopped", None)
+    assert 0 < document["duration_s"] < 20
+
+
+def test_interrupted_repetitions_are_those_that_had_ended(tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    script = f"echo x >> {count}; echo up >&2; test $(wc -l < {count}) -lt 3 || sleep 30"
+    document, _ = interrupted_after(3, "--repeat", "9", "--", "sh", "-c", script)
+    assert [one["exit_code"] for one in document["repetitions"]] == [0, 0]
+    assert document["statistics"]["duration_s"]["n"] == 2
+    count.unlink()
+    document, _ = interrupted_after(
+        3, "--repeat", "9", "--vs", "sh -c 'echo up >&2; sleep 1'", "--", "sh", "-c", script
+    )
+    assert len(document["repetitions"]) == len(document["versus"]["repetitions"]) == 1
+    nothing, _ = interrupted_after(1, "--repeat", "2", "--", "sh", "-c", "echo up >&2; sleep 30")
+    assert set(nothing) == {"errors"}
+
+
+def test_a_script_gets_what_was_measured_with_the_interrupt() -> None:
+    threading.Timer(1.5, signal.raise_signal, [signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        measure_command(["sleep", "30"])
+    assert isinstance(caught.value, MeasurementInterruptedError)
+    assert 0 < caught.value.result.duration_s < 20
+    assert caught.value.result.signal == signal.SIGTERM
 
 
 def test_gpu_energy_is_the_counters(fake_nvml: FakeNvml) -> None:
