@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,7 +22,8 @@ EffectiveSource = Literal["event", "log", "argv", "none"]
 
 MAX_LINE_CHARACTERS = 65536
 _CHUNK_BYTES = 1 << 18
-_LINE_END = re.compile(r"[\r\n]")
+_SPACES = (b" ", b"\t", b"\v", b"\f")
+_LONG_WORD = re.compile(rb"[^ \t\v\f]{4096,}")
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ def memory_words(events: TrainerEvents, log_path: Path) -> str | None:
 
 def log_lines(path: Path) -> Iterator[str]:
     """The lines of a log without terminal codes. A carriage return ends a line too, so text glued behind a progress
-    display is a line of its own. A missing file has none; longer lines are cut into pieces of 64 Ki characters."""
+    display is a line of its own. A missing file has none; lines of more than 64 Ki characters are cut between words,
+    and words of more than 4 Ki passed over: half a number is none."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -117,17 +119,26 @@ def log_lines(path: Path) -> Iterator[str]:
         while chunk := file.read(_CHUNK_BYTES):
             *lines, rest = re.split(rb"[\r\n]", rest + chunk)
             for line in lines:
-                yield from _clean(line)
-            while len(rest) > MAX_LINE_CHARACTERS:
-                yield from _clean(rest[:MAX_LINE_CHARACTERS])
-                rest = rest[MAX_LINE_CHARACTERS:]
-        yield from _clean(rest)
+                yield from _texts(_pieces(line))
+            *pieces, rest = _pieces(rest)
+            yield from _texts(pieces)
+        yield from _texts([rest])
 
 
-def _clean(line: bytes) -> Iterator[str]:
-    if line:
-        text = TERMINAL_CODE.sub("", line.decode(errors="replace"))
-        yield from (text[i : i + MAX_LINE_CHARACTERS] for i in range(0, len(text), MAX_LINE_CHARACTERS))
+def _pieces(line: bytes) -> list[bytes]:
+    """`line` in pieces that are short enough to search; all but the first begin with the space before their word."""
+    pieces = []
+    if len(line) > MAX_LINE_CHARACTERS:
+        line = _LONG_WORD.sub(b"\0", line)
+    while len(line) > MAX_LINE_CHARACTERS:
+        cut = max(line.rfind(space, 1, MAX_LINE_CHARACTERS) for space in _SPACES)
+        pieces.append(line[:cut])
+        line = line[cut:]
+    return [*pieces, line]
+
+
+def _texts(lines: Iterable[bytes]) -> Iterator[str]:
+    return (TERMINAL_CODE.sub("", line.decode(errors="replace")) for line in lines if line)
 
 
 def scan_log(model: ModelSpec, path: Path) -> LogFindings:
@@ -173,8 +184,9 @@ def _figure(spec: MetricSpec, match: re.Match[str]) -> float | str:
 
 def parse_number(text: str | None) -> float | None:
     """The number in `text`, None if it is none. A full stop that ends a sentence is not part of it."""
+    number = (text or "").strip().rstrip(".")
     try:
-        return float((text or "").strip().rstrip("."))
+        return None if "_" in number else float(number)  # Python takes 1_0 for 10
     except ValueError:
         return None
 

@@ -12,7 +12,7 @@ import pytest
 
 from profiler.events import DoneEvent, EpochEvent, TrainerEvents, read_events
 from profiler.hyperparameters import HyperparameterSpec
-from profiler.metrics import MAX_LINE_CHARACTERS, Outcome, collect, log_lines, parse_number
+from profiler.metrics import MAX_LINE_CHARACTERS, Outcome, collect, log_lines, parse_number, scan_log
 from profiler.verdict import metric_findings
 from profiler.workloads import MetricSpec, ModelSpec
 
@@ -295,7 +295,16 @@ def test_text_where_a_number_should_be_is_told_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("0.91.", 0.91), (" 1e-3 ", 1e-3), ("-2", -2.0), ("", None), (None, None), ("1/2", None), ("...", None)],
+    [
+        ("0.91.", 0.91),
+        (" 1e-3 ", 1e-3),
+        ("-2", -2.0),
+        ("", None),
+        (None, None),
+        ("1/2", None),
+        ("...", None),
+        ("1_0", None),
+    ],
 )
 def test_numbers_in_text(text: str | None, number: float | None) -> None:
     assert parse_number(text) == number
@@ -303,11 +312,30 @@ def test_numbers_in_text(text: str | None, number: float | None) -> None:
 
 def test_endless_lines_and_bad_bytes_are_read_in_pieces(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    path.write_bytes(b"x" * (5 * MAX_LINE_CHARACTERS + 3) + b"\n\xff\xfe acc 0.5\r\n\r\nlast")
+    words = b"word " * MAX_LINE_CHARACTERS
+    path.write_bytes(words + b"\n\xff\xfe acc 0.5\r\n\r\nlast")
     lines = list(log_lines(path))
-    assert sum(map(len, lines[:-2])) == 5 * MAX_LINE_CHARACTERS + 3
+    assert "".join(lines[:-2]) == words.decode()
     assert max(map(len, lines)) <= MAX_LINE_CHARACTERS
     assert lines[-2:] == ["\ufffd\ufffd acc 0.5", "last"]
+
+
+@pytest.mark.parametrize("before", [MAX_LINE_CHARACTERS - n for n in (11, 9, 7, 5, 3, 1, 0, -1)])
+@pytest.mark.parametrize("after", ["\n", " and more" * 40_000 + "\n", ""])
+def test_a_long_line_is_never_cut_within_a_number(before: int, after: str, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    spec = model(metrics=metric(pattern=r"acc=(\S+)"))
+    path.write_text("x " * (before // 2) + "x" * (before % 2) + "acc=0.9173" + after)
+    assert collect(spec, {}, TrainerEvents(), path).primary_value == 0.9173
+    path.write_text("." * before + "acc=0.9173" + after)  # one word: passed over where it is too long to search
+    assert collect(spec, {}, TrainerEvents(), path).primary_value in (0.9173, None)
+
+
+def test_the_middle_of_a_long_line_is_no_beginning(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("epoch " * 50_000 + "\n" + "acc 0.5\n")
+    said = {"metrics": metric(pattern=r"^acc (\S+)"), "epoch_pattern": "^epoch"}
+    assert scan_log(model(**said), path).epochs == 1
 
 
 def test_a_big_log_is_never_held_as_a_whole(tmp_path: Path) -> None:
