@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from profiler.checkouts import working_copy
+from profiler.config.paths import absolute_path
 from profiler.mutation import Scalar
 from profiler.process.command import Command
 from profiler.workloads import ModelSpec
@@ -61,10 +62,13 @@ class TrainerFiles:
 
 def driver_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The driver's environment without Ray's own variables (its hook for ``breakpoint()`` among them), and without
-    those that would make trainers clients of the user's own MPS daemon, or limit them there."""
+    those that would make trainers clients of the user's own MPS daemon, or limit them there. A relative PROFILER_DATA
+    is made absolute: trainers work in folders of their own."""
     kept = {key: value for key, value in environment.items() if not key.startswith(("RAY_", "CUDA_MPS_"))}
     if kept.get("PYTHONBREAKPOINT", "").startswith("ray."):
         del kept["PYTHONBREAKPOINT"]
+    if kept.get("PROFILER_DATA"):
+        kept["PROFILER_DATA"] = absolute_path(kept["PROFILER_DATA"])
     return kept
 
 
