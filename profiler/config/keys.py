@@ -24,6 +24,7 @@ from profiler.config.kinds import (
 )
 from profiler.config.limits import Limits
 from profiler.config.paths import FilePath, PathOrMap
+from profiler.config.resources import Resources
 
 LEVEL_NAMES = {"C": "the campaign (top level)", "E": "an experiment item", "F": "`foreground`", "B": "`background`"}
 MAX_RUNS = 1_000_000
@@ -163,8 +164,9 @@ KEYS: tuple[Key, ...] = (
         optional=True),
     Key("python", "EFB", FilePath(), "the profiler's own", "Interpreter for that clone: a path, or a name in PATH.",
         optional=True),
-    Key("resources", "CE", MapOf("mapping resource -> number", Number(low=0)), "{}",
-        "Extra Ray resources of a run; it goes only to nodes that offer them.", optional=True),
+    Key("resources", "CE", Resources(), "{}",
+        "Extra Ray resources of a run; it goes only to nodes that offer them. CPUs and GPUs are `cpus` and `gpus`.",
+        optional=True),
     Key("gpus", "CE", Integer(1, 1024), "1",
         "GPUs of one run, of one node and of one kind; more than one for trainers whose manifest says"
         " `multi_gpu: torchrun`."),

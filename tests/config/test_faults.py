@@ -149,6 +149,21 @@ def test_a_wrong_value_is_one_fault_at_its_key(key: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "instead"),
+    [("CPU", "`cpus`"), ("GPU", "`gpus`"), ("memory", "leave it out"), ("object_store_memory", "leave it out"),
+     ("energy_slot", "leave it out")],
+)  # fmt: skip
+def test_a_resource_that_ray_or_the_tool_keeps_for_itself_is_refused(name: str, instead: str) -> None:
+    for raw, path in (
+        (document(resources={name: 1, "fast": 1}), f"resources.{name}"),
+        (document({**ITEM, "resources": {name: 1}}), f"experiments[0].resources.{name}"),
+    ):
+        issue = only(raw)
+        assert (issue.path, issue.value) == (path, 1)
+        assert instead in issue.message
+
+
+@pytest.mark.parametrize(
     ("change", "expected"),
     [
         (
