@@ -15,7 +15,7 @@ from profiler.errors import SessionError
 from profiler.models import ModelSpec
 from profiler.store.layout import SessionFolder
 from profiler.store.ledger import check_distinct
-from profiler.store.read import latest_rows, read_tables
+from profiler.store.read import damage_named, latest_rows, read_tables
 from profiler.store.rows import from_arrow
 from profiler.store.schema import PLAN, RUNS, Table
 from profiler.workloads import Catalog, UnknownWorkloadError
@@ -98,7 +98,7 @@ def _is_session(path: Path) -> bool:
 
 
 def read_past(sessions: Sequence[Path], catalog: Catalog) -> Past:
-    """What `sessions` planned and ran. SessionError names a damaged file."""
+    """What `sessions` planned and ran. A file that cannot be read is named as by `damage_named`."""
     reader = _Reader(catalog)
     for root in sessions:
         folder = SessionFolder(root)
@@ -212,12 +212,8 @@ def _rows(folder: SessionFolder, table: Table, columns: Sequence[str]) -> list[d
     part = Table(table.name, table.meaning, tuple(table.column(name) for name in columns))
 
     def read(path: Path) -> pa.Table:
-        try:
+        with damage_named(path):
             return pq.ParquetFile(path).read(columns=list(columns), use_threads=False)
-        except (pa.ArrowException, OSError) as error:
-            if isinstance(error, FileNotFoundError):
-                raise
-            raise SessionError(f"damaged file {path}: {error}; move it out of {path.parent} and look at it") from error
 
     tables = read_tables(folder.dataset(table.name), read)
     return from_arrow(part, pa.concat_tables(tables, promote_options="permissive")) if tables else []

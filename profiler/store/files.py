@@ -68,6 +68,12 @@ def cannot_write(path: Path, error: OSError) -> CannotRunError:
     return CannotRunError(f"cannot write {path}: {error.strerror or error}; check the folder's owner and permissions")
 
 
+def cannot_read(path: Path, error: OSError) -> CannotRunError:
+    """The error for people, as `cannot_write`; of a file or a folder."""
+    why = os.strerror(error.errno) if error.errno else str(error)
+    return CannotRunError(f"cannot read {path}: {why}; check owner and permissions")
+
+
 def remove_temporary(root: Path) -> list[Path]:
     """Remove what writers that were killed left under `root`; the removed paths. Only for the session's one writer."""
     leftovers = sorted(path for path in root.rglob(f".*{TEMPORARY_SUFFIX}") if path.is_file())

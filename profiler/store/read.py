@@ -6,6 +6,7 @@ pandas is imported only by the methods that return a DataFrame: the others are f
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from profiler.errors import SessionError
+from profiler.store.files import cannot_read
 from profiler.store.layout import SampleSpan, SessionFolder
 from profiler.store.ledger import IMPORTED, LedgerText, read_ledger
 from profiler.store.remote import COPY_FIRST, is_uri, shown
@@ -32,7 +34,8 @@ Read = TypeVar("Read")
 
 
 def open_session(path: str | Path) -> Session:
-    """The session in folder `path`. SessionError when there is none, or when a file of it is damaged."""
+    """The session in folder `path`. SessionError when there is none, or when a file of it is damaged; CannotRunError
+    when the system does not give it."""
     root = Path(path)
     if is_uri(str(path)):
         raise SessionError(f"{shown(str(path))} is a URI, and a session is read from a folder: {COPY_FIRST}")
@@ -253,8 +256,8 @@ def final_rows(attempts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def read_file(path: Path) -> pa.Table:
-    """One Parquet file. FileNotFoundError when it is gone, SessionError when it is damaged."""
-    with _damage_named(path):
+    """One Parquet file. FileNotFoundError when it is gone, else errors as `damage_named`."""
+    with damage_named(path):
         file = pq.ParquetFile(path)
         _check_version(path, file.metadata.metadata or {})
         return file.read(use_threads=False)
@@ -271,7 +274,7 @@ def _check_version(path: Path, metadata: Mapping[bytes, bytes]) -> None:
 
 
 def read_rows(folder: Path, table: Table, read: Callable[[Path], pa.Table] = read_file) -> list[dict[str, Any]]:
-    """All rows of a dataset folder, typed. A missing folder has none; SessionError names a damaged file."""
+    """All rows of a dataset folder, typed. A missing folder has none; errors name the file as `damage_named`."""
     return steadily(folder, lambda: RowCache(read).rows(parquet_files(folder), table))
 
 
@@ -313,10 +316,19 @@ def _inode(folder: Path) -> int | None:
 
 
 def parquet_files(folder: Path) -> list[Path]:
-    """The Parquet files below `folder`. Names that start with '.' are not there yet."""
-    return sorted(
-        p for p in folder.rglob("*.parquet") if not any(part.startswith(".") for part in p.relative_to(folder).parts)
-    )
+    """The Parquet files below `folder`. Names that start with '.' are not there yet. CannotRunError when a folder
+    cannot be listed: without its files the session would look as if it had less."""
+    found: list[Path] = []
+    for base, folders, names in os.walk(folder, onerror=_refuse_unlisted) if folder.is_dir() else ():
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(base, name) for name in names if name.endswith(".parquet") and not name.startswith(".")]
+    return sorted(found)
+
+
+def _refuse_unlisted(error: OSError) -> None:
+    if isinstance(error, FileNotFoundError):
+        raise error
+    raise cannot_read(Path(error.filename), error) from error
 
 
 def _read_span(path: Path, span: SampleSpan, columns: Sequence[str] | None) -> pa.Table | None:
@@ -328,17 +340,21 @@ def _read_span(path: Path, span: SampleSpan, columns: Sequence[str] | None) -> p
         ("t_mono_ns", ">=", span.start_ns),
         ("t_mono_ns", "<=", span.end_ns),
     ]
-    with _damage_named(path):
+    with damage_named(path):
         return pq.read_table(path, columns=columns and list(columns), filters=inside, partitioning=None)
 
 
 @contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
+def damage_named(path: Path) -> Iterator[None]:
+    """While the Parquet file `path` is read: SessionError when it is damaged, CannotRunError when the system does not
+    give it. FileNotFoundError passes."""
     try:
         yield
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # what is wrong inside a file has none
+            raise cannot_read(path, error) from error
         raise SessionError(
             f"damaged file {path}: {error}; move it out of {path.parent} and look at it: "
             "without it the rest of the session opens, and `profiler resume` does again what is missing then"

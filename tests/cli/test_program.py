@@ -359,6 +359,23 @@ def test_a_damaged_session_is_named(session: Path) -> None:
     assert damaged.name in ended.err
 
 
+@needs_root
+@needs_open_code
+@pytest.mark.parametrize("command", ["show", "coverage"])
+@pytest.mark.parametrize("closed", ["file", "folder"])
+def test_what_another_user_may_not_read_is_not_called_damaged(command: str, closed: str) -> None:
+    with _public_folder() as folder:
+        root = make_session(folder / "results", {1: {}}, planned=1).root
+        path = root / "dataset" / "runs"
+        if closed == "file":
+            (path,) = path.glob("*.parquet")
+        line = [command, str(root)]
+        path.chmod(0)  # root, who loads the modules, reads it all the same
+        ended = profiler_as(NOBODY, line, *line)
+    assert (ended.code, ended.out) == (3, "")
+    assert ended.err == f"error: cannot read {path}: Permission denied; check owner and permissions\n"
+
+
 def test_a_reader_that_goes_away_is_no_error(session: Path) -> None:
     line = f"{sys.executable} -m profiler show {session} --json | head -c 1"
     ended = subprocess.run(
