@@ -8,15 +8,18 @@ from __future__ import annotations
 from typing import Any
 
 from profiler import host
+from profiler.driver_lock import drivers_here
 from profiler.process.find import KeeperInfo, find_keepers, leftover_cgroups, pids_of, reap, reap_cgroup
 
 
 def held_runs() -> dict[str, Any]:
-    """{"hostname", "processes": [one object a run in work], "leftover_cgroups": [paths]}. Ends nothing."""
+    """{"hostname", "processes": [one object a run in work], "leftover_cgroups": [paths], "drivers": [one object a live
+    campaign]}. Ends nothing."""
     return {
         "hostname": host.hostname(),
         "processes": [held_run(keeper) for keeper in find_keepers()],
         "leftover_cgroups": [str(path) for path in leftover_cgroups()],
+        "drivers": drivers_here(),
     }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import socket
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 from profiler import spool
 from profiler.config import load
-from profiler.driver_lock import driver_lock
+from profiler.driver_lock import driver_lock, driver_of, drivers_here
 from profiler.errors import SessionError
 from profiler.host import boot_id
 from profiler.journal import Journal
@@ -194,6 +196,18 @@ def test_a_second_driver_is_refused_with_the_name_of_the_first(folder: SessionFo
         pass
     with driver_lock(folder):
         pass
+
+
+def test_who_drives_a_session_is_seen_without_taking_its_lock(folder: SessionFolder) -> None:
+    me = {"pid": os.getpid(), "session": str(folder.root)}
+    assert driver_of(folder) is None and not (folder.root / ".lock").exists()
+    with driver_lock(folder):
+        before = (folder.root / ".lock").read_bytes()
+        assert driver_of(folder) == {"pid": os.getpid(), "host": socket.gethostname()}
+        assert me in drivers_here()
+        assert (folder.root / ".lock").read_bytes() == before
+    assert driver_of(folder) is None
+    assert me not in drivers_here()
 
 
 def test_the_stored_plan_is_read_back_whole(folder: SessionFolder, catalog: Catalog) -> None:

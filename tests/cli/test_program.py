@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from profiler.driver_lock import driver_lock
+from profiler.store.layout import SessionFolder
 from tests.cli.program import profiler, profiler_as
 from tests.cli.sessions import CONTAMINATED, FAILED, make_session
 
@@ -382,6 +384,20 @@ def test_a_reader_that_goes_away_is_no_error(session: Path) -> None:
         ["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, timeout=60, check=False
     )
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+# -- status ----------------------------------------------------------------------------------------------------------
+
+
+def test_status_tells_of_a_campaign_between_two_trainings(session: Path) -> None:
+    here = f"process {os.getpid()} on "
+    with driver_lock(SessionFolder(session)):
+        assert f"\ndriven by {here}" in profiler("status", session).out
+        assert profiler("status", session, "--json").json()["driver"]["pid"] == os.getpid()
+        assert f"\n{session} is driven by {here}this machine\n" in profiler("status").out
+    ended = profiler("status", session)
+    assert "no process drives it now\nno training of it is in work on this machine\n" in ended.out
+    assert str(session) not in profiler("status").out
 
 
 # -- doctor ----------------------------------------------------------------------------------------------------------

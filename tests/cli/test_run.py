@@ -172,7 +172,8 @@ def test_an_interrupted_campaign_can_be_resumed(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)  # twice, as people do
         process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "nothing runs on this machine" in run("status", session).stdout
+    status = run("status", session).stdout
+    assert "no process drives it now\nno training of it is in work on this machine" in status
     assert run("show", session).returncode == 0
     marker.touch()  # what is left of its 100 s needs no time any more
     document = run_json("resume", session)
