@@ -90,7 +90,7 @@ def open_ray(address: str | None, warn: Callable[[dict[str, Any]], None] | None 
     if ray.is_initialized():
         raise CannotRunError("this process is already connected to Ray: call ray.shutdown() before profiler.run()")
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    with ExitStack() as stack:
+    with _ray_kept_quiet(), ExitStack() as stack:
         health, sweep = None, _nothing
         try:
             if address is None:
@@ -110,6 +110,19 @@ def open_ray(address: str | None, warn: Callable[[dict[str, Any]], None] | None 
                 sweep()  # what is left of Ray serves nobody, and its tasks would go on
             ray.shutdown()
             _restore(handlers)
+
+
+@contextmanager
+def _ray_kept_quiet() -> Iterator[None]:
+    """Ray's driver prints in colour, on a terminal or not, what raylets report of workers and tasks that ended. Most of
+    that we ended ourselves; what became of an attempt stands in its record, what became of a node is told."""
+    from ray._private import worker
+
+    worker._worker_logs_enabled = False  # as Ray's own debugger does; log_to_driver leaves these on
+    try:
+        yield
+    finally:
+        worker._worker_logs_enabled = True
 
 
 def _nothing() -> None:

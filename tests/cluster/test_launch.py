@@ -92,6 +92,32 @@ with open_ray(None):
 
 
 @pytest.mark.ray
+def test_what_ray_says_of_workers_that_end_is_not_printed(tmp_path: Path) -> None:
+    """As when Ctrl-C reaches them too while a campaign starts."""
+    line = [sys.executable, "-c", WORKER_THAT_DIES]
+    found = subprocess.run(line, env=environment(tmp_path), capture_output=True, text=True, timeout=120)
+    assert (found.stdout, found.stderr) == ("died\n", "")
+
+
+WORKER_THAT_DIES = """
+import os, signal, time
+import ray
+from cluster.session import open_ray
+
+@ray.remote(max_retries=1)
+def dies():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+with open_ray(None):
+    try:
+        ray.get(dies.remote())
+    except ray.exceptions.WorkerCrashedError:
+        print("died", flush=True)
+    time.sleep(2)  # Ray's message is on its way
+"""
+
+
+@pytest.mark.ray
 @pytest.mark.cluster
 def test_a_ray_that_does_not_come_up_in_time_is_ended_and_started_once_more(tmp_path: Path) -> None:
     """A busy machine, here a raylet that is stopped at its birth, takes longer than the 30 s that Ray allows itself."""
