@@ -30,6 +30,9 @@ def execute(options: Namespace) -> int:
     ]
     if not any(name for name, _ in wanted):
         raise UsageError("export what? give --csv FILE, --json FILE or --energy DIR")
+    targets = [Path(name).resolve() for name, _ in wanted if name]
+    if len(set(targets)) < len(targets):
+        raise UsageError("each of --csv, --json and --energy needs a place of its own: two of them name the same one")
     opened = open_results(Path(options.session))
     for name, write in wanted:
         if name:

@@ -228,6 +228,13 @@ def key_value(text: str) -> str:
     return text
 
 
+def path_text(text: str) -> str:
+    """A path, as typed. An empty one would mean the current directory, and is mostly a variable that was not set."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"expected a path, got {text!r}")
+    return text
+
+
 def name_list(text: str) -> tuple[str, ...]:
     """A comma-separated list of names, or `all`."""
     names = tuple(name.strip() for name in text.split(","))
@@ -347,7 +354,9 @@ def _set(parser: Target) -> None:
 
 
 def _session(parser: Parser) -> None:
-    parser.add_argument("session", metavar="SESSION", help="session folder, for example results/run_20260101_000000")
+    parser.add_argument(
+        "session", metavar="SESSION", type=path_text, help="session folder, for example results/run_20260101_000000"
+    )
 
 
 def _address(parser: Target) -> None:
@@ -376,8 +385,10 @@ def _every_node(parser: Parser) -> None:
 def _run(parser: Parser) -> None:
     parser.usage = "profiler run CONFIG [options]\n       profiler run -r REPO -m MODEL -mt PARAMS [options]"
     config = parser.add_argument_group("from a config file")
-    config.add_argument("config", metavar="CONFIG", nargs="?", help="YAML config, or an old JSON settings file")
-    config.add_argument("-ec", "--experiment-config", metavar="FILE", help="the same as CONFIG")
+    config.add_argument(
+        "config", metavar="CONFIG", type=path_text, nargs="?", help="YAML config, or an old JSON settings file"
+    )
+    config.add_argument("-ec", "--experiment-config", metavar="FILE", type=path_text, help="the same as CONFIG")
     _set(config)
     direct = parser.add_argument_group("from options")
     direct.add_argument("-r", "--repo", metavar="REPO", help="repository")
@@ -393,13 +404,16 @@ def _run(parser: Parser) -> None:
     direct.add_argument(
         "-s", "--seed", metavar="SEED", type=whole_int, help="seed of the plan (default: drawn, recorded)"
     )
-    direct.add_argument("--checkout", metavar="DIR", help="train your own clone of the original repository in DIR")
+    direct.add_argument(
+        "--checkout", metavar="DIR", type=path_text, help="train your own clone of the original repository in DIR"
+    )
     direct.add_argument("--python", metavar="PROGRAM", help="interpreter for that clone (default: the profiler's own)")
     direct.add_argument("-l", "--list", dest="list_models", action="store_true", help="the same as `profiler list`")
     common = parser.add_argument_group("common")
     common.add_argument(
         "--results",
         metavar="DIR",
+        type=path_text,
         default="results",
         help="where sessions are kept (default: results); a URI (s3://..., gs://..., file:///...): the session lies in "
         "a folder of this machine, and is copied there as runs end",
@@ -424,7 +438,11 @@ def _less_strict(parser: Target) -> None:
 
 def _plan(parser: Parser) -> None:
     parser.add_argument(
-        "config", metavar="CONFIG", nargs="?", help="YAML config, or an old JSON settings file; not with --pairs"
+        "config",
+        metavar="CONFIG",
+        type=path_text,
+        nargs="?",
+        help="YAML config, or an old JSON settings file; not with --pairs",
     )
     parser.add_argument(
         "--pairs", action="store_true", help="propose a config of pairs that fit a GPU, each model in front once"
@@ -433,7 +451,7 @@ def _plan(parser: Parser) -> None:
         "--memory-mib", metavar="N", type=whole_int, help="with --pairs: the GPU's memory (default: this machine's)"
     )
     parser.add_argument(
-        "--history", metavar="SESSION", action="append", default=[],
+        "--history", metavar="SESSION", type=path_text, action="append", default=[],
         help="with --pairs: go by the memory measured in this session (repeatable)",
     )  # fmt: skip
     _set(parser)
@@ -449,7 +467,11 @@ def _doctor(parser: Parser) -> None:
     _every_node(parser)
     _require(parser)
     parser.add_argument(
-        "--results", metavar="DIR", default="results", help="folder whose disk is checked (default: results)"
+        "--results",
+        metavar="DIR",
+        type=path_text,
+        default="results",
+        help="folder whose disk is checked (default: results)",
     )
     parser.add_argument(
         "--calibrate",
@@ -490,17 +512,20 @@ def _measure(parser: Parser) -> None:
     parser.add_argument(
         "--input",
         metavar="FILE",
+        type=path_text,
         help="what each run of the command reads as its stdin; - is this program's own stdin, read once "
         "(default: a single run reads this program's stdin, repeated ones /dev/null)",
     )
     parser.add_argument(
         "--output",
         metavar="FILE",
+        type=path_text,
         help="append stdout and stderr of the command to FILE (default: they pass through; with --json both to stderr)",
     )
     parser.add_argument(
         "--result",
         metavar="FILE",
+        type=path_text,
         help="write the measurement to FILE instead of stdout, which is then the command's alone, as in a pipe",
     )
     parser.add_argument(
@@ -522,7 +547,9 @@ def _measure(parser: Parser) -> None:
 
 
 def _results(parser: Parser) -> None:
-    parser.add_argument("session", metavar="SESSION", help="session folder, or a results folder with many sessions")
+    parser.add_argument(
+        "session", metavar="SESSION", type=path_text, help="session folder, or a results folder with many sessions"
+    )
 
 
 def _show(parser: Parser) -> None:
@@ -548,6 +575,7 @@ def _compare(parser: Parser) -> None:
         parser.add_argument(
             name.lower(),
             metavar=name,
+            type=path_text,
             help=f"{which}: a session folder, or a file that `profiler measure --json` wrote",
         )
     parser.add_argument("--all", action="store_true", help="also contaminated runs (default: only safe ones)")
@@ -556,18 +584,30 @@ def _compare(parser: Parser) -> None:
 
 def _export(parser: Parser) -> None:
     _results(parser)
-    parser.add_argument("--csv", metavar="FILE", help="write the runs in the old column names")
+    parser.add_argument("--csv", metavar="FILE", type=path_text, help="write the runs in the old column names")
     parser.add_argument(
-        "--json", dest="json_file", metavar="FILE", help="write the runs as `profiler show --json` prints them"
+        "--json",
+        dest="json_file",
+        metavar="FILE",
+        type=path_text,
+        help="write the runs as `profiler show --json` prints them",
     )
-    parser.add_argument("--energy", metavar="DIR", help="write each run's trace as CSV files, in DIR/<run_id>")
+    parser.add_argument(
+        "--energy", metavar="DIR", type=path_text, help="write each run's trace as CSV files, in DIR/<run_id>"
+    )
     parser.add_argument("--safe", action="store_true", help="only runs that are valid and uncontaminated")
 
 
 def _import(parser: Parser) -> None:
-    parser.add_argument("directory", metavar="DIR", help="old results: a tree, a session, a run, or only summary CSVs")
     parser.add_argument(
-        "--results", metavar="DIR", default="results", help="where the new session is made (default: results)"
+        "directory", metavar="DIR", type=path_text, help="old results: a tree, a session, a run, or only summary CSVs"
+    )
+    parser.add_argument(
+        "--results",
+        metavar="DIR",
+        type=path_text,
+        default="results",
+        help="where the new session is made (default: results)",
     )
     parser.add_argument(
         "--trust-conditions",
@@ -579,7 +619,11 @@ def _import(parser: Parser) -> None:
 
 def _coverage(parser: Parser) -> None:
     parser.add_argument(
-        "sessions", metavar="SESSION", nargs="+", help="session folders, or folders that hold sessions such as results"
+        "sessions",
+        metavar="SESSION",
+        type=path_text,
+        nargs="+",
+        help="session folders, or folders that hold sessions such as results",
     )
     parser.add_argument(
         "--target",
@@ -603,13 +647,17 @@ def _coverage(parser: Parser) -> None:
     parser.add_argument(
         "-mt", "--mutate", metavar="PARAMS", type=name_list, help="only these hyper-parameters, comma-separated, or all"
     )
-    parser.add_argument("-o", "--output", metavar="FILE", help="write the config that fills the holes to this file")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", type=path_text, help="write the config that fills the holes to this file"
+    )
     _json(parser, "the coverage")
 
 
 def _report(parser: Parser) -> None:
     _session(parser)
-    parser.add_argument("-o", "--output", metavar="FILE", help="the file to write (default: report.html in SESSION)")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", type=path_text, help="the file to write (default: report.html in SESSION)"
+    )
     parser.add_argument(
         "--trace",
         metavar="RUN",
@@ -649,7 +697,9 @@ def _resume(parser: Parser) -> None:
 
 
 def _status(parser: Parser) -> None:
-    parser.add_argument("session", metavar="SESSION", nargs="?", help="only this session (default: everything)")
+    parser.add_argument(
+        "session", metavar="SESSION", type=path_text, nargs="?", help="only this session (default: everything)"
+    )
     _every_node(parser)
     _json(parser, "the processes")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from profiler.cli.markdown import cli_markdown
-from profiler.cli.parser import COMMANDS, build_parser, parse, subparsers_of
+from profiler.cli.parser import COMMANDS, build_parser, parse, path_text, subparsers_of
 from profiler.errors import UsageError
 
 
@@ -61,6 +61,28 @@ def test_a_wrong_line_is_refused_with_a_hint(line: str, words: list[str]) -> Non
         parse(line.split())
     for word in words:
         assert word in str(refused.value)
+
+
+PATHS = ("DIR", "FILE", "SESSION", "CONFIG", "A", "B")
+
+
+def test_an_empty_path_is_refused_wherever_a_path_is_expected() -> None:
+    kinds = {
+        f"{command} {'/'.join(action.option_strings) or action.metavar}": action.type
+        for command, subparser in subparsers_of(build_parser()).items()
+        for action in subparser._actions
+        if action.metavar in PATHS
+    }
+    assert len(kinds) > 25
+    assert set(kinds.values()) == {path_text}, kinds
+    for line in (
+        ["run", "c.yaml", "--results", ""],
+        ["import", " "],
+        ["export", "s", "--csv", ""],
+        ["coverage", "a", ""],
+    ):
+        with pytest.raises(UsageError, match="expected a path, got "):
+            parse(line)
 
 
 def test_no_option_may_be_shortened() -> None:

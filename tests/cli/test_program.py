@@ -335,6 +335,14 @@ def test_export_to_a_place_that_cannot_be_written(session: Path, tmp_path: Path)
     assert "Traceback" not in ended.err
 
 
+def test_two_exports_into_one_file_are_refused(session: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    ended = profiler("export", session, "--csv", target, "--json", tmp_path / "x" / ".." / "out")
+    assert (ended.code, ended.out) == (2, "")
+    assert "name the same one" in ended.err
+    assert not target.exists()
+
+
 @pytest.mark.parametrize("command", [["show"], ["export", "--csv", "x.csv"], ["status"]])
 def test_what_is_no_session_ends_with_2(command: list[str], tmp_path: Path) -> None:
     for place in (tmp_path / "absent", tmp_path):
