@@ -210,11 +210,11 @@ class Execution:
     def _check_for_a_dead_end(self) -> None:
         if self._active or not self._schedule.waiting or self._rooms.waiting_for():
             return
-        needs = ", or ".join(sorted(set(map(need_text, self._schedule.unplaceable()))))
+        needs = sorted(set(map(need_text, self._schedule.unplaceable())))
+        whose = f" for runs that need {', or '.join(needs)}" if all(needs) else ""
         reasons = "".join(f"\n  {what}: {why}" for what, why in self._quarantined.items())
         raise CannotRunError(
-            f"nothing is left to run on for runs that need {needs}{reasons}\n"
-            f"free it, then go on with: profiler resume {self._journal.root}"
+            f"nothing is left to run on{whose}{reasons}\nfree it, then go on with: profiler resume {self._journal.root}"
         )
 
     def _start(self, assignment: Assignment[PendingRun]) -> None:
@@ -332,9 +332,10 @@ def power_event(power_w: Mapping[tuple[str, str], float], lateness_s: Mapping[st
 
 
 def need_text(need: Need) -> str:
-    """For people: ``2 GPUs of one node, model H100, scratch 1``."""
-    parts = ["a GPU" if need.gpus == 1 else f"{need.gpus} GPUs of one node"]
+    """For people: ``2 GPUs of one node, model H100, resource scratch 1``; empty where any place would do, as for a
+    run that trains on the CPU where there is no GPU."""
+    parts = [f"{need.gpus} GPUs of one node"] if need.gpus > 1 else ["a GPU"] if need.gpu_model is not None else []
     if need.gpu_model is not None:
         parts.append(f"model {need.gpu_model}")
-    parts += [f"{name} {amount:g}" for name, amount in need.resources]
+    parts += [f"resource {name} {amount:g}" for name, amount in need.resources]
     return ", ".join(parts)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from cluster.execution import need_of, need_text
 from cluster.nodes import Node
 from cluster.placement import check_cpus, expected_places, slot_cpus
-from cluster.schedule import Need
+from cluster.schedule import Need, Place
 from profiler.errors import CannotRunError
 from profiler.journal import PendingRun
 from profiler.planner import PlannedRun
@@ -46,14 +46,21 @@ def _tightest(
     where = [(node, expected_places(node, resources)) for node in nodes]
     suited = [node for node, places in where if need.pick(places)]
     if not suited:
-        kinds = sorted({str(place.gpu_model) for _, places in where for place in places if place.gpu_model})
-        have = ", ".join(kinds) or "no GPU"
+        places = [place for _, places in where for place in places]
         raise CannotRunError(
-            f"{run.experiment_id} needs {need_text(need)}; no node has that (there is: {have}). "
+            f"{run.experiment_id} needs {need_text(need)}; no node has that{_gpus_there(need, places)}. "
             "Change gpus, gpu_model or resources in the config, or join a node that has it"
         )
     known = [node for node in suited if node.gpus and node.facts["memory_total_mib"] is not None]
     return min(suited, key=slot_cpus), min(known, key=lambda node: node.facts["memory_total_mib"], default=None)
+
+
+def _gpus_there(need: Need, places: Sequence[Place]) -> str:
+    """The kinds of GPU that there are, where `need` asks for any."""
+    if need.gpus == 1 and need.gpu_model is None:
+        return ""
+    kinds = sorted({place.gpu_model for place in places if place.gpu_model})
+    return f" (there is: {', '.join(kinds) or 'no GPU'})"
 
 
 def _check_memory(run: PlannedRun, node: Node) -> None:

@@ -100,6 +100,11 @@ def test_nothing_left_to_run_on_is_told_with_its_reasons(tmp_path: Path) -> None
     assert [row["gpu_name"] for row in rows] == [H100, H100]
 
 
+def test_runs_that_any_node_could_serve_are_not_said_to_need_a_gpu(tmp_path: Path) -> None:
+    with pytest.raises(CannotRunError, match=r"^nothing is left to run on\n  a: planted\nfree it"):
+        executed(tmp_path, {"a": []}, [runs(2)], lambda pending: "node_closed")
+
+
 def test_blocks_stay_on_their_node(tmp_path: Path) -> None:
     items = [runs(4, hyperparameters={"epochs": epochs}) for epochs in (1, 2)]
     _, rows, _ = executed(tmp_path, {name: [H100] for name in "ab"}, items, order="blocked")

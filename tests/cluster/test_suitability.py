@@ -46,7 +46,7 @@ NODES = [node("one", H100, H100), node("two", A100, cpus=2, memory_mib=50.0), no
         ({"gpu_model": "B200"}, r"needs a GPU, model B200; no node has that \(there is: NVIDIA A100.*, NVIDIA H100"),
         ({"gpus": 3}, "needs 3 GPUs of one node; no node has that"),
         ({"gpus": 2, "gpu_model": "A100"}, "needs 2 GPUs of one node, model A100"),
-        ({"resources": {"scratch": 1}}, "needs a GPU, scratch 1; no node has that"),
+        ({"resources": {"scratch": 1}}, r"_001 needs resource scratch 1; no node has that\. Change"),
         ({}, "estimated to need 100 MiB of GPU memory, a GPU of two has 50 MiB"),
         ({"gpu_model": "A100", "cpus": 3}, "asks for 3 CPUs, two has 2 for one run"),
         ({"gpu_model": "H100", "cpus": 5}, "asks for 5 CPUs, one has 4 for one run"),
