@@ -237,10 +237,11 @@ def idle_text(measured: Measurement, column: str) -> str:
 
 def ending(measured: Measurement) -> str:
     """How a command ended, in words."""
+    late = "at the time-out, " if measured.why == "timeout" else ""
     if measured.signal is not None:
-        return f"by signal {measured.signal}"
+        return f"{late}by signal {measured.signal}"
     if measured.exit_code is not None:
-        return f"with exit code {measured.exit_code}"
+        return f"{late}with exit code {measured.exit_code}"
     return measured.why
 
 

@@ -115,11 +115,12 @@ def test_it_ends_with_the_commands_own_code(command: list[str], code: int) -> No
     assert "Traceback" not in ended.err
 
 
-def test_a_command_that_cannot_be_started_is_named() -> None:
-    ended = profiler("measure", "--", "no-such-command-here")
+@pytest.mark.parametrize("name", ["no-such-command-here", ""])
+def test_a_command_that_cannot_be_started_is_named(name: str) -> None:
+    ended = profiler("measure", "--", name)
     assert ended.code == 127
-    assert "no-such-command-here" in ended.err
-    document = profiler("measure", "--json", "--", "no-such-command-here").json()
+    assert f"cannot start '{name}': " in ended.err
+    document = profiler("measure", "--json", "--", name).json()
     assert document["duration_s"] is None
     assert document["null_reasons"]["duration_s"] == "start_failed"
 
@@ -343,6 +344,15 @@ def test_it_works_in_python_too() -> None:
         public.measure([])
     with pytest.raises(UsageError):
         public.measure("sleep 2")
+
+
+def test_a_time_out_is_told() -> None:
+    for command, how in (
+        (["sleep", "9"], "by signal 15"),
+        (["sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done"], "with exit code 7"),
+    ):
+        ended = profiler("measure", "--timeout", "0.3", "--", *command)
+        assert f"ended        at the time-out, {how}, contained" in ended.out
 
 
 def test_a_time_out_ends_it(tmp_path: Path) -> None:

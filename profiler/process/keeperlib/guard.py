@@ -240,8 +240,9 @@ class Guard:
             os.chdir(self.spec.cwd)
             step = f"start {os.fsdecode(self.spec.argv[0])!r}"
             os.execvpe(self.spec.argv[0], self.spec.argv, self.spec.env)
-        except OSError as error:
-            os.write(started_write, f"cannot {step}: {error.strerror}".encode(errors="replace"))
+        except (OSError, ValueError) as error:  # ValueError: words that no program can be given, as an empty name
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            os.write(started_write, f"cannot {step}: {why}".encode(errors="replace"))
         finally:
             os._exit(127)
 
