@@ -8,6 +8,9 @@ from typing import Any, Protocol
 from profiler.config.faults import Faults
 from profiler.documents import as_number, described, nearest
 
+LARGEST = 1e18
+"""No number of a config may be further from zero."""
+
 
 class _Wrong:
     """What `read` gives back for a value that is wrong; the fault is recorded."""
@@ -83,16 +86,18 @@ class Number:
 
     def read(self, value: Any, path: str, faults: Faults) -> Any:
         number = as_number(value)
-        outside = number is None or abs(number) > 1e18
-        if number is not None and not outside:
-            outside = (
-                (self.low is not None and number < self.low)
-                or (self.high is not None and number > self.high)
-                or (self.above is not None and number <= self.above)
-            )
-        if outside or number is None:
+        if number is None or self._outside(number):
             return refuse(path, value, "a " + self.words, faults)
+        if abs(number) > LARGEST:
+            return refuse(path, value, f"a {self.words}, at most {LARGEST:g} away from zero", faults)
         return float(number)
+
+    def _outside(self, number: int | float) -> bool:
+        return (
+            (self.low is not None and number < self.low)
+            or (self.high is not None and number > self.high)
+            or (self.above is not None and number <= self.above)
+        )
 
 
 class Choice:

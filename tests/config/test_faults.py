@@ -148,6 +148,12 @@ def test_a_wrong_value_is_one_fault_at_its_key(key: str, value: Any) -> None:
     assert path == key
 
 
+def test_a_number_too_large_is_told_its_bound() -> None:
+    issue = only(document({**ITEM, "mode": "mutation", "ranges": {"seed": {"min": 0, "max": 2**63 - 1}}}))
+    assert issue.path == "experiments[0].ranges.seed.max"
+    assert issue.message.startswith("must be a number, at most 1e+18 away from zero, not 9223372036854775807")
+
+
 @pytest.mark.parametrize(
     ("name", "instead"),
     [("CPU", "`cpus`"), ("GPU", "`gpus`"), ("memory", "leave it out"), ("object_store_memory", "leave it out"),
