@@ -34,7 +34,8 @@ def print_table(headings: Sequence[Heading], rows: Iterable[Sequence[str]]) -> N
 
 def lines_of(headings: Sequence[Heading], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
     """The table as lines. Over `width` characters (None: no limit) long texts go below their row, folded to it, and
-    then as many of the last columns as it takes."""
+    then as many of the last columns as it takes. What would break a line stands there escaped, a new line as \\n."""
+    rows = [tuple(map(_in_one_line, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip([heading.title for heading in headings], *rows, strict=True)]
     kept = [n for n in range(len(headings)) if not rows or any(row[n] != EMPTY for row in rows)]
     shown = kept
@@ -54,6 +55,10 @@ def lines_of(headings: Sequence[Heading], rows: Sequence[Sequence[str]], width: 
         for n in below:
             lines += _folded(f"{headings[n].title}: {row[n]}", width) if row[n] != EMPTY else []
     return lines
+
+
+def _in_one_line(text: str) -> str:
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def _total(widths: Sequence[int], shown: Sequence[int]) -> int:

@@ -36,6 +36,11 @@ def test_long_texts_fold_to_the_width_and_lose_nothing() -> None:
     assert " ".join(" ".join(lines).split()).endswith(f"values: {text}")
 
 
+def test_a_value_with_a_line_end_stays_in_its_row() -> None:
+    lines = lines_of(HEADINGS, [("1", "two\nlines\x1b[31m", "é\t", "2 s")], None)
+    assert lines[2:] == [r"1   two\nlines\x1b[31m   é\t       2 s"]
+
+
 def test_columns_without_any_value_are_left_out() -> None:
     rows = [("1", "alpha", "-", "-"), ("2", "be", "-", "3 s")]
     assert lines_of(HEADINGS, rows, None)[0] == "#   run     time"
