@@ -35,6 +35,7 @@ from profiler.planner import Plan, make_plan
 from profiler.preflight import check_campaign
 from profiler.process.find import find_keepers
 from profiler.record import INTERRUPTED
+from profiler.shell import quoted
 from profiler.solo import SoloRuns
 from profiler.store.layout import SessionFolder, create_session
 from profiler.store.read import Session, open_session, rows_in_pieces
@@ -175,7 +176,7 @@ def _drive(folder: SessionFolder, plan: Plan, catalog: Catalog, journal: Journal
             for row in journal.take_all_kept():
                 observe({"event": "attempt", "row": row})
             raise CampaignInterruptedError(
-                f"interrupted: every process is ended; go on with: profiler resume {folder.root}"
+                f"interrupted: every process is ended; go on with: profiler resume {quoted(folder.root)}"
             ) from None
     return _conclude(folder, journal, observe)
 

@@ -17,6 +17,7 @@ from profiler.errors import CannotRunError
 from profiler.journal import Journal, PendingRun
 from profiler.order import block_numbers
 from profiler.planner import Plan, PlannedRun
+from profiler.shell import quoted
 from profiler.solo import SoloRuns
 from profiler.verdict import Finding
 
@@ -214,7 +215,8 @@ class Execution:
         whose = f" for runs that need {', or '.join(needs)}" if all(needs) else ""
         reasons = "".join(f"\n  {what}: {why}" for what, why in self._quarantined.items())
         raise CannotRunError(
-            f"nothing is left to run on{whose}{reasons}\nfree it, then go on with: profiler resume {self._journal.root}"
+            f"nothing is left to run on{whose}{reasons}\n"
+            f"free it, then go on with: profiler resume {quoted(self._journal.root)}"
         )
 
     def _start(self, assignment: Assignment[PendingRun]) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 from profiler import spool
 from profiler.errors import CannotRunError, NotCopiedError, SessionError
+from profiler.shell import quoted
 from profiler.store.files import write_whole
 from profiler.store.layout import SessionFolder, create_session, utc_now
 from profiler.store.ledger import SESSION_FINISHED
@@ -154,7 +155,8 @@ class Copies:
         why = f" ({self._reason})" if self._reason else ""
         return (
             f"{len(missing)} files are not at {self.store.uri}{why}: {names}\n"
-            f"the session is whole in {self._folder.root}; copy the rest with: profiler resume {self._folder.root}"
+            f"the session is whole in {self._folder.root}; "
+            f"copy the rest with: profiler resume {quoted(self._folder.root)}"
         )
 
     def _work(self) -> None:

@@ -12,6 +12,7 @@ from profiler.cli.signals import INTERRUPTED, stop_on_signals
 from profiler.cli.summary import closing_summary
 from profiler.cli.view import open_view
 from profiler.errors import CampaignInterruptedError, NotCopiedError, ProfilerError
+from profiler.shell import quoted
 
 if TYPE_CHECKING:
     from profiler.store.read import Session
@@ -35,7 +36,7 @@ def conduct(start: Callable[[Observer], Session], *, as_json: bool) -> int:
         return error.exit_code
     except ProfilerError:
         if view.progress.path is not None and Path(view.progress.path).is_dir():
-            output.say(f"the session is kept; go on with: profiler resume {view.progress.path}")
+            output.say(f"the session is kept; go on with: profiler resume {quoted(view.progress.path)}")
         raise
     return conclude(session, path=view.progress.path or str(session.root), as_json=as_json)
 
@@ -64,7 +65,7 @@ def _armed(view: Callable[[Event], None]) -> Observer:
 
 
 def _interrupted(session_id: str | None, path: str | None, *, as_json: bool) -> int:
-    how = f"go on with: profiler resume {path}" if path else "no session had been started"
+    how = f"go on with: profiler resume {quoted(path)}" if path else "no session had been started"
     message = f"interrupted: everything is stopped; {how}"
     output.say(message)
     if as_json:

@@ -9,6 +9,7 @@ from typing import Any
 
 from profiler.cli import output
 from profiler.cli.tables import Heading, print_table
+from profiler.shell import quoted
 
 SOMETHING_UNREADABLE = 1
 _UNREADABLE_RUN = ("record_missing", "record_damaged", "damaged_files")
@@ -53,4 +54,4 @@ def _print(audit: Mapping[str, Any], path: Path, audit_name: str) -> None:
         f"{counts['valid']} valid, {counts['safe']} safe, {counts['failed']} failed; {len(left_out)} entries left out"
     )
     output.print_result(f"audit   {path / audit_name}")
-    output.print_result(f"next    profiler show {path}")
+    output.print_result(f"next    profiler show {quoted(path)}")

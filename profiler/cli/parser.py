@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -318,7 +319,7 @@ def _refuse_unknown_command(parser: Parser, arguments: Sequence[str]) -> None:
     if first is None or first in known:
         return
     if arguments and arguments[0].startswith("-") and arguments[0] in subparsers_of(parser)["run"].option_strings():
-        raise UsageError(f"{arguments[0]} is an option of a command\ntry: profiler run {' '.join(arguments)}")
+        raise UsageError(f"{arguments[0]} is an option of a command\ntry: profiler run {shlex.join(arguments)}")
     raise UsageError(f"unknown command {first!r}{_nearest(first, known)}\ncommands: {', '.join(known)}")
 
 
@@ -328,7 +329,7 @@ def _unknown_message(parser: Parser, command: str | None, unknown: Sequence[str]
     word = unknown[0].partition("=")[0]
     kind = "option" if word.startswith("-") else "argument"
     if command is None and word in subparsers["run"].option_strings():
-        return f"{word} is an option of a command\ntry: profiler run {' '.join(unknown)}"
+        return f"{word} is an option of a command\ntry: profiler run {shlex.join(unknown)}"
     return f"unknown {kind} {word!r}{_nearest(word, owner.option_strings())}\nsee: {owner.prog} --help"
 
 

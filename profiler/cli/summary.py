@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler.cli.progress import duration_text, energy_text
+from profiler.shell import quoted
 
 Row = Mapping[str, Any]
 
@@ -27,10 +28,10 @@ def closing_summary(rows: Sequence[Row], path: str) -> str:
     lines += [
         f"summary             {Path(path) / 'summary.csv'}",
         f"dataset             {Path(path) / 'dataset'}",
-        f"next                profiler show {path}",
+        f"next                profiler show {quoted(path)}",
     ]
     if len(done) < len(rows) or any(row.get("verdict") == "failed" for row in rows):
-        lines.append(f"                    profiler resume {path} --retry-failed")
+        lines.append(f"                    profiler resume {quoted(path)} --retry-failed")
     return "\n".join(lines)
 
 

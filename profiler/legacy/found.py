@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from profiler.errors import SessionError
+from profiler.shell import quoted
 
 RECORD = "experiment.json"
 ENERGY = "energy"
@@ -70,7 +71,7 @@ def _checked(directory: Path) -> Path:
         raise SessionError(f"{directory} is a file; name the folder that it lies in")
     root = directory.resolve()
     if (root / "dataset" / "runs").is_dir():
-        raise SessionError(f"{directory} is a session of this tool already: `profiler show {directory}`")
+        raise SessionError(f"{directory} is a session of this tool already: `profiler show {quoted(directory)}`")
     return root
 
 

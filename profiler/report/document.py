@@ -21,6 +21,7 @@ from profiler.report.pairs import ColocatedPair, colocated_pairs
 from profiler.report.traces import MAX_TRACES, Trace, chosen_rows, read_trace
 from profiler.report.tradeoff import Tradeoff, tradeoffs
 from profiler.report.verdicts import Verdicts, verdicts
+from profiler.shell import quoted
 from profiler.workloads import Catalog, load_catalog
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _refuse_unknown(session: Session, rows: Sequence[Row], wanted: Sequence[str]
     known = {name for row in rows for name in (row["run_id"], row["experiment_id"])}
     for name in wanted:
         if name not in known:
-            raise SessionError(f"no run {name!r} in {session.root}; `profiler show {session.root}` lists them")
+            raise SessionError(f"no run {name!r} in {session.root}; `profiler show {quoted(session.root)}` lists them")
 
 
 def _totals(ended: Sequence[Row], attempts: Sequence[Row]) -> tuple[Totals, ...]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from profiler.errors import SessionError, UsageError
+from profiler.shell import quoted
 from profiler.store.ledger import check_distinct
 from profiler.store.read import Session, open_session
 from profiler.store.rows import to_json
@@ -97,7 +98,7 @@ class Sessions:
             return having[0]
         if having:
             raise SessionError(f"{run_id!r} is in {len(having)} sessions of {self.root}; give its run_id")
-        raise SessionError(f"no run {run_id!r} in {self.root}; `profiler show {self.root}` lists them")
+        raise SessionError(f"no run {run_id!r} in {self.root}; `profiler show {quoted(self.root)}` lists them")
 
 
 def open_results(path: str | os.PathLike[str]) -> Session | Sessions:

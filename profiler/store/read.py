@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from profiler.errors import SessionError
+from profiler.shell import quoted
 from profiler.store.files import cannot_read
 from profiler.store.layout import SampleSpan, SessionFolder
 from profiler.store.ledger import IMPORTED, LedgerText, read_ledger
@@ -109,7 +110,7 @@ class Session:
         for row in self.rows():
             if run_id in (row["run_id"], row["experiment_id"]):
                 return row
-        raise SessionError(f"no run {run_id!r} in {self.root}; `profiler show {self.root}` lists them")
+        raise SessionError(f"no run {run_id!r} in {self.root}; `profiler show {quoted(self.root)}` lists them")
 
     def to_json(self) -> dict[str, Any]:
         """{"session_id", "runs": [...]} with times as text: what `show --json` prints."""

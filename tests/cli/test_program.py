@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from profiler.cli.summary import closing_summary
 from profiler.driver_lock import driver_lock
 from profiler.store.layout import SessionFolder
 from tests.cli.program import profiler, profiler_as
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.slow
 
 HEAVY = ("ray", "pandas", "pyarrow", "torch", "rich", "pydantic")
 NOBODY = 65534
+NOT_RUN = [{"verdict": None}]
 ROOT = Path(__file__).parents[2]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 needs_open_code = pytest.mark.skipif(
@@ -333,6 +335,13 @@ def test_export_to_a_place_that_cannot_be_written(session: Path, tmp_path: Path)
     assert ended.code == 3
     assert str(target) in ended.err
     assert "Traceback" not in ended.err
+
+
+def test_a_hint_for_a_shell_quotes_what_it_must(tmp_path: Path) -> None:
+    plain, spaced = (make_session(tmp_path / name, {1: FAILED}, planned=1).root for name in ("plain", "two words"))
+    assert f"profiler resume {plain} --retry-failed" in closing_summary(NOT_RUN, str(plain))
+    assert f"profiler resume '{spaced}' --retry-failed" in closing_summary(NOT_RUN, str(spaced))
+    assert f"profiler show '{spaced}'" in profiler("report", spaced, "--trace", "none").err
 
 
 def test_two_exports_into_one_file_are_refused(session: Path, tmp_path: Path) -> None:
