@@ -130,8 +130,12 @@ def _totals(groups: Sequence[GroupCoverage], past: Past, wanted: Wanted) -> str:
         return text + f"nothing is missing to {wanted.target} values and a default run"
     stuck = sum(one.missing_runs for one in groups if one.problem)
     seconds, without = _sum(groups, "seconds")
-    text += f"{missing} runs are missing, about {duration_text(seconds)} of training"
-    text += f" without {without} of them that no past run tells about" if without else ""
+    text += f"{missing} runs are missing"
+    if seconds is None:
+        text += "; how long they train is not known, no past run tells"
+    else:
+        text += f", about {duration_text(seconds)} of training"
+        text += f" without {without} of them that no past run tells about" if without else ""
     return text + (f"; {stuck} cannot be run here" if stuck else "")
 
 

@@ -337,6 +337,14 @@ def test_export_to_a_place_that_cannot_be_written(session: Path, tmp_path: Path)
     assert "Traceback" not in ended.err
 
 
+def test_without_a_valid_run_no_time_is_promised(tmp_path: Path) -> None:
+    root = make_session(tmp_path / "results", {1: FAILED}, planned=1).root
+    ended = profiler("coverage", root)
+    assert ended.code == 0
+    assert "runs are missing; how long they train is not known, no past run tells" in ended.out
+    assert "about -" not in ended.out
+
+
 def test_a_hint_for_a_shell_quotes_what_it_must(tmp_path: Path) -> None:
     plain, spaced = (make_session(tmp_path / name, {1: FAILED}, planned=1).root for name in ("plain", "two words"))
     assert f"profiler resume {plain} --retry-failed" in closing_summary(NOT_RUN, str(plain))
