@@ -35,6 +35,21 @@ needs_open_code = pytest.mark.skipif(
 )
 
 
+def test_ctrl_c_while_the_program_is_still_loaded_is_told_in_words() -> None:
+    text = (
+        "import os, runpy, signal, sys\n"
+        "class Press:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'profiler.cli.parser':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Press())\n"
+        "sys.argv = ['profiler', 'list']\n"
+        "runpy.run_module('profiler', run_name='__main__')"
+    )
+    ended = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "error: interrupted\n")
+
+
 @pytest.mark.parametrize("line", [["--help"], [], ["run", "--help"], ["--version"]])
 def test_help_imports_nothing_heavy(line: list[str]) -> None:
     text = (
