@@ -347,7 +347,10 @@ def _train(
         labels=spec.labels("foreground"),
         environment=_environment(spec, mps, spec.planned.fraction),
     )
-    with start(command, watch_pids=spec.watch_pids, allow_uncontained=spec.allow_uncontained) as process:
+    with (
+        files.output_joined(),
+        start(command, watch_pids=spec.watch_pids, allow_uncontained=spec.allow_uncontained) as process,
+    ):
         oom_kills = host.oom_kills() or 0
         spec.folder.released(spec.run_id, spec.attempt).touch()
         used, since_ns = cpu_use.look(), time.monotonic_ns()

@@ -143,7 +143,10 @@ def _train_once(background: BackgroundJob, number: int, lease: int) -> ExitRepor
     command = trainer_command(
         background.job, files, run_id=background.run_id, labels=labels, environment=background.environment
     )
-    with start(command, watch_pids=background.watch_pids, allow_uncontained=background.allow_uncontained) as process:
+    with (
+        files.output_joined(),
+        start(command, watch_pids=background.watch_pids, allow_uncontained=background.allow_uncontained) as process,
+    ):
         begin = {"number": number, "t0_ns": time.monotonic_ns(), "enclosure": process.enclosure}
         _write_status(background.files, {"event": "start", **begin})
         process.release()
@@ -172,21 +175,37 @@ class _ReadyLine:
         pattern = background.job.model.ready_pattern
         self._pattern = None if pattern is None else re.compile(pattern)
         self._files, self._number = background.files, number
-        self._read_bytes, self._rest = 0, b""
+        files = background.files.trainer(number)
+        self._streams = [_Tail(files.log), _Tail(files.errors)]
 
     def look(self) -> None:
-        log = self._files.trainer(self._number).log
-        if self._pattern is None or not log.exists():
+        if self._pattern is None:
             return
-        with log.open("rb") as file:
+        lines = [line for stream in self._streams for line in stream.new_lines()]
+        if any(self._pattern.search(line.decode(errors="replace")) for line in lines):
+            self._pattern = None
+            _write_status(self._files, {"event": "ready", "number": self._number, "t_ns": time.monotonic_ns()})
+
+
+class _Tail:
+    """What is new in a file that somebody writes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read_bytes, self._rest = 0, b""
+
+    def new_lines(self) -> list[bytes]:
+        """The lines since the last look; the last of them may go on, and then comes whole next time. A file that is
+        not there has none."""
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as file:
             file.seek(self._read_bytes)
             new = file.read()
         self._read_bytes += len(new)
         lines = re.split(rb"[\r\n]", self._rest + new)
         self._rest = lines[-1][-LONGEST_LINE_BYTES:]
-        if any(self._pattern.search(line.decode(errors="replace")) for line in lines):
-            self._pattern = None
-            _write_status(self._files, {"event": "ready", "number": self._number, "t_ns": time.monotonic_ns()})
+        return lines
 
 
 def _lease_ended(lease: int, timeout_s: float) -> bool:

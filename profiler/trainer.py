@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from profiler.config.paths import absolute_path
 from profiler.mutation import Scalar
 from profiler.process.command import Command
 from profiler.workloads import ModelSpec
+
+ERRORS_TITLE = b"--- error output ---\n"
 
 
 @dataclass(frozen=True)
@@ -52,12 +56,39 @@ class TrainerFiles:
     events: Path
     log: Path
 
+    @property
+    def errors(self) -> Path:
+        """Its error output while it runs: in one file, what two streams write gets into one another's lines."""
+        return self.log.with_suffix(".errors")
+
     def prepare(self) -> None:
         """Make the folders; the work directory must not exist yet, so nothing of an earlier run can be read."""
         self.work.mkdir(parents=True)
         (self.work / "tmp").mkdir()
         for path in (self.events, self.log):
             path.parent.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def output_joined(self) -> Iterator[None]:
+        """At the end of the block, when nobody writes any more, the error output follows the rest in the log. Where
+        the disk is full it stays in its own file."""
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                _append(self.errors, self.log)
+                self.errors.unlink()
+
+
+def _append(errors: Path, log: Path) -> None:
+    with errors.open("rb") as source, log.open("a+b") as target:
+        if not errors.stat().st_size:
+            return
+        if log.stat().st_size:
+            target.seek(-1, os.SEEK_END)
+            target.write(b"" if target.read(1) == b"\n" else b"\n")
+            target.write(ERRORS_TITLE)
+        shutil.copyfileobj(source, target)
 
 
 def driver_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -103,7 +134,8 @@ def trainer_command(
     labels: Mapping[str, str],
     environment: Mapping[str, str],
 ) -> Command:
-    """The contained command of `job`; its output is appended to ``files.log``. Copies the user's own checkout first."""
+    """The contained command of `job`, to be run within ``files.output_joined()``. Copies the user's own checkout
+    first."""
     own = job.model.own_checkout
     cwd = files.work if own is None else working_copy(own, files.work)
     python = sys.executable if own is None or own.python is None else own.python
@@ -112,6 +144,7 @@ def trainer_command(
         env=trainer_environment(job, files, run_id, environment),
         cwd=cwd,
         stdout=files.log,
+        stderr=files.errors,
         timeout_s=job.timeout_s,
         labels=dict(labels),
     )

@@ -15,6 +15,7 @@ from profiler.errors import CannotRunError, ConfigError
 from profiler.events import read_events
 from profiler.metrics import Outcome, collect
 from profiler.preflight import check_campaign
+from profiler.process.launch import start
 from profiler.store.rows import complete_run
 from profiler.trainer import TrainerFiles, TrainerJob, trainer_command
 from profiler.workloads import ModelSpec, load_catalog, load_manifest
@@ -104,9 +105,11 @@ def trained(model: ModelSpec, own: Path, tmp_path: Path, python: str | None = No
     files.prepare()
     job = TrainerJob(model, requested, threads=1, timeout_s=None, data_root=None, gpu_uuid=None)
     command = trainer_command(job, files, run_id="r", labels={}, environment=os.environ)
-    with files.log.open("wb") as log:
-        done = subprocess.run(command.argv, cwd=command.cwd, env=command.env, stdout=log, stderr=log)
-    assert done.returncode == 0, files.log.read_text()
+    with files.output_joined(), start(command) as process:
+        process.release()
+        report = process.wait()
+    assert report is not None and report.exit_code == 0, files.log.read_text()
+    assert not files.errors.exists()
     return collect(model, requested, read_events(files.events), files.log)
 
 
@@ -286,6 +289,28 @@ def test_an_interpreter_that_is_none_is_refused_before_the_first_run(resnets: Pa
     resnets.joinpath("resnet.py").unlink()
     with pytest.raises(CannotRunError, match=r"resnet\.py not there"):
         check_campaign(made, CATALOG)
+
+
+TWO_STREAMS = r"""
+import os
+for epoch in (1, 2):
+    os.write(2, b"\r 80%|###  |")
+    os.write(1, f"Train Epoch: {epoch} [1920/4000 (48%)]\tLoss: 0.531532\n".encode())
+    os.write(1, f"Test set: Average loss: 0.0271, Accuracy: 4{epoch}/100".encode())
+    os.write(2, b"7 batches loaded\n")
+    os.write(1, b" (42%)\n")
+os.write(2, b"warning: the last word")
+"""
+
+
+def test_error_output_gets_into_no_line_of_the_output(tmp_path: Path) -> None:
+    model = CATALOG.resolve("examples", "mnist_cnn")
+    own = clone(tmp_path / "own", mnist__main=TWO_STREAMS)
+    outcome = trained(model, own, tmp_path, epochs=2)
+    assert outcome.metrics["test_accuracy"] == 0.42
+    assert outcome.finished, outcome.unfinished
+    log = (tmp_path / "training.log").read_text()
+    assert log.partition("--- error output ---\n")[2].endswith("batches loaded\nwarning: the last word")
 
 
 def test_the_copy_links_what_is_large_and_leaves_history_out(tmp_path: Path) -> None:

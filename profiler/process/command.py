@@ -19,15 +19,16 @@ Why = Literal[
 
 @dataclass(frozen=True)
 class Command:
-    """What to run. `stdout`: a file to append to, a descriptor, or None for this process's own stdout and stderr;
-    stderr goes where stdout goes. `stdin`: a descriptor, or None for /dev/null. `env` is the whole environment.
-    `timeout_s` counts from the trainer's start;
-    `grace_s` lies between TERM and KILL. `labels` (session, key, run, attempt, role) are shown in the keeper's argv."""
+    """What to run. `stdout`: a file to append to, a descriptor, or None for this process's own stdout and stderr.
+    `stderr`: a file to append to, or None: where stdout goes. `stdin`: a descriptor, or None for /dev/null. `env` is
+    the whole environment. `timeout_s` counts from the trainer's start; `grace_s` lies between TERM and KILL. `labels`
+    (session, key, run, attempt, role) are shown in the keeper's argv."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
     cwd: Path
     stdout: Path | int | None = None
+    stderr: Path | None = None
     stdin: int | None = None
     timeout_s: float | None = None
     grace_s: float = 5.0

@@ -57,7 +57,7 @@ def _start_in(command: Command, watch_pids: Sequence[int], tier: str) -> Contain
     with ExitStack() as ours:  # every descriptor that the keeper gets and this process does not keep
         watched = {_pidfd(ours, os.getpid()): "lease_closed"}
         watched.update({_pidfd(ours, pid): "owner_gone" for pid in watch_pids})
-        stdout, stderr = _outputs(ours, command.stdout)
+        stdout, stderr = _outputs(ours, command.stdout, command.stderr)
         stdin = _input(ours, command.stdin)
         lease_read, lease = _pipe()
         ours.enter_context(lease_read)
@@ -120,8 +120,13 @@ def _pidfd(ours: ExitStack, pid: int) -> int:
     return fd
 
 
-def _outputs(ours: ExitStack, target: Path | int | None) -> tuple[int, int]:
+def _outputs(ours: ExitStack, target: Path | int | None, errors: Path | None) -> tuple[int, int]:
     """Descriptors for the trainer's stdout and stderr."""
+    stdout, stderr = _output(ours, target)
+    return stdout, stderr if errors is None else _output(ours, errors)[1]
+
+
+def _output(ours: ExitStack, target: Path | int | None) -> tuple[int, int]:
     if not isinstance(target, Path):
         # copies: in the keeper, the numbers 0 to 2 have another meaning
         own = [os.dup(fd) for fd in ((1, 2) if target is None else (target, target))]

@@ -523,7 +523,7 @@ RUNS = Table(
             TEXT,
             "",
             "commit of that clone; `-dirty` behind it: tracked files were changed",
-            (*NOT_STARTED, "no_checkout", "not_under_git"),
+            (*NOT_RECORDED, "no_checkout", "not_under_git"),
         ),
         Column("verdict", TEXT, "", "valid, contaminated or failed", ("not_run",)),
         Column("reasons", TEXTS, "", "names of the reasons that hold, worst level first", ("not_run",)),
