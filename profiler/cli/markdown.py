@@ -24,8 +24,9 @@ terminal stop everything that was started before the program ends.
 | 3 | this machine or cluster cannot do it |
 | 130 | interrupted; everything is stopped and the session can be resumed |
 
-`profiler measure` ends with the code of the measured command, 128 + n if signal n ended it, and 3 if it cannot be
-contained. `profiler show` ends with 0 whatever the runs were. `profiler doctor` ends with 3 where campaigns cannot run.
+`profiler measure` ends with the code of the measured command, 128 + n if signal n ended it, 130 if Ctrl-C did, and 3
+if it cannot be contained. `profiler show` ends with 0 whatever the runs were. `profiler doctor` ends with 3 where
+campaigns cannot run.
 """
 
 
