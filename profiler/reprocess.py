@@ -78,10 +78,8 @@ def reprocess(
     """Judge the session in `root` again. `changed_limits`: thresholds to change in every row (None: its default); the
     others stay those that each row was last judged with. `catalog` defaults to the repositories known here.
 
-    Raises SessionError where there is no session, a driver holds it or its folder was renamed, CannotRunError where
-    nothing can be written."""
+    Raises SessionError where there is no session or a driver holds it, CannotRunError where nothing can be written."""
     session = open_session(root)
-    session.check_name()
     with driver_lock(session.folder):
         return _Again(session, changed_limits or {}, load_catalog() if catalog is None else catalog).judge()
 

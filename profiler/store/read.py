@@ -75,13 +75,13 @@ class Session:
         return self.folder.root
 
     def check_name(self) -> None:
-        """SessionError where the folder was renamed: its files know the session by the old name, so what is written
+        """SessionError where the folder was renamed: its files know the session by the old name, so what is trained
         now would stand beside them as another's."""
         names = sorted({row["session_id"] for row in self.plan_rows()} - {self.session_id})
         if names:
             raise SessionError(
-                f"{self.root} is session {names[0]} under another name, so nothing can be added to it or changed in "
-                f"it; rename the folder to {names[0]} (a copy: of that name in another folder)"
+                f"{self.root} is session {names[0]} under another name, and its runs would be done again; "
+                f"rename the folder to {names[0]} (a copy: of that name in another folder)"
             )
 
     def planned(self) -> list[dict[str, Any]]:
