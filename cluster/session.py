@@ -6,10 +6,12 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from cluster.address import chosen_address
@@ -93,10 +95,11 @@ def open_ray(address: str | None, warn: Callable[[dict[str, Any]], None] | None 
     with _ray_kept_quiet(), ExitStack() as stack:
         health, sweep = None, _nothing
         try:
-            if address is None:
-                sweep = _start(stack, warn)
-            else:
-                _connect(address)
+            with signals_held():
+                if address is None:
+                    sweep = _start(stack, warn)
+                else:
+                    _connect(address)
             _restore(handlers)
             endpoints, own = _endpoints(), ray.get_runtime_context().get_node_id()
             with watched(endpoints) as health:
@@ -110,6 +113,33 @@ def open_ray(address: str | None, warn: Callable[[dict[str, Any]], None] | None 
                 sweep()  # what is left of Ray serves nobody, and its tasks would go on
             ray.shutdown()
             _restore(handlers)
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """What asks this program to end in the block is acted on at its end, the second time at once. Raised within Ray's
+    own code a KeyboardInterrupt may be swallowed there, and the campaign would go on, or crash the process."""
+    handlers: dict[int, Any] = {}
+    came: list[tuple[int, FrameType | None]] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append((number, frame))
+        if len(came) > 1:
+            handlers[number](number, frame)
+
+    if threading.current_thread() is threading.main_thread():
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        handlers |= {number: signal.getsignal(number) for number in numbers if callable(signal.getsignal(number))}
+    for number in handlers:
+        signal.signal(number, note)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if came:
+            number, frame = came[0]
+            handlers[number](number, frame)
 
 
 @contextmanager
@@ -212,8 +242,6 @@ def _refusal(address: str | None, error: Exception) -> str:
 
 def _restore(handlers: dict[signal.Signals, Any]) -> None:
     """Ray installs its own signal handlers; the caller's stay in force."""
-    import threading
-
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():
             if handler is not None:
