@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from cluster.address import chosen_address
@@ -21,6 +20,7 @@ from cluster.loopback import stay_on_loopback
 from cluster.ray_node import ENERGY_SLOT, RayNode
 from cluster.sweeper import swept
 from profiler.errors import CampaignInterruptedError, CannotRunError
+from profiler.interrupts import signals_held
 from profiler.reach import Endpoint, answers
 
 KNOCK_TIMEOUT_S = 10.0
@@ -113,33 +113,6 @@ def open_ray(address: str | None, warn: Callable[[dict[str, Any]], None] | None 
                 sweep()  # what is left of Ray serves nobody, and its tasks would go on
             ray.shutdown()
             _restore(handlers)
-
-
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """What asks this program to end in the block is acted on at its end, the second time at once. Raised within Ray's
-    own code a KeyboardInterrupt may be swallowed there, and the campaign would go on, or crash the process."""
-    handlers: dict[int, Any] = {}
-    came: list[tuple[int, FrameType | None]] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        came.append((number, frame))
-        if len(came) > 1:
-            handlers[number](number, frame)
-
-    if threading.current_thread() is threading.main_thread():
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        handlers |= {number: signal.getsignal(number) for number in numbers if callable(signal.getsignal(number))}
-    for number in handlers:
-        signal.signal(number, note)
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        if came:
-            number, frame = came[0]
-            handlers[number](number, frame)
 
 
 @contextmanager

@@ -108,7 +108,7 @@ def session_identity(path: Path) -> str:
     event = _first_event(path)
     if event is None:
         raise CannotRunError(f"{path} has no event: this is no session that can be driven")
-    return hashlib.sha256(json.dumps(event, sort_keys=True).encode()).hexdigest()[:IDENTITY_DIGITS]
+    return _identity(event)
 
 
 def check_distinct(folders: Iterable[SessionFolder]) -> None:
@@ -116,14 +116,17 @@ def check_distinct(folders: Iterable[SessionFolder]) -> None:
     a ledger are passed over."""
     known: dict[str, SessionFolder] = {}
     for folder in folders:
-        if _first_event(folder.ledger) is None:
-            continue
-        first = known.setdefault(session_identity(folder.ledger), folder)
+        event = _first_event(folder.ledger)
+        first = folder if event is None else known.setdefault(_identity(event), folder)
         if first is not folder:
             raise SessionError(
                 f"{first.root} and {folder.root} are one session, of which one is a copy: each of its runs would count "
                 "twice; move one of them elsewhere"
             )
+
+
+def _identity(event: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(event, sort_keys=True).encode()).hexdigest()[:IDENTITY_DIGITS]
 
 
 def _first_event(path: Path) -> dict[str, Any] | None:
