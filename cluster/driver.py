@@ -159,9 +159,11 @@ def _drive(folder: SessionFolder, plan: Plan, catalog: Catalog, journal: Journal
         collector = SampleCollector(folder, nodes)
         stack.callback(lambda: collector.close(ask=ray_session.health.lost is None))
         stack.callback(journal.flush)
-        solo = SoloRuns(plan)
+        solo, measured = SoloRuns(plan), set[str]()
         for row in rows_in_pieces(folder.dataset("runs"), RUNS):
             solo.take(row)
+            measured.update(row["gpu_uuids"] or ())
+        _warn_of_other_gpus(measured, nodes, observe)
         attempts = RayAttempts(folder, plan, catalog, solo, options.allow_uncontained, ray_session, home)
         members = Members(roster, slots, collector, journal, observe, lambda node: fetch_kept([node], home, journal))
         members.open(reports)
@@ -179,6 +181,15 @@ def _drive(folder: SessionFolder, plan: Plan, catalog: Catalog, journal: Journal
                 f"interrupted: every process is ended; go on with: profiler resume {quoted(folder.root)}"
             ) from None
     return _conclude(folder, journal, observe)
+
+
+def _warn_of_other_gpus(measured: set[str], nodes: Sequence[Node], observe: Observer) -> None:
+    """Say so where a resumed session goes on without the GPUs of its earlier runs: boards of one model differ."""
+    gone = measured - {gpu["uuid"] for node in nodes for gpu in node.facts["gpus"]}
+    if gone:
+        told = f"runs of this session were on {', '.join(sorted(gone))}, which no node has now"
+        advice = "another GPU takes some percent more or less for the same work: compare runs with equal gpu_uuids"
+        observe({"event": "warning", "message": f"{told}; {advice}"})
 
 
 def _watched(observe: Observer, gauges: Gauges) -> Observer:

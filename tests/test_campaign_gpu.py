@@ -15,7 +15,7 @@ import pytest
 
 import profiler
 from profiler.store.ledger import read_ledger
-from tests.campaigns import command, config, environment, pair, quick, run_json
+from tests.campaigns import command, config, environment, pair, quick, run, run_json
 from tests.fakes.nvml import FakeNvml
 
 pytestmark = pytest.mark.ray
@@ -108,6 +108,18 @@ def test_a_squatter_that_stays_ends_the_campaign_by_name(tmp_path: Path, fake_nv
     finished = run_json("resume", session, **fake_nvml.env)
     assert [row["attempt"] for row in finished["runs"]] == [1, 1]
     assert all(row["verdict"] == "valid" for row in finished["runs"])
+
+
+def test_a_session_that_goes_on_with_another_gpu_says_so(tmp_path: Path, fake_nvml: FakeNvml) -> None:
+    path = config(tmp_path, [quick(), quick(behaviour="exit_3")], cooling={"seconds": 0}, max_retries=0)
+    session = run_json("run", path, "--results", tmp_path / "results", expect=1, **fake_nvml.env)["path"]
+    first = fake_nvml.gpus[0].uuid
+    again = ("resume", session, "--retry-failed")
+    assert "no node has now" not in run(*again, **fake_nvml.env).stderr
+    fake_nvml.set(uuid="GPU-00000000-fa4e-0000-0000-000000000009")
+    assert (
+        f"warning: runs of this session were on {first}, which no node has now" in run(*again, **fake_nvml.env).stderr
+    )
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from profiler.analysis.comparison import Comparison, GroupComparison, OutcomeComparison, Side
 from profiler.analysis.difference import difference
-from profiler.analysis.identity import Setting, gpu_of, setting_of
+from profiler.analysis.identity import Setting, boards_of, gpu_of, setting_of
 from profiler.analysis.outcomes import METRIC, OUTCOMES, TOTAL, unit_of, value
 from profiler.analysis.regression import holm
 from profiler.analysis.results import ALPHA
@@ -56,7 +56,7 @@ def compare_commands(a: Sequence[Row], b: Sequence[Row], *, names: tuple[str, st
         a_runs=len(sides[0].rows),
         b_runs=len(sides[1].rows),
         outcomes=outcomes,
-        notes=tuple(_device_notes(a, b)),
+        notes=tuple(_board_notes(a, b)),
     )
     return _comparison(names, sides, [group], (), safe_only=False)
 
@@ -67,10 +67,12 @@ def _succeeded(rows: Sequence[Row]) -> Selection:
     return Selection(good, len(rows), {"failed": failed} if failed else {})
 
 
-def _device_notes(a: Sequence[Row], b: Sequence[Row]) -> Iterator[str]:
-    used = [sorted({str(uuid) for row in rows for uuid in row.get("gpu_uuids") or ()}) for rows in (a, b)]
+def _board_notes(a: Sequence[Row], b: Sequence[Row]) -> Iterator[str]:
+    """Boards of one model differ too, by some percent."""
+    used = [boards_of(rows) for rows in (a, b)]
     if used[0] != used[1]:
-        yield f"different GPUs: A {', '.join(used[0]) or 'none'}; B {', '.join(used[1]) or 'none'}"
+        names = [", ".join(sorted(boards)) or "none known" for boards in used]
+        yield f"different GPUs: A {names[0]}; B {names[1]}"
 
 
 def _groups(setting: Setting, sides: tuple[Selection, Selection], catalog: Catalog | None) -> Iterator[GroupComparison]:
@@ -82,7 +84,7 @@ def _groups(setting: Setting, sides: tuple[Selection, Selection], catalog: Catal
     notes = (f"{left} runs on other GPU models are left out",) if left else ()
     for gpu in common:
         here = [[row for row in rows if gpu_of(row) == gpu] for rows in (a, b)]
-        yield _group(setting, here[0], here[1], catalog, (gpu, gpu), notes)
+        yield _group(setting, here[0], here[1], catalog, (gpu, gpu), (*notes, *_board_notes(*here)))
     if common:
         return
     names = [", ".join(sorted(map(_device, gpus))) or None for gpus in (gpus_a, gpus_b)]

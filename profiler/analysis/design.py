@@ -1,7 +1,7 @@
 """Builds the design of a regression from rows: its terms, and the conditions that are held fixed. It fits nothing.
 
-Conditions (device, node, background) that differ between runs are held fixed by a level of their own each, so that
-they cannot pass for the effect of a hyperparameter.
+Conditions (GPU model, node, board, background) that differ between runs are held fixed by a level of their own
+each, so that they cannot pass for the effect of a hyperparameter.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from profiler.analysis.columns import MIN_DIFFERENT, Array, HyperparameterColumn, Specs, Term, columns_of
-from profiler.analysis.identity import background_of
+from profiler.analysis.identity import background_of, board_of
 from profiler.analysis.results import Hyperparameter
 from profiler.analysis.selection import Row, mode_of
-from profiler.analysis.separation import Control, separate
+from profiler.analysis.separation import Control, independent, separate
 
 MIN_FREEDOM = 10
 """Runs that must be left over after one for each coefficient."""
@@ -29,6 +29,7 @@ def _background(row: Row) -> str:
 CONDITIONS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("gpu_name", lambda row: str(row.get("gpu_name"))),
     ("node_id", lambda row: str(row.get("node_id"))),
+    ("gpu_uuid", board_of),
     ("background", _background),
 )
 
@@ -140,7 +141,7 @@ def _fittable(design: Design) -> Design:
     """The design with the terms that can be told apart, or with the reason why it cannot be fitted."""
     if not design.terms:
         return replace(design, reason="no hyperparameter varies enough between the runs")
-    columns = len(design.terms) + len(design.controls)
+    columns = len(design.terms) + len(independent(design.controls))
     need = 1 + columns + MIN_FREEDOM
     if len(design.kept) < need:
         return replace(design, reason=f"too little data: {len(design.kept)} runs, {need} are needed for what varies")

@@ -55,6 +55,16 @@ def gpu_of(row: Row) -> str | None:
     return None if name is None else str(name)
 
 
+def boards_of(rows: Iterable[Row]) -> set[str]:
+    """UUIDs of all GPUs that these runs were on. Boards of one model take different energy for the same work."""
+    return {str(uuid) for row in rows for uuid in row.get("gpu_uuids") or [row.get("gpu_uuid")] if uuid}
+
+
+def board_of(row: Row) -> str:
+    """UUID of the run's GPU, of each where it had several; "none" where it had none or nobody wrote it down."""
+    return ", ".join(sorted(boards_of([row]))) or "none"
+
+
 def by_gpu(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """Runs by the product name of their GPU, so that figures of different devices are never mixed. Where all have the
     same one there is one entry, called ""."""

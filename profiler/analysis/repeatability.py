@@ -12,7 +12,7 @@ import numpy as np
 from profiler.analysis.columns import Array
 from profiler.analysis.compare import compare_rows
 from profiler.analysis.comparison import Comparison
-from profiler.analysis.identity import gpu_of, setting_of, values_of
+from profiler.analysis.identity import board_of, gpu_of, setting_of, values_of
 from profiler.analysis.libraries import library
 from profiler.analysis.outcomes import METRIC, TOTAL, nulls_text, unit_of, value
 from profiler.analysis.results import LEVEL, Figure
@@ -47,7 +47,7 @@ class Variation:
 
 @dataclass(frozen=True)
 class ModelRepeatability:
-    """One model in one mode. `sets`: sets of values that were trained more than once on the same node and device."""
+    """One model in one mode. `sets`: sets of values that were trained more than once on the same node and GPU."""
 
     repo: str
     model: str
@@ -74,7 +74,7 @@ class Repeatability:
 
 
 def repeatability(rows: Rows, *, safe_only: bool = True) -> Repeatability:
-    """The coefficients of variation over runs with the same model, mode, background, values, node and GPU model."""
+    """The coefficients of variation over runs with the same model, mode, background, values, node and GPU (by UUID)."""
     chosen = select(rows, safe_only=safe_only)
     models = tuple(
         _model(repo, model, mode, here)
@@ -106,7 +106,7 @@ def _sets(rows: Sequence[Row]) -> list[list[Row]]:
     """Runs that are the same training, in order of their start, together; only sets of two and more."""
     sets: dict[object, list[Row]] = {}
     for row in sorted(rows, key=lambda row: str(row.get("started_at"))):
-        key = (setting_of(row), gpu_of(row), row.get("node_id"), values_of(row))
+        key = (setting_of(row), gpu_of(row), board_of(row), row.get("node_id"), values_of(row))
         sets.setdefault(key, []).append(row)
     return [group for group in sets.values() if len(group) > 1]
 

@@ -35,9 +35,18 @@ class Separated:
     mixed: dict[str, str]
 
 
+def independent(controls: Sequence[Control]) -> list[Control]:
+    """The controls without those that earlier ones explain."""
+    kept: list[Control] = []
+    for control in controls:
+        if _explained(control.values, [other.values for other in kept])[0] < SEPARABLE_R2:
+            kept.append(control)
+    return kept
+
+
 def separate(terms: Sequence[Term], controls: Sequence[Control]) -> Separated:
     """The terms that can be told apart from each other and from the controls."""
-    kept, held, mixed = list(terms), _independent(controls), dict[str, str]()
+    kept, held, mixed = list(terms), independent(controls), dict[str, str]()
     while (found := _most_mixed(kept, held)) is not None:
         place, partners = found
         term = kept.pop(place)
@@ -49,15 +58,6 @@ def separate(terms: Sequence[Term], controls: Sequence[Control]) -> Separated:
                 held.append(Control(partner.name, partner.values))
                 mixed.setdefault(partner.hyperparameter, f"cannot be told apart from {term.name} in these runs")
     return Separated(tuple(kept), tuple(held), mixed)
-
-
-def _independent(controls: Sequence[Control]) -> list[Control]:
-    """The controls without those that earlier ones explain."""
-    kept: list[Control] = []
-    for control in controls:
-        if _explained(control.values, [other.values for other in kept])[0] < SEPARABLE_R2:
-            kept.append(control)
-    return kept
 
 
 def _most_mixed(terms: Sequence[Term], held: Sequence[Control]) -> tuple[int, list[Term | Control]] | None:

@@ -99,6 +99,13 @@ def test_another_gpu_is_named_never_mixed_in() -> None:
     assert group.reason == "no GPU model in common: A on GPU X; B on GPU Y, GPU Z"
 
 
+def test_another_board_of_the_same_model_is_named() -> None:
+    a, b = campaign(1, drawn(6), gpu_uuids=["GPU-1"]), campaign(2, drawn(6), gpu_uuids=["GPU-2"])
+    assert compare_rows(a, b, CATALOG).groups[0].notes == ("different GPUs: A GPU-1; B GPU-2",)
+    assert compare_rows(a, a, CATALOG).groups[0].notes == ()
+    assert compare_rows(a, campaign(3, drawn(6)), CATALOG).groups[0].notes == ("different GPUs: A GPU-1; B none known",)
+
+
 def test_another_machine_is_named() -> None:
     found = compare_rows(campaign(1, drawn(3), host="one"), campaign(2, drawn(3), host="two"), CATALOG)
     assert found.notes == ("different machines: A on one; B on two",)

@@ -210,6 +210,27 @@ def test_another_gpu_cannot_pass_for_an_effect() -> None:
     assert effect(found, "epochs").slope.value == pytest.approx(300, rel=0.03)
 
 
+def test_another_board_of_the_same_model_cannot_pass_for_an_effect() -> None:
+    rows = planted_rows(rng(), 60, truth=QUIET)
+    for row in rows:
+        lossy = row["hyperparameters"]["dropout"] > 0.25
+        row["gpu_uuids"] = ["GPU-2" if lossy else "GPU-1"]
+        row["gpu_energy_j"] += 3000 * lossy
+    found = effects(rows, CATALOG)
+    assert group(found).adjusted_for == ("gpu_uuid",)
+    assert abs(effect(found, "dropout").slope.value) < 100
+
+
+def test_what_is_held_fixed_twice_needs_no_more_runs() -> None:
+    rows = planted_rows(rng(), 15, truth=QUIET)
+    for n, row in enumerate(rows):  # GPU model, node and board are one and the same difference
+        here = n % 2
+        row.update(gpu_name=f"GPU {here}", node_id=f"node-{here}", gpu_uuids=[f"GPU-{here}"])
+    assert group(effects(rows, CATALOG)).adjusted_for == ("gpu_name", "node_id", "gpu_uuid")
+    assert outcome(effects(rows, CATALOG)).reason is None
+    assert "15 are needed" in (outcome(effects(rows[:14], CATALOG)).reason or "")
+
+
 def test_two_backgrounds_are_held_fixed() -> None:
     rows = planted_rows(rng(), 40, 40, QUIET)
     for n, row in enumerate(rows[40:]):

@@ -60,6 +60,17 @@ def test_another_gpu_or_node_is_no_repetition() -> None:
     assert (model.runs, model.sets, model.figures[2].runs) == (4, 1, 2)
 
 
+def test_another_board_of_the_same_model_is_no_repetition() -> None:
+    rows = repeated(1, 4)
+    for row, uuid in zip(rows, ("GPU-1", "GPU-2", "GPU-1", "GPU-2"), strict=True):
+        row["gpu_uuids"] = [uuid]
+        row["gpu_energy_j"] = 100.0 if uuid == "GPU-1" else 104.0
+    (model,) = repeatability(rows).models
+    assert (model.runs, model.sets, model.figures[2].runs) == (4, 2, 4)
+    assert model.figures[2].cv_percent is not None
+    assert model.figures[2].cv_percent.value == 0
+
+
 def test_missing_figures_say_why() -> None:
     assert variation(repeated(2, 2), "dram_energy_j").reason == "no_rapl_zones in every run"
     negative = repeated(2, 2)
