@@ -29,6 +29,8 @@ SETTLED_OVER_S: Final = 5.0
 SETTLED_WITHIN_C: Final = 1.0
 SETTLED_SHARE: Final = 0.7  # of those seconds must be in the trace
 
+NO_COOLING: Final = "no_cooling"
+
 Ending = Literal["seconds", "idle", "max_seconds"]
 
 
@@ -95,8 +97,8 @@ def rest(seconds: float, gpu_uuid: str | None, trace: CoolingTrace, clocks: Cloc
     clocks.pause(seconds)
     t1_ns = clocks.now_ns()
     if seconds <= 0 or gpu_uuid is None:
-        return CoolingResult((t1_ns - t0_ns) / 1e9, "seconds", None, "no_cooling" if seconds <= 0 else "no_gpu")
-    proven, reason = _proof(CoolingGpu(gpu_uuid, trace, clocks), t0_ns, t1_ns)
+        return CoolingResult((t1_ns - t0_ns) / 1e9, "seconds", None, NO_COOLING if seconds <= 0 else "no_gpu")
+    proven, reason = idle_proof(CoolingGpu(gpu_uuid, trace, clocks), t0_ns, t1_ns)
     return CoolingResult((t1_ns - t0_ns) / 1e9, "seconds", proven, reason)
 
 
@@ -113,7 +115,7 @@ def cool_until_idle(gpu: CoolingGpu, mark: IdleMark, margin_c: float, max_second
             break
         gpu.clocks.pause(min(LOOK_S, (deadline_ns - now_ns) / 1e9))
     t1_ns = gpu.clocks.now_ns()
-    return CoolingResult((t1_ns - t0_ns) / 1e9, end, *_proof(gpu, t0_ns, t1_ns))
+    return CoolingResult((t1_ns - t0_ns) / 1e9, end, *idle_proof(gpu, t0_ns, t1_ns))
 
 
 def is_at_mark(rows: Sequence[Sample], mark: IdleMark, margin_c: float) -> bool:
@@ -163,7 +165,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return mean(known) if known else None
 
 
-def _proof(gpu: CoolingGpu, t0_ns: int, t1_ns: int) -> tuple[bool | None, str | None]:
+def idle_proof(gpu: CoolingGpu, t0_ns: int, t1_ns: int) -> tuple[bool | None, str | None]:
     """Was the GPU idle in [t0_ns, t1_ns]? None with the reason where the trace cannot tell."""
     settled_ns = min(t0_ns + round(LOOK_BACK_S * 1e9), t1_ns)
     rows = [row for row in gpu.rows(settled_ns, t1_ns) if row.util_percent is not None]

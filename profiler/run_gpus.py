@@ -11,7 +11,18 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Protocol
 
 from profiler.config import Cooling
-from profiler.cooling import CoolingGpu, CoolingResult, CoolingTrace, Ending, IdleMark, cool_until_idle, rest, settle
+from profiler.cooling import (
+    NO_COOLING,
+    CoolingGpu,
+    CoolingResult,
+    CoolingTrace,
+    Ending,
+    IdleMark,
+    cool_until_idle,
+    idle_proof,
+    rest,
+    settle,
+)
 from profiler.energy.idle import IdlePower, idle_power, together
 from profiler.energy.sources import Sources
 from profiler.gate import Check, check_gpu, check_sources
@@ -93,16 +104,24 @@ def _idle_power(uuid: str, trace: CoolingTrace) -> IdlePower:
 
 
 def cool(cooling: Cooling, node: NodeFacts, trace: CoolingTrace, marks: Mapping[str, IdleMark]) -> CoolingResult:
-    """Rest as the config says; of several GPUs until the last one is idle, all within one `max_seconds`."""
-    if not marks:
-        return rest(cooling.seconds or 0.0, node.gpu_uuid, trace)
+    """Rest as the config says; of several GPUs until the last one is idle, all within one `max_seconds`, and each of
+    them must have been idle over all of it."""
+    t0_ns = time.monotonic_ns()
+    result = _cooled_by_marks(cooling, trace, marks) if marks else rest(cooling.seconds or 0.0, node.gpu_uuid, trace)
+    if len(node.gpu_uuids) < 2 or result.null_reason == NO_COOLING:
+        return result
+    t1_ns = time.monotonic_ns()
+    proofs = [idle_proof(CoolingGpu(uuid, trace), t0_ns, t1_ns) for uuid in node.gpu_uuids]
+    worst = next(proof for wanted in (False, None, True) for proof in proofs if proof[0] is wanted)
+    return CoolingResult(result.cooling_s, result.cooling_end, *worst)
+
+
+def _cooled_by_marks(cooling: Cooling, trace: CoolingTrace, marks: Mapping[str, IdleMark]) -> CoolingResult:
+    """One GPU after the other; with the proof of the last one only."""
     results: list[CoolingResult] = []
     for uuid, mark in marks.items():
         left_s = max(0.0, cooling.max_seconds - sum(result.cooling_s for result in results))
         results.append(cool_until_idle(CoolingGpu(uuid, trace), mark, cooling.temperature_margin_c, left_s))
-    if len(results) == 1:
-        return results[0]
-    worst = next((result for result in results if result.cooling_idle_proven is not True), results[0])
     end: Ending = "max_seconds" if any(result.cooling_end == "max_seconds" for result in results) else "idle"
     seconds = sum(result.cooling_s for result in results)
-    return CoolingResult(seconds, end, worst.cooling_idle_proven, worst.null_reason)
+    return CoolingResult(seconds, end, results[-1].cooling_idle_proven, results[-1].null_reason)

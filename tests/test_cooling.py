@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import pytest
+
+from profiler.config import Cooling
 from profiler.cooling import Clocks, CoolingGpu, CoolingResult, IdleMark, cool_until_idle, rest, settle
 from profiler.energy.sample import Sample
 from profiler.gpu_processes import GpuPresence
+from profiler.host import Anchor
+from profiler.record import NodeFacts
+from profiler.run_gpus import cool
 
 SECOND = 1_000_000_000
 GPU = "GPU-0"
@@ -135,3 +141,39 @@ def test_without_a_gpu_there_is_nothing_to_prove() -> None:
     resting = RestingGpu()
     assert rest(1, None, resting, resting.gpu.clocks).null_reason == "no_gpu"
     assert rest(0, GPU, resting, resting.gpu.clocks).null_reason == "no_cooling"
+
+
+class TwoGpus:
+    """A trace of two GPUs at rest, the second of which works when `busy`."""
+
+    def __init__(self, busy: bool) -> None:
+        self._busy = busy
+
+    def window(self, t0_ns: int, t1_ns: int) -> list[Sample]:
+        ticks = range(t0_ns // (SECOND // 10), t1_ns // (SECOND // 10) + 1)
+        loads = {"GPU-0": 0.0, "GPU-1": 100.0 if self._busy else 0.0}
+        return [
+            Sample(
+                tick * SECOND // 10, 0, "boot", tick, 0, False, "nvml", uuid, "gpu",
+                power_w=70.0, power_kind="instant", temp_c=35.0, util_percent=load,
+            )
+            for tick in ticks
+            for uuid, load in loads.items()
+        ]  # fmt: skip
+
+    def gpu_processes(self, t0_ns: int, t1_ns: int) -> list[GpuPresence]:
+        return []
+
+
+@pytest.mark.parametrize("cooling", [Cooling(seconds=3.0), Cooling(until="idle", max_seconds=3.2)])
+@pytest.mark.parametrize("busy", [False, True])
+def test_of_several_gpus_each_has_to_be_idle_all_the_time(cooling: Cooling, busy: bool) -> None:
+    node = NodeFacts("n", "here", "boot", "GPU-0", "any", Anchor(0, 0, 0), ("GPU-1",))
+    marks = dict.fromkeys(node.gpu_uuids, MARK) if cooling.until else {}
+    assert cool(cooling, node, TwoGpus(busy), marks).cooling_idle_proven is not busy
+
+
+def test_several_gpus_without_any_cooling_prove_nothing() -> None:
+    node = NodeFacts("n", "here", "boot", "GPU-0", "any", Anchor(0, 0, 0), ("GPU-1",))
+    result = cool(Cooling(seconds=0.0), node, TwoGpus(busy=True), {})
+    assert (result.cooling_idle_proven, result.null_reason) == (None, "no_cooling")
