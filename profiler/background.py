@@ -21,7 +21,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from profiler.events import Training, read_events, read_trainings
+from profiler.checkouts import CopyError
+from profiler.events import DATA_MISSING, Training, read_events, read_trainings
 from profiler.last_words import EXCEPTION_EXIT_CODE
 from profiler.metrics import memory_words
 from profiler.process.command import ExitReport
@@ -72,6 +73,7 @@ class BackgroundStart:
     exit_code: int | None = None
     signal: int | None = None
     why: str | None = None
+    error: str | None = None
     cpu_s: float | None = None
     left_behind: int = 0
     enclosure: Enclosure | None = None
@@ -123,7 +125,11 @@ def loop_background(background: BackgroundJob, gpu_uuid: str | None) -> None:
         number = failures = 0
         while not _lease_ended(lease, 0):
             number += 1
-            report = _train_once(background, number, lease)
+            try:
+                report = _train_once(background, number, lease)
+            except CopyError as error:
+                _write_status(background.files, {"event": "no_copy", "error": str(error)})
+                return
             if report.why not in ENDED_BY_ITSELF:
                 return
             failures = 0 if report.exit_code == 0 else failures + 1
@@ -220,7 +226,7 @@ def _lease_ended(lease: int, timeout_s: float) -> bool:
 
 
 def _exit_fields(report: ExitReport) -> dict[str, Any]:
-    fields = ("t0_ns", "t1_ns", "exit_code", "signal", "why", "cpu_s", "left_behind")
+    fields = ("t0_ns", "t1_ns", "exit_code", "signal", "why", "error", "cpu_s", "left_behind")
     return {name: getattr(report, name) for name in fields}
 
 
@@ -269,6 +275,10 @@ class BackgroundWatch:
     def given_up(self) -> bool:
         return any(event["event"] == "given_up" for event in self.events())
 
+    def no_copy(self) -> str | None:
+        """Why its clone could not be copied, so that no more of it is started."""
+        return next((event["error"] for event in self.events() if event["event"] == "no_copy"), None)
+
     def starts(self) -> list[BackgroundStart]:
         """Every process of the background so far, with what is known of its end and readiness."""
         found: dict[int, BackgroundStart] = {}
@@ -305,6 +315,11 @@ class BackgroundWatch:
         """What those of them that failed for lack of memory said of it, by their number."""
         found = {one.number: self._memory_words(one) for one in starts if one.failed and one.why == "exited"}
         return {number: words for number, words in found.items() if words is not None}
+
+    def data_missing(self, starts: Iterable[BackgroundStart]) -> dict[int, str]:
+        """What those of them that failed for want of their data said of it, by their number."""
+        said = {one.number: read_events(self.files.trainer(one.number).events) for one in starts if one.failed}
+        return {number: events.error_text for number, events in said.items() if events.error_kind == DATA_MISSING}
 
     def _memory_words(self, failed: BackgroundStart) -> str | None:
         files = self.files.trainer(failed.number)

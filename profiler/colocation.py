@@ -9,7 +9,7 @@ from profiler.background import BackgroundStart
 from profiler.energy.attribution import Role
 from profiler.partner import BackgroundFacts
 from profiler.process.enclosure import Enclosure, is_in
-from profiler.verdict import Finding, signal_name
+from profiler.verdict import Finding, is_hopeless, signal_name
 
 
 def background_findings(
@@ -45,8 +45,15 @@ def _idle(background: BackgroundFacts, t0_ns: int, t1_ns: int) -> Iterator[Findi
 
 def _failed(what: str, background: BackgroundFacts, starts: tuple[BackgroundStart, ...]) -> Iterator[Finding]:
     """`starts`: those whose failure it was, the last of them above all."""
+    if background.no_copy is not None:
+        yield Finding("background_failed", background.no_copy, retry=False)
+        return
     failed = [start for start in starts if start.failed]
-    yield Finding("background_failed", f"{what}; failed starts: {', '.join(map(_end, failed)) or 'none'}")
+    missing = background.data_missing.get(failed[-1].number) if failed else None
+    said = f"; the background says: {missing or 'data missing'}" if missing is not None else ""
+    text = f"{what}; failed starts: {', '.join(map(_end, failed)) or 'none'}{said}"
+    hopeless = missing is not None or any(is_hopeless(one.why, one.exit_code, one.signal) for one in failed[-1:])
+    yield Finding("background_failed", text, retry=False if hopeless else None)
     words = background.out_of_memory.get(failed[-1].number) if failed else None
     if words is not None:
         yield Finding("background_oom", f"the background says: {words}")
@@ -54,7 +61,8 @@ def _failed(what: str, background: BackgroundFacts, starts: tuple[BackgroundStar
 
 def _end(start: BackgroundStart) -> str:
     how = f"signal {signal_name(start.signal)}" if start.signal is not None else f"exit code {start.exit_code}"
-    return f"{start.number} ({how if start.why == 'exited' else start.why})"
+    cause = f"{start.why}: {start.error}" if start.error else start.why
+    return f"{start.number} ({how if start.why == 'exited' else cause})"
 
 
 def _failed_within(starts: tuple[BackgroundStart, ...], t0_ns: int, t1_ns: int) -> tuple[BackgroundStart, ...]:

@@ -56,6 +56,10 @@ class BackgroundFacts:
     on_gpu: bool | None = None
     out_of_memory: Mapping[int, str] = field(default_factory=dict)
     """Number of a start that failed for lack of memory -> its words."""
+    data_missing: Mapping[int, str] = field(default_factory=dict)
+    """Number of a start that did not find its data -> its words."""
+    no_copy: str | None = None
+    """Why its clone could not be copied."""
 
     def holds(self, process: Mapping[str, Any]) -> bool:
         """Whether `process`, a row of the table `processes`, is one of its own."""
@@ -111,9 +115,18 @@ class Partner:
         if window_ns is not None:
             trainings = [training for start in starts for training in start.trainings]
             busy = measure_busy(trainings, window_ns, cpu, gpu, tells=self._watch.tells_of_itself(starts))
-        logs = str(self._watch.files.logs)
-        said = self._watch.out_of_memory(starts)
-        return BackgroundFacts(starts, self._watch.gpu_uuid(), self.ready, ended_early, logs, busy, on_gpu, said)
+        return BackgroundFacts(
+            starts,
+            self._watch.gpu_uuid(),
+            self.ready,
+            ended_early,
+            str(self._watch.files.logs),
+            busy,
+            on_gpu,
+            self._watch.out_of_memory(starts),
+            self._watch.data_missing(starts),
+            self._watch.no_copy(),
+        )
 
     def _cpu_share(self) -> float | None:
         since_ns, before_s = self._cpu_from

@@ -150,7 +150,8 @@ _ALL = (
         "the background did not start, or ended for good before the foreground",
         "which of these, and the exit codes",
         True,
-        "see exit",
+        "but not for what a foreground is not tried again for either (see exit, start_failed, timeout, data_missing), "
+        "nor where its clone cannot be copied",
     ),
     _fail(
         "background_oom",

@@ -27,6 +27,7 @@ VerdictName = Literal["valid", "contaminated", "failed"]
 
 _HOPELESS_EXIT_CODES = {2: "wrong arguments", 126: "cannot be executed", 127: "not found"}
 _HOPELESS_SIGNALS = {signals.SIGILL, signals.SIGSYS, signals.SIGXCPU, signals.SIGXFSZ}
+_HOPELESS_ENDS = ("start_failed", "timeout")
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,11 @@ def signal_name(number: int) -> str:
         return signals.Signals(number).name
     except ValueError:
         return str(number)
+
+
+def is_hopeless(why: str | None, exit_code: int | None, signal: int | None) -> bool:
+    """Whether a training that ended so would end so the next time."""
+    return why in _HOPELESS_ENDS or signal in _HOPELESS_SIGNALS or exit_code in _HOPELESS_EXIT_CODES
 
 
 def _finish(outcome: Outcome, events: TrainerEvents) -> list[Finding]:

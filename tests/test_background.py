@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from profiler.background import BackgroundFiles, BackgroundJob, BackgroundStart, BackgroundWatch, loop_background
-from profiler.colocation import roles
+from profiler.checkouts import OwnCheckout
+from profiler.colocation import background_findings, roles
 from profiler.models import ModelSpec
 from profiler.partner import BackgroundFacts
 from profiler.process.enclosure import Enclosure, members
@@ -250,3 +251,36 @@ def test_only_what_was_there_while_its_enclosure_was_is_its_own(where: str, mine
     facts = BackgroundFacts((start,), None, ready=True, ended_early=False, log_directory="")
     rows = [seen(11, 19), {**seen(25, 30), "pid": 6}, {**seen(25, 30, other), "pid": 7}]
     assert roles(rows, other, facts) == {5: "background", 7: "foreground"}
+
+
+def facts_of(watch: BackgroundWatch, **what: Any) -> BackgroundFacts:
+    """A background that was not ready before it gave up."""
+    started(watch, **what).join(timeout=30)
+    starts = tuple(watch.starts())
+    said = watch.out_of_memory(starts), watch.data_missing(starts), watch.no_copy()
+    return BackgroundFacts(starts, None, False, True, "", None, None, *said)
+
+
+def quick_with(**fields: Any) -> ModelSpec:
+    return load_catalog([REPOS]).resolve("quick", "quick").model_copy(update=fields)
+
+
+NOT_THERE = OwnCheckout(path=Path("/no/clone"), python=None, files=(), outputs=(), folder="", withheld=())
+
+
+@pytest.mark.parametrize(
+    ("what", "said", "again"),
+    [
+        ({"behaviour": "exit_3", "epochs": 1, "epoch_seconds": 0}, "3 (exit code 3)", True),
+        ({"behaviour": "no_data"}, "the background says: ", False),
+        ({"model": quick_with(command=("{python}", "-c", "exit(2)", "{hyperparameters}"))}, "3 (exit code 2)", False),
+        ({"model": quick_with(command=("/no/such/trainer", "{hyperparameters}"))}, "No such file", False),
+        ({"model": quick_with(own_checkout=NOT_THERE)}, "cannot copy the clone /no/clone: ", False),
+    ],
+)
+def test_a_background_that_is_bound_to_fail_again_is_not_tried_again(
+    watch: BackgroundWatch, what: dict[str, Any], said: str, again: bool
+) -> None:
+    (finding,) = background_findings(facts_of(watch, **what), None, None)
+    assert finding.reason == "background_failed" and said in finding.evidence
+    assert finding.retry_may_help is again
