@@ -49,7 +49,8 @@ def _history(campaign: Campaign, catalog: Catalog) -> tuple[History, list[str]]:
         history = read_history(campaign.historical_csvs, campaign.history, catalog, campaign.file or "config")
         return history, list(history.notes)
     if campaign.historical_csvs or campaign.history:
-        return History(), ["use_deduplication is false: the listed history is not used"]
+        used = "tells of memory only" if campaign.history else "is not used"
+        return History(), [f"use_deduplication is false: the listed history {used}"]
     return History(), []
 
 
@@ -110,15 +111,16 @@ class _Planner:
                 )
 
     def _check_memory(self, item: _Item, runs: Sequence[PlannedRun]) -> None:
-        """The base values, and those of the run that needs the most: the first of them that do not fit are told."""
+        """The run that needs the most decides; it is told by the base values where those need as much, or no run is."""
         limit = item.experiment.memory_limit_mib
         whole = [run for run in runs if (run.background is None) == (item.partner is None)]
         largest = max(whole, key=lambda run: run.memory_mib, default=None)
-        for values in [item.base] if largest is None else [item.base, dict(largest.hyperparameters)]:
+        values, needs = item.base, self._needs(item, item.base)
+        if largest is not None and largest.memory_mib != sum(need.mib for _, need in needs):
+            values = dict(largest.hyperparameters)
             needs = self._needs(item, values)
-            if limit is not None and sum(need.mib for _, need in needs) > limit:
-                self._too_much(item, values, needs, limit)
-                return
+        if limit is not None and sum(need.mib for _, need in needs) > limit:
+            self._too_much(item, values, needs, limit)
 
     def _too_much(self, item: _Item, values: Values, needs: Sequence[tuple[str, Estimate]], limit: int) -> None:
         total_mib = sum(need.mib for _, need in needs)

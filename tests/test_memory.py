@@ -9,9 +9,11 @@ import pytest
 
 from profiler.memory import MARGIN, Estimate, MemoryHistory
 from profiler.pairing import Candidate, propose
+from profiler.store import write
 from profiler.workloads import load_catalog
 from tests.campaigns import REPOS
 from tests.cli.program import profiler
+from tests.report.sessions import Run, make_session, run_row
 
 CATALOG = load_catalog([REPOS])
 QUICK = CATALOG.resolve("quick", "quick")
@@ -100,6 +102,20 @@ def test_the_proposal_is_a_config_that_plans(tmp_path: Path) -> None:
     assert len(planned) >= 10
     assert all(run["memory_mib"] <= 7500 for run in planned)
     assert len({(run["repo"], run["model"]) for run in planned}) == len(planned)
+
+
+def test_what_measured_peaks_propose_plans_as_well(tmp_path: Path) -> None:
+    """By its manifest densenet121 needs 3,700 MiB; a session saw it take 300."""
+    model = load_catalog().resolve("Person_reID_baseline_pytorch", "densenet121")
+    run = Run(repo=model.repo, model=model.name, values=model.defaults())
+    folder = make_session(tmp_path, [run], traces=False)
+    write.write_run(
+        folder, {**run_row(folder, 1, run, run, 1, 30.0, is_final=True), "gpu_memory_foreground_mib": 300.0}
+    )
+    made = profiler("plan", "--pairs", "--memory-mib", "900", "--history", folder.root)
+    (tmp_path / "pairs.yaml").write_text(made.out)
+    planned = profiler("plan", tmp_path / "pairs.yaml", "--json").json()["runs"]
+    assert [run["memory_mib"] for run in planned if run["model"] == model.name] == [315 + 500]
 
 
 @pytest.mark.parametrize(

@@ -310,6 +310,28 @@ def test_memory_is_checked_for_every_point_of_a_grid(tmp_path: Path) -> None:
     assert len(make_plan(load(document(grid, **known, memory_limit_mib=3200), catalog=CATALOG))) == 2
 
 
+def test_base_values_that_no_run_has_refuse_nothing(tmp_path: Path) -> None:
+    """A batch of 16 was seen to take 300 MiB and is all that is planned; the base values take the manifest's 500."""
+    run = Run(values={**CATALOG.resolve("examples", "mnist_cnn").defaults(), "batch_size": 16})
+    folder = make_session(tmp_path, [run], traces=False)
+    write.write_run(
+        folder, {**run_row(folder, 1, run, run, 1, 30.0, is_final=True), "gpu_memory_foreground_mib": 300.0}
+    )
+    small = {
+        "repo": "examples",
+        "model": "mnist_cnn",
+        "mode": "mutation",
+        "values": {"batch_size": [16], "epochs": [7]},
+    }
+    known = {"history": [str(folder.root)]}
+    (planned_run,) = make_plan(load(document(small, **known, memory_limit_mib=400), catalog=CATALOG))
+    assert planned_run.memory_mib == pytest.approx(315)
+    kept = make_plan(load(document(small, **known, use_deduplication=False, memory_limit_mib=400), catalog=CATALOG))
+    assert kept.notes == ("use_deduplication is false: the listed history tells of memory only",)
+    with pytest.raises(ConfigError, match=r"mnist_cnn 315 MiB \(measured in 1 run\) with .*batch_size 16.* > 300 MiB"):
+        make_plan(load(document(small, **known, memory_limit_mib=300), catalog=CATALOG))
+
+
 def test_a_limit_of_one_training_is_refused_for_a_process_that_trains_again_and_again() -> None:
     warm = {**PAIR, "background": {**PAIR["background"], "mode": "reuse"}}
     check_campaign(planned(warm), CATALOG)

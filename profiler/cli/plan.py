@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,18 +47,31 @@ def _propose(options: Namespace) -> int:
     history = MemoryHistory.of_rows(rows)
     models = load_catalog().models()
     candidates = [Candidate(model, history.estimate(model, model.defaults())) for model in models]
-    proposals, alone = propose(candidates, memory_mib)
+    proposals, alone = propose(candidates, int(memory_mib))
     for line in alone:
         output.say(f"left out: {line}")
     items = [proposal.to_item() for proposal in proposals]
     if not items:
         raise UsageError(f"no pair of models fits {memory_mib:g} MiB")
-    document = {"name": "pairs", "mode": "parallel", "memory_limit_mib": int(memory_mib), "experiments": items}
+    document = {
+        "name": "pairs",
+        "mode": "parallel",
+        "memory_limit_mib": int(memory_mib),
+        **_known_by(options.history),
+        "experiments": items,
+    }
     if options.json:
         output.print_json(document)
     else:
         output.print_result(dump_yaml(document).rstrip())
     return 0
+
+
+def _known_by(history: Sequence[str]) -> dict[str, Any]:
+    """The keys of a config whose memory is estimated from the same sessions; nothing of them is left out."""
+    from profiler.config.paths import absolute_path
+
+    return {"history": [absolute_path(folder) for folder in history], "use_deduplication": False} if history else {}
 
 
 def _own_memory_mib() -> float:
