@@ -167,7 +167,7 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
         if spec.planned.background is not None:
             yield steps.enter("background")
             background = _launch(spec, node, trace, launch, stack, mps)
-            yield steps.enter("readiness", spec.planned.background.startup_timeout_seconds)
+            yield steps.enter("readiness", spec.planned.background.longest_start_s)
             background.wait_ready(spec.planned.background)
 
         execution, failures = None, []

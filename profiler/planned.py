@@ -43,6 +43,11 @@ class Background:
     checkout: str | None = None
     python: str | None = None
 
+    @property
+    def longest_start_s(self) -> float:
+        """How long it is waited for: the fixed time where there is one."""
+        return self.startup_timeout_seconds if self.startup_wait_seconds is None else self.startup_wait_seconds
+
 
 @dataclass(frozen=True)
 class PlannedRun:

@@ -131,6 +131,16 @@ def test_every_step_has_its_time(rows: dict[str, dict[str, Any]]) -> None:
     assert "training" not in rows["never becomes ready"]["steps"]
 
 
+def test_the_progress_tells_how_long_the_background_is_waited_for(tmp_path: Path) -> None:
+    told = []
+    with local_node(tmp_path) as node:
+        for more in ({"startup_timeout_seconds": 7}, {"startup_timeout_seconds": 7, "startup_wait_seconds": 0.1}):
+            item = pair({"epochs": 1}, {"epochs": 9})
+            item["background"].update(more)
+            told += [message["seconds"] for message in node.messages(item) if message.get("step") == "readiness"]
+    assert told == [7, 0.1]
+
+
 def test_on_a_gpu_the_shares_are_what_was_planted(tmp_path: Path, fake_nvml_here: FakeNvml) -> None:
     front = {"epochs": 4, "epoch_seconds": 1.0, "marker": "front"}
     item = pair(front, {"epochs": 100, "epoch_seconds": 0.1, "marker": "back"})
