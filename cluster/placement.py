@@ -68,14 +68,22 @@ class Slot:
 
 def cpus_of(run: PlannedRun, slot_cpus: float) -> tuple[float, float]:
     """CPUs of foreground and background in slots of `slot_cpus` each: as configured, else all of them, and of a pair
-    whole CPUs by the GPU fraction with at least one each."""
+    whole CPUs by the GPU fraction with at least one each; what is configured for one of them is not taken by the other.
+    """
     if run.background is None:
         return run.cpus or slot_cpus * run.gpus, 0.0
     first, second = run.cpus, run.background.cpus
     if slot_cpus < 2:
-        return first or slot_cpus * run.fraction, second or slot_cpus * (1 - run.fraction)
-    first = first or max(1.0, min(slot_cpus - 1, math.floor(slot_cpus * run.fraction)))
-    return first, second or max(1.0, slot_cpus - first)
+        front, back = slot_cpus * run.fraction, slot_cpus * (1 - run.fraction)
+    else:
+        front = max(1.0, min(slot_cpus - 1, math.floor(slot_cpus * run.fraction)))
+        back = max(1.0, slot_cpus - (first or front))
+    return first or _left_of(slot_cpus, second, front), second or _left_of(slot_cpus, first, back)
+
+
+def _left_of(slot_cpus: float, taken: float | None, wanted: float) -> float:
+    """`wanted`, but no more than the other partner leaves, where the config gives that one less than the slot."""
+    return wanted if taken is None or taken >= slot_cpus else min(wanted, slot_cpus - taken)
 
 
 def check_cpus(run: PlannedRun, node: Node) -> None:

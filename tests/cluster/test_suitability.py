@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cluster.nodes import Node
+from cluster.placement import check_cpus, cpus_of
 from cluster.ray_node import ENERGY_SLOT
 from cluster.suitability import check_places
 from profiler import config
@@ -15,7 +16,7 @@ from profiler.errors import CannotRunError
 from profiler.journal import PendingRun
 from profiler.planner import make_plan
 from profiler.workloads import load_catalog
-from tests.campaigns import REPOS, quick
+from tests.campaigns import REPOS, pair, quick
 
 CATALOG = load_catalog([REPOS])
 H100, A100 = "NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB"
@@ -67,3 +68,26 @@ def test_many_runs_on_many_nodes_are_looked_at_in_no_time() -> None:
     begun_s = time.process_time()
     check_places(pending(5_000, gpu_model="h100"), [node(f"n{number}", H100, H100) for number in range(1000)])
     assert time.process_time() - begun_s < 5
+
+
+@pytest.mark.parametrize(
+    ("room", "given", "both"),
+    [
+        (4, (None, None), (2, 2)),
+        (4, (None, 3), (1, 3)),
+        (2, (None, 1.5), (0.5, 1.5)),
+        (4, (3.5, None), (3.5, 0.5)),
+        (1, (None, 0.5), (0.5, 0.5)),
+        (8, (1, None), (1, 7)),
+    ],
+)
+def test_what_one_partner_is_given_the_other_leaves_to_it(
+    room: float, given: tuple[float | None, float | None], both: tuple[float, float]
+) -> None:
+    item = pair({}, {})
+    for part, cpus in zip(("foreground", "background"), given, strict=True):
+        item[part] |= {} if cpus is None else {"cpus": cpus}
+    raw = {"name": "t", "seed": 1, "experiments": [item]}
+    (run,) = make_plan(config.load(raw, catalog=CATALOG), CATALOG)
+    assert cpus_of(run, room) == both
+    check_cpus(run, node("small", cpus=int(room)))
