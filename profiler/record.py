@@ -105,6 +105,7 @@ def planned_columns(planned: PlannedRun, session_id: str, run_id: str, seed: int
         "background_model": background.model if background else None,
         "background_hyperparameters": dict(background.hyperparameters) if background else None,
         "background_mode": background.mode if background else None,
+        "background_checkout": background.checkout if background else None,
         "sharing": planned.sharing if background else None,
         **_thread_columns(planned),
         "checkout": planned.checkout,

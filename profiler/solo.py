@@ -10,19 +10,22 @@ from typing import Any, Final
 from profiler.energy.attribution import Role, SoloPower
 from profiler.planned import Background, PlannedRun, TrainingKey, training_key
 
+_Key = tuple[TrainingKey, str | None]
+"""A training, and the user's own clone of the original that it is, if it is one: another program."""
+
 LEAST_S: Final = 5.0
 """A shorter training's share of the SMs is not known: the driver tells means over a second."""
 
 
 class SoloRuns:
-    """Mean power above idle of valid solo runs, by model, complete values and kind of GPU. Only trainings that are part
-    of one of the `planned` pairs are remembered."""
+    """Mean power above idle of valid solo runs, by model, clone, complete values and kind of GPU. Only trainings that
+    are part of one of the `planned` pairs are remembered."""
 
     def __init__(self, planned: Iterable[PlannedRun]) -> None:
         pairs = [(run, run.background) for run in planned if run.background is not None]
         partners: list[PlannedRun | Background] = [training for pair in pairs for training in pair]
-        self._wanted = {_key(one.repo, one.model, one.hyperparameters) for one in partners}
-        self._seen: defaultdict[tuple[TrainingKey, str | None], list[SoloPower]] = defaultdict(list)
+        self._wanted = set(map(_planned_key, partners))
+        self._seen: defaultdict[tuple[_Key, str | None], list[SoloPower]] = defaultdict(list)
 
     def take(self, row: Mapping[str, Any]) -> None:
         """Remember the run of this row of `runs`, if it was one of those and its figures are clean."""
@@ -30,7 +33,7 @@ class SoloRuns:
         if not row.get("safe") or not alone:
             return
         power_w, idle_w = row.get("gpu_power_mean_w"), row.get("gpu_idle_power_w")
-        key = _key(row["repo"], row["model"], row["requested_hyperparameters"])
+        key = _key(row["repo"], row["model"], row["requested_hyperparameters"], row.get("checkout"))
         if power_w is not None and idle_w is not None and key in self._wanted:
             trained_w = _training_power_w(row)
             self._seen[key, row.get("gpu_name")].append(
@@ -50,7 +53,7 @@ class SoloRuns:
         return known if len(known) == 2 else {}
 
     def _mean(self, training: PlannedRun | Background, gpu_name: str | None) -> SoloPower | None:
-        seen = self._seen.get((_key(training.repo, training.model, training.hyperparameters), gpu_name))
+        seen = self._seen.get((_planned_key(training), gpu_name))
         if not seen:
             return None
         shares = [power.training_sm_percent for power in seen if power.training_sm_percent is not None]
@@ -68,6 +71,10 @@ def _training_power_w(row: Mapping[str, Any]) -> float | None:
     return joules / seconds if joules is not None and seconds else None
 
 
-def _key(repo: str, model: str, values: Mapping[str, Any]) -> TrainingKey:
+def _planned_key(training: PlannedRun | Background) -> _Key:
+    return _key(training.repo, training.model, training.hyperparameters, training.checkout)
+
+
+def _key(repo: str, model: str, values: Mapping[str, Any], checkout: str | None) -> _Key:
     """Values that cannot change the power of a training are left out: how long it is, and where its draws start."""
-    return training_key(repo, model, values, but=("epochs", "max_iter", "seed"))
+    return training_key(repo, model, values, but=("epochs", "max_iter", "seed")), checkout

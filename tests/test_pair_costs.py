@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from profiler import config
 from profiler.analysis.pairs import pair_costs
+from profiler.planned import Background, PlannedRun
+from profiler.planner import make_plan
+from profiler.solo import SoloRuns
+from profiler.workloads import load_catalog
+from tests import campaigns
+from tests.campaigns import REPOS
 
 START_S, END_S, SETUP_J = 1.5, 0.5, 300.0
 
@@ -107,3 +115,38 @@ def test_without_a_counter_there_is_no_saving() -> None:
     (cost,) = pair_costs([solo("f", 60, 12_000), older, pair(90, 15_000, 9)])
     assert cost.energy_saved_j.null_reason == "gpu_energy_training_j_unknown"
     assert cost.time_saved_s.value == pytest.approx(15)
+
+
+def test_a_clone_of_the_original_alone_is_no_yardstick_for_the_trainer_here() -> None:
+    """And the other way round: they are different programs."""
+    clone = {"checkout": "/clone"}
+    alone = [solo("f", 60, 12_000), {**solo("f", 30, 1), **clone}, back(52, 10_000), {**back(5, 1), **clone}]
+    both = [pair(90, 15_000, 9), {**pair(90, 15_000, 9), "background_checkout": "/clone"}]
+    own, beside_clone = pair_costs([*alone, *both])
+    assert (own.runs, own.checkouts) == ((1, 1, 1), (None, None))
+    assert own.energy_saved_j.value == pytest.approx(6_000)
+    assert (beside_clone.runs, beside_clone.checkouts) == ((1, 1, 1), (None, "/clone"))
+    assert beside_clone.slowdown_background.value == pytest.approx(90 / (9 * 0.3))
+
+
+def test_nor_does_it_tell_what_the_trainer_here_takes() -> None:
+    catalog = load_catalog([REPOS])
+    campaign = config.load(
+        {"name": "t", "seed": 1, "experiments": [campaigns.pair({}, {"epoch_seconds": 9.0})]}, catalog=catalog
+    )
+    (run,) = make_plan(campaign, catalog)
+    assert run.background is not None
+    theirs = replace(run, background=replace(run.background, checkout="/clone"))
+    solos = SoloRuns([run, theirs])
+
+    def take(training: PlannedRun | Background, watts: float, checkout: str | None) -> None:
+        which = {"repo": training.repo, "model": training.model, "checkout": checkout}
+        power = {"gpu_power_mean_w": watts, "gpu_idle_power_w": 70.0, "gpu_name": "H100", "safe": True}
+        solos.take({**which, **power, "requested_hyperparameters": dict(training.hyperparameters)})
+
+    take(run, 170.0, None)
+    take(run.background, 270.0, "/clone")
+    assert solos.of(run, "H100") == {}
+    assert solos.of(theirs, "H100")["background"].above_idle_w == 200.0
+    take(run.background, 370.0, None)
+    assert solos.of(run, "H100")["background"].above_idle_w == 300.0

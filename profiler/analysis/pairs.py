@@ -40,7 +40,8 @@ class Estimate:
 @dataclass(frozen=True)
 class Pair:
     """What runs together, and how; runs that differ in any of it are never averaged. `sm_percents`: the share of
-    the SMs that each may use under MPS. `gpu`: the GPU model of all these runs, "" where the session has one only."""
+    the SMs that each may use under MPS. `gpu`: the GPU model of all these runs, "" where the session has one only.
+    `checkouts`: the user's own clones that trained instead of the trainers here, if any did."""
 
     foreground: Training
     background: Training
@@ -48,6 +49,12 @@ class Pair:
     sm_percents: tuple[float | None, float | None]
     background_mode: str
     gpu: str
+    checkouts: tuple[str | None, str | None]
+
+    @property
+    def partners(self) -> tuple[tuple[Training, str | None], tuple[Training, str | None]]:
+        """Both trainings, each with its clone."""
+        return (self.foreground, self.checkouts[0]), (self.background, self.checkouts[1])
 
 
 @dataclass(frozen=True)
@@ -87,20 +94,20 @@ def pair_costs(rows: Iterable[Row]) -> list[PairCost]:
 
 def _costs(rows: Iterable[Row], gpu: str) -> list[PairCost]:
     """Every pair among runs on GPUs of one kind."""
-    solos: defaultdict[Training, list[Row]] = defaultdict(list)
+    solos: defaultdict[tuple[Training, str | None], list[Row]] = defaultdict(list)
     pairs: defaultdict[Pair, list[Row]] = defaultdict(list)
     for row in rows:
         front = _training(row["repo"], row["model"], row["requested_hyperparameters"])
         if row.get("background_repo") is None:
-            solos[front].append(row)
+            solos[front, row.get("checkout")].append(row)
         else:
             values = row["background_hyperparameters"]
             back = _training(row["background_repo"], row["background_model"], values)
             how = row["sharing"] or "", sm_percents(row), row["background_mode"] or ""
-            pairs[Pair(front, back, *how, gpu)].append(row)
+            clones = row.get("checkout"), row.get("background_checkout")
+            pairs[Pair(front, back, *how, gpu, clones)].append(row)
     return [
-        _cost(which, _Kinds(both, solos.get(which.foreground, []), solos.get(which.background, [])))
-        for which, both in pairs.items()
+        _cost(which, _Kinds(both, *(solos.get(one, []) for one in which.partners))) for which, both in pairs.items()
     ]
 
 

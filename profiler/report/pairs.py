@@ -66,7 +66,7 @@ def _vector(row: Row) -> tuple[str, ...]:
     if row["hyperparameters"] is None:
         return "", row["run_id"]
     values = json.dumps(row["hyperparameters"], sort_keys=True)
-    return row["repo"], row["model"], row["gpu_name"] or "", row["host"] or "", values
+    return row["repo"], row["model"], row.get("checkout") or "", row["gpu_name"] or "", row["host"] or "", values
 
 
 def _pair(names: tuple[str, ...], rows: Sequence[Row], alone: Mapping[tuple[str, ...], Sequence[Row]]) -> ColocatedPair:

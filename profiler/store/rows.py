@@ -87,6 +87,8 @@ def _reason(name: str, row: Mapping[str, Any]) -> str:
         return "ended_by_signal"
     if name in ("timeout_seconds", "cpus", "seed"):
         return "not_set"
+    if name == "background_checkout":
+        return "no_checkout"
     if name in ("checkout", "checkout_commit"):
         return "not_under_git" if row.get("checkout") is not None else "no_checkout"
     if name == "imported_figures":

@@ -431,6 +431,13 @@ RUNS = Table(
             json_values=True,
         ),
         Column("background_mode", TEXT, "", "loop or reuse", SOLO),
+        Column(
+            "background_checkout",
+            TEXT,
+            "",
+            "user's own clone of the original that was the background",
+            (*SOLO, "no_checkout"),
+        ),
         Column("sharing", TEXT, "", "how foreground and background share the GPU: time_slice or mps", SOLO),
         Column(
             "mps_active_thread_percent",
