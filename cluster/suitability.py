@@ -68,5 +68,6 @@ def _check_memory(run: PlannedRun, node: Node) -> None:
     if run.memory_mib > total_mib:
         raise CannotRunError(
             f"{run.experiment_id} is estimated to need {run.memory_mib:.0f} MiB of GPU memory, a GPU of "
-            f"{node.hostname} has {total_mib:.0f} MiB: leave it out, or say size: reduced"
+            f"{node.hostname} has {total_mib:.0f} MiB: leave it out, or, where it was seen to need less, name that "
+            "session under `history`"
         )

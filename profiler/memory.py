@@ -32,6 +32,10 @@ class Estimate:
     source: Source
     runs: int = 0
 
+    def unknown_for(self, model: ModelSpec) -> bool:
+        """Whether nobody knows: `model` uses a GPU, no run of it was seen, and its manifest says nothing."""
+        return model.uses_gpu and self.source == "manifest" and not self.mib
+
     def text(self, name: str) -> str:
         """For example ``resnet20 735 MiB (measured in 3 runs)``."""
         known = (

@@ -46,11 +46,16 @@ class Proposal:
 
 
 def propose(candidates: Sequence[Candidate], memory_mib: float) -> tuple[list[Proposal], list[str]]:
-    """Pairs that fit `memory_mib`, smallest first, and a line for each model that fits none. Models that use no GPU
-    are left aside."""
-    on_gpu = [candidate for candidate in candidates if candidate.model.uses_gpu]
+    """Pairs that fit `memory_mib`, smallest first, and a line for each model that fits none or of which nobody knows
+    what it needs. Models that use no GPU are left aside."""
+    unknown = [candidate for candidate in candidates if candidate.need.unknown_for(candidate.model)]
+    on_gpu = [candidate for candidate in candidates if candidate.model.uses_gpu and candidate not in unknown]
     used: Counter[tuple[str, str]] = Counter()
-    found, alone = [], []
+    found = []
+    alone = [
+        f"{one.model.name}: its manifest says no memory_mib, and no session of --history has measured it"
+        for one in unknown
+    ]
     for front in sorted(on_gpu, key=lambda candidate: -candidate.need.mib):
         partner = _partner(front, on_gpu, memory_mib, used)
         if partner is None:

@@ -81,6 +81,7 @@ class _Planner:
         for item in known:
             self._reserve_grid(item)
         self._note_open_ends(known)
+        self._note_unknown_memory(known)
         for item in known:
             first = len(self.runs)
             self._expand(item)
@@ -110,6 +111,16 @@ class _Planner:
                     "unless the trainer writes the event `done`, no run of it counts as finished"
                 )
 
+    def _note_unknown_memory(self, items: Sequence[_Item]) -> None:
+        """Where it decides whether something fits, nothing known must not look like nothing needed."""
+        told = [item for item in items if item.partner is not None or item.experiment.memory_limit_mib is not None]
+        needs = [(model, need) for item in told for model, need in self._models_needs(item, item.base)]
+        for model in {model.repo + model.name: model for model, need in needs if need.unknown_for(model)}.values():
+            self.notes.append(
+                f"{model.repo} / {model.name}: nothing tells how much GPU memory it needs, so it counts as 0 MiB; say "
+                "memory_mib in its manifest, or name a session under `history` that has measured it"
+            )
+
     def _check_memory(self, item: _Item, runs: Sequence[PlannedRun]) -> None:
         """The run that needs the most decides; it is told by the base values where those need as much, or no run is."""
         limit = item.experiment.memory_limit_mib
@@ -134,10 +145,13 @@ class _Planner:
 
     def _needs(self, item: _Item, values: Values) -> list[tuple[str, Estimate]]:
         """Each training of an item, the foreground with these values, and the GPU memory that it needs."""
-        needs = [(item.model.name, self.memory.estimate(item.model, values))]
+        return [(model.name, need) for model, need in self._models_needs(item, values)]
+
+    def _models_needs(self, item: _Item, values: Values) -> list[tuple[ModelSpec, Estimate]]:
+        needs = [(item.model, self.memory.estimate(item.model, values))]
         back = item.experiment.background
         if back is not None and item.partner is not None:
-            needs.append((item.partner.name, self.memory.estimate(item.partner, complete(item.partner, back))))
+            needs.append((item.partner, self.memory.estimate(item.partner, complete(item.partner, back))))
         return needs
 
     def _reserve_grid(self, item: _Item) -> None:

@@ -93,6 +93,14 @@ def test_a_model_that_fits_beside_nobody_is_named_with_the_arithmetic() -> None:
     ]
 
 
+def test_a_model_of_unknown_need_is_named_and_in_no_pair() -> None:
+    found, alone = propose([candidate("known", 600), candidate("unknown", 0), candidate("other", 500)], 7500)
+    assert {model for pair in found for model in (pair.foreground.model.name, pair.background.model.name)} == {
+        "known", "other",
+    }  # fmt: skip
+    assert alone == ["unknown: its manifest says no memory_mib, and no session of --history has measured it"]
+
+
 def test_the_proposal_is_a_config_that_plans(tmp_path: Path) -> None:
     made = profiler("plan", "--pairs", "--memory-mib", "7500")
     assert made.code == 0, made.err

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from profiler.history import History
 from profiler.planner import Plan, PlannedRun, make_plan
 from profiler.preflight import check_campaign
 from profiler.store import write
-from profiler.workloads import load_catalog
+from profiler.workloads import Catalog, load_catalog
+from tests import campaigns
 from tests.config.helpers import CATALOG, ITEM, PAIR, document
 from tests.report.sessions import Run, make_session, run_row
 
@@ -338,6 +340,17 @@ def test_a_limit_of_one_training_is_refused_for_a_process_that_trains_again_and_
     limited = {**warm, "background": {**warm["background"], "timeout_seconds": 60}}
     with pytest.raises(CannotRunError, match=r"timeout_seconds: 60 would end the one process.*use mode loop"):
         check_campaign(planned(limited), CATALOG)
+
+
+def test_an_unknown_need_of_memory_is_said_where_it_counts() -> None:
+    """Here by a manifest without `memory_mib`, and no session that has measured it."""
+    quick_repo = load_catalog([campaigns.REPOS]).repos["quick"]
+    model = quick_repo.models["quick"].model_copy(update={"memory_mib": 0.0})
+    catalog = Catalog({"quick": replace(quick_repo, models={"quick": model})})
+    items = campaigns.quick(), {**campaigns.quick(), "memory_limit_mib": 1}, campaigns.pair({}, {})
+    notes = [make_plan(load(document(item), catalog=catalog), catalog).notes for item in items]
+    assert [len(told) for told in notes] == [0, 1, 1]
+    assert notes[1] == notes[2] and "quick / quick: nothing tells how much GPU memory it needs" in notes[1][0]
 
 
 def test_a_model_without_gpu_needs_no_gpu_memory() -> None:

@@ -58,6 +58,13 @@ def test_what_cannot_be_served(more: dict[str, Any], says: str) -> None:
         check_places(pending(**more), NODES)
 
 
+def test_small_memory_is_mended_by_what_changes_the_estimate() -> None:
+    """The manifest's estimate is the same for every size."""
+    with pytest.raises(CannotRunError, match="name that session under `history`") as caught:
+        check_places(pending(), NODES)
+    assert "reduced" not in str(caught.value)
+
+
 def test_what_can_be_served() -> None:
     check_places(pending(gpu_model="h100"), NODES)
     check_places(pending(gpus=2, cpus=8), NODES)
