@@ -16,11 +16,13 @@ from profiler.workloads import Catalog, UnknownWorkloadError
 
 MARK = "# made by `profiler coverage`"
 _ITEM_KEYS = ("max_retries", "timeout_seconds", "cpus", "data", "cooling")
+_USUAL = {"sharing": "time_slice", "mps_active_threads": "all", "gpus": 1, "gpu_model": None, "resources": {}}
+"""Further keys of an item, which are written where they are not as usual."""
 _BACKGROUND_KEYS = (
     "mode", "fraction", "cpus", "timeout_seconds", "startup_timeout_seconds", "startup_wait_seconds",
     "min_busy_share", "data", "checkout", "python",
 )  # fmt: skip
-_CAMPAIGN_KEYS = ("governor", "require_energy", "sampling", "gate", "thresholds", "memory_limit_mib")
+_CAMPAIGN_KEYS = ("governor", "require_energy", "sampling", "gate", "thresholds", "memory_limit_mib", "isolation")
 
 
 def hole_config(groups: Sequence[GroupCoverage], sessions: Sequence[Path], catalog: Catalog, target: int) -> str:
@@ -75,6 +77,7 @@ def _item(one: GroupCoverage, how: Mapping[str, Any], catalog: Catalog) -> dict[
         if one.planned.get(key):
             training[key] = one.planned[key]
     common = {key: one.planned[key] for key in _ITEM_KEYS if one.planned.get(key) not in (None, {})}
+    common |= {key: one.planned[key] for key, usual in _USUAL.items() if one.planned.get(key, usual) != usual}
     background = one.planned.get("background")
     if one.group.mode == "mutation" or background is None:
         return {**training, **common}
@@ -82,8 +85,6 @@ def _item(one: GroupCoverage, how: Mapping[str, Any], catalog: Catalog) -> dict[
     front.update((key, common.pop(key)) for key in ("timeout_seconds", "cpus", "data") if key in common)
     if one.planned.get("fraction"):
         front["fraction"] = one.planned["fraction"]
-    if one.planned.get("sharing", "time_slice") != "time_slice":
-        common["sharing"] = one.planned["sharing"]
     return {"mode": "parallel", "foreground": front, "background": _background(background, catalog), **common}
 
 

@@ -40,13 +40,20 @@ def catalog() -> Catalog:
 
 
 def session(
-    results: Path, runs: Sequence[Run], *, parallel: bool = False, keep: Mapping[str, Any] | None = None
+    results: Path,
+    runs: Sequence[Run],
+    *,
+    parallel: bool = False,
+    keep: Mapping[str, Any] | None = None,
+    how: Mapping[str, Any] | None = None,
+    campaign: str = "",
 ) -> Path:
-    """A session of the quick model; values in `keep` are changed without being mutated."""
+    """A session of the quick model; values in `keep` are changed without being mutated. `how`: what else is planned of
+    each run; `campaign`: further lines of its config."""
     folder = create_session(results, lambda: datetime(2026, 1, 2, tzinfo=UTC))
     base = {**DEFAULTS, **(keep or {})}
-    planned = [_planned(n, base, changed, parallel) for n, (changed, _) in enumerate(runs, start=1)]
-    write.write_campaign(folder, "name: test\ngovernor: performance\nexperiments: []\n")
+    planned = [_planned(n, base, changed, parallel) | dict(how or {}) for n, (changed, _) in enumerate(runs, start=1)]
+    write.write_campaign(folder, f"name: test\ngovernor: performance\n{campaign}experiments: []\n")
     write.write_plan(folder, {"seed": 1, "runs": planned})
     for plan, (_, row) in zip(planned, runs, strict=True):
         if row.get("verdict") != "not run":
@@ -240,6 +247,16 @@ def test_the_config_plans_exactly_the_holes(tmp_path: Path, catalog: Catalog) ->
     assert all(run.max_retries == 3 and run.cooling.seconds == 0 for run in plan)
     backgrounds = {run.background.hyperparameters["epochs"] for run in plan if run.background}
     assert backgrounds == {7}
+
+
+def test_the_config_shares_and_pins_gpus_as_the_past_runs_did(tmp_path: Path, catalog: Catalog) -> None:
+    how = {"sharing": "mps", "mps_active_threads": "fractions", "gpu_model": "H100", "resources": {"lab": 1.0}}
+    root = session(tmp_path, [({}, {})], parallel=True, how=how, campaign="isolation: gpu\n")
+    groups = cover(read_past([root], catalog), catalog, Wanted(target=1))
+    campaign = load(yaml.safe_load(hole_config(groups, [root], catalog, 1)), catalog=catalog)
+    assert campaign.isolation == "gpu"
+    pairs = [run for run in make_plan(campaign, catalog) if run.background]
+    assert pairs and all({name: getattr(run, name) for name in how} == how for run in pairs)
 
 
 def test_models_that_nobody_planned(tmp_path: Path, catalog: Catalog) -> None:
