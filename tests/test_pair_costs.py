@@ -66,6 +66,16 @@ def test_most_intervals_hold_the_truth() -> None:
     assert sum(held) >= 0.75 * len(held)
 
 
+def test_a_figure_has_its_interval_whatever_the_runs_that_it_is_not_made_of() -> None:
+    fronts, pairs = [solo("f", 60 + n, 12_000) for n in range(3)], [pair(90 + n, 15_000, 9) for n in range(3)]
+    (cost,) = pair_costs([*fronts, back(52, 10_000), *pairs])
+    assert cost.slowdown_foreground.low is not None and cost.slowdown_foreground.high is not None
+    assert cost.slowdown_background.low is None and cost.energy_saved_j.low is None
+    backs = [back(52 + n, 10_000) for n in range(3)]
+    (cost,) = pair_costs([fronts[0], *backs, *pairs])
+    assert cost.slowdown_foreground.low is None and cost.slowdown_background.low is not None
+
+
 def test_what_is_missing_is_named() -> None:
     (cost,) = pair_costs([solo("f", 60, 12_000), pair(90, 15_000, 9)])
     assert cost.slowdown_foreground.value == pytest.approx(1.5)

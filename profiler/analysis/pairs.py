@@ -12,7 +12,7 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Any, Final
 
@@ -28,8 +28,8 @@ Training = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval; both limits None where one run of a kind is all there is. `value` None with
-    `null_reason` where something is not known."""
+    """A value with its 95 % interval; both limits None where of one of the kinds of run that it is made of there is one
+    only. `value` None with `null_reason` where something is not known."""
 
     value: float | None
     low: float | None = None
@@ -128,8 +128,8 @@ def _cost(which: Pair, kinds: _Kinds) -> PairCost:
     return PairCost(
         **vars(which),
         runs=(len(kinds.pairs), len(kinds.fronts), len(kinds.backs)),
-        slowdown_foreground=_estimate(_slowdown_foreground, kinds, need_front),
-        slowdown_background=_estimate(_slowdown_background, kinds, [*need_back, *need_pair]),
+        slowdown_foreground=_estimate(_slowdown_foreground, replace(kinds, backs=()), need_front),
+        slowdown_background=_estimate(_slowdown_background, replace(kinds, fronts=()), [*need_back, *need_pair]),
         energy_saved_j=_estimate(_saved_j, kinds, need_energy),
         energy_saved_share=_estimate(lambda some: _saved_j(some) / _alone_j(some), kinds, need_energy),
         time_saved_s=_estimate(_time_saved_s, kinds, [*need_front, *need_back, *need_pair]),
