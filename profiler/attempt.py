@@ -143,7 +143,7 @@ Progress = dict[str, Any]
 
 def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch) -> Iterator[Progress]:
     """Execute `spec`; yields ``{"kind": "step"}``, one ``{"kind": "result"}``, then ``{"kind": "cooled"}``; or
-    ``{"kind": "gate_closed"}`` and nothing more, when the gate did not open in time.
+    ``{"kind": "gate_closed"}`` and nothing more, when the gate did not open in time, or MPS cannot be had on the GPU.
 
     Raises ContainmentError when nothing could be started. A KeyboardInterrupt while it trains ends the training; one
     after that waits. The row comes all the same, and the KeyboardInterrupt goes on after it.
@@ -162,7 +162,12 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
         stack.callback(trace.release, trace.hold(time.monotonic_ns() - LOOK_BACK_NS))
 
         shared = stack.enter_context(ExitStack())
-        mps = _mps(spec, node, shared)
+        try:
+            mps = _mps(spec, node, shared)
+        except CannotRunError as error:  # of this GPU; others may well have it
+            _clean(spec, valid=True)
+            yield {"kind": "gate_closed", "problems": [str(error)], "whole_node": False}
+            return
         background = None
         if spec.planned.background is not None:
             yield steps.enter("background")

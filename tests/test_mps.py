@@ -101,6 +101,18 @@ def test_one_that_does_not_answer_is_refused_with_its_own_words(
         pass
 
 
+def test_a_gpu_whose_daemon_does_not_answer_keeps_the_gate_closed(
+    control: None, tmp_path: Path, fake_nvml_here: FakeNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its run can go to another GPU, and the campaign goes on: nothing of it was started here."""
+    monkeypatch.setenv("FAKE_MPS", "broken")
+    with local_node(tmp_path / "results") as node:
+        *_, last = node.messages({**pair({}, {}), "sharing": "mps"})
+    assert (last["kind"], last["whole_node"]) == ("gate_closed", False)
+    assert "does not answer: no device for MPS" in last["problems"][0]
+    assert not list(tmp_path.glob("results/.work/*")) and not list(tmp_path.rglob("background_logs"))
+
+
 def test_without_the_program_the_refusal_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(CannotRunError, match=CONTROL):
