@@ -14,6 +14,7 @@ from typing import Literal
 
 from profiler.mutation import stream
 from profiler.planned import PlannedRun
+from profiler.solo import solo_key
 
 Order = Literal["as_written", "shuffled", "blocked", "longest_first"]
 
@@ -25,21 +26,42 @@ def ordered(runs: Sequence[PlannedRun], order: Order, seed: int) -> list[Planned
     second block the next one of each, and so on; within a block the order is drawn. Whatever drifts in the course of a
     campaign then meets all items alike.
 
+    Except as written, the first run alone of each partner comes before their first pair: that one's energy is split by
+    it.
+
     longest_first: by estimated time, so that no long run is left over when all others have ended; those of unknown time
     come first, as written.
     """
     if order == "as_written":
         return list(runs)
+    return _numbered(_yardsticks_first(_arranged(runs, order, seed)))
+
+
+def _arranged(runs: Sequence[PlannedRun], order: Order, seed: int) -> list[PlannedRun]:
     if order == "longest_first":
-        return _numbered(sorted(runs, key=_negative_seconds))
+        return sorted(runs, key=_negative_seconds)
     draw = stream(seed, "order", order)
     if order == "shuffled":
-        return _numbered(draw.sample(list(runs), len(runs)))
+        return draw.sample(list(runs), len(runs))
     kinds: defaultdict[Hashable, list[PlannedRun]] = defaultdict(list)
     for run in runs:
         kinds[_kind(run)].append(run)
     blocks = ([run for run in block if run is not None] for block in zip_longest(*kinds.values()))
-    return _numbered([run for block in blocks for run in draw.sample(block, len(block))])
+    return [run for block in blocks for run in draw.sample(block, len(block))]
+
+
+def _yardsticks_first(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """`runs`, but the first one alone of each partner of a pair right before the first pair that would come earlier."""
+    alone: dict[Hashable, PlannedRun] = {}
+    for run in runs:
+        if run.background is None:
+            alone.setdefault(solo_key(run), run)
+    found: dict[int, PlannedRun] = {}
+    for run in runs:
+        partners = () if run.background is None else (run, run.background)
+        before = [alone[solo_key(one)] for one in partners if solo_key(one) in alone]
+        found |= {one.index: one for one in (*before, run) if one.index not in found}
+    return list(found.values())
 
 
 def block_numbers(runs: Iterable[PlannedRun]) -> Iterator[int]:

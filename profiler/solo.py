@@ -10,7 +10,7 @@ from typing import Any, Final
 from profiler.energy.attribution import Role, SoloPower
 from profiler.planned import Background, PlannedRun, TrainingKey, training_key
 
-_Key = tuple[TrainingKey, str | None]
+SoloKey = tuple[TrainingKey, str | None]
 """A training, and the user's own clone of the original that it is, if it is one: another program."""
 
 LEAST_S: Final = 5.0
@@ -24,8 +24,8 @@ class SoloRuns:
     def __init__(self, planned: Iterable[PlannedRun]) -> None:
         pairs = [(run, run.background) for run in planned if run.background is not None]
         partners: list[PlannedRun | Background] = [training for pair in pairs for training in pair]
-        self._wanted = set(map(_planned_key, partners))
-        self._seen: defaultdict[tuple[_Key, str | None], list[SoloPower]] = defaultdict(list)
+        self._wanted = set(map(solo_key, partners))
+        self._seen: defaultdict[tuple[SoloKey, str | None], list[SoloPower]] = defaultdict(list)
 
     def take(self, row: Mapping[str, Any]) -> None:
         """Remember the run of this row of `runs`, if it was one of those and its figures are clean."""
@@ -53,7 +53,7 @@ class SoloRuns:
         return known if len(known) == 2 else {}
 
     def _mean(self, training: PlannedRun | Background, gpu_name: str | None) -> SoloPower | None:
-        seen = self._seen.get((_planned_key(training), gpu_name))
+        seen = self._seen.get((solo_key(training), gpu_name))
         if not seen:
             return None
         shares = [power.training_sm_percent for power in seen if power.training_sm_percent is not None]
@@ -71,10 +71,11 @@ def _training_power_w(row: Mapping[str, Any]) -> float | None:
     return joules / seconds if joules is not None and seconds else None
 
 
-def _planned_key(training: PlannedRun | Background) -> _Key:
+def solo_key(training: PlannedRun | Background) -> SoloKey:
+    """Equal for a run alone and the partner of a pair for which it is a yardstick."""
     return _key(training.repo, training.model, training.hyperparameters, training.checkout)
 
 
-def _key(repo: str, model: str, values: Mapping[str, Any], checkout: str | None) -> _Key:
+def _key(repo: str, model: str, values: Mapping[str, Any], checkout: str | None) -> SoloKey:
     """Values that cannot change the power of a training are left out: how long it is, and where its draws start."""
     return training_key(repo, model, values, but=("epochs", "max_iter", "seed")), checkout

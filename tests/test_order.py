@@ -77,3 +77,17 @@ def test_baselines_of_a_pair_are_both_partners_alone() -> None:
     assert len(runs) == 8
     blocks = list(block_numbers(runs))
     assert [blocks.count(number) for number in (1, 2)] == [4, 4], "each block has both alone, both together and mutated"
+
+
+@pytest.mark.parametrize("order", ["shuffled", "blocked", "longest_first"])
+def test_each_partner_was_alone_before_their_first_pair(order: str) -> None:
+    """What they took alone tells how to split the energy of a pair; a pair that came first would be split otherwise."""
+    for seed in range(20):
+        item = {**pair({"epochs": 2}, {"epoch_seconds": 3.0}), "baseline_runs": 2, "runs_per_config": 3}
+        raw = {"name": "t", "seed": seed, "order": order, "experiments": [item]}
+        runs = list(make_plan(config.load(raw, catalog=CATALOG), CATALOG))
+        assert [run.index for run in runs] == list(range(1, 8))
+        first = next(number for number, run in enumerate(runs) if run.background is not None)
+        assert {run.hyperparameters["epoch_seconds"] for run in runs[:first]} == {0.05, 3.0}
+        if order == "blocked":
+            assert list(block_numbers(runs)) == [1, 1, 1, 2, 2, 2, 3]
