@@ -25,8 +25,8 @@ MAX_HOLE_S: Final = 2.0  # a longer hole in the trace proves nothing
 # Idle power depends a little on temperature and on what the driver does by itself.
 POWER_MARGIN_W: Final = 5.0
 POWER_MARGIN_SHARE: Final = 0.10
-SETTLED_OVER_S: Final = 5.0
-SETTLED_WITHIN_C: Final = 1.0
+SETTLED_OVER_S: Final = 10.0
+SETTLED_WITHIN_C: Final = 0.5  # by which the mean of its second half may be below that of its first
 SETTLED_SHARE: Final = 0.7  # of those seconds must be in the trace
 
 NO_COOLING: Final = "no_cooling"
@@ -130,7 +130,7 @@ def is_at_mark(rows: Sequence[Sample], mark: IdleMark, margin_c: float) -> bool:
 
 def settle(gpu: CoolingGpu, max_seconds: float) -> IdleMark:
     """Before the first run: wait until the temperature has stopped falling and nothing works, for at most
-    `max_seconds`; return the mark that later coolings come back to. A GPU that was watched at rest for the last five
+    `max_seconds`; return the mark that later coolings come back to. A GPU that was watched at rest for the last ten
     seconds takes no time."""
     deadline_ns = gpu.clocks.now_ns() + round(max_seconds * 1e9)
     while (now_ns := gpu.clocks.now_ns()) < deadline_ns:
@@ -145,9 +145,9 @@ def settle(gpu: CoolingGpu, max_seconds: float) -> IdleMark:
 def _settled(rows: Sequence[Sample]) -> bool:
     if not rows or (rows[-1].t_mono_ns - rows[0].t_mono_ns) / 1e9 < SETTLED_SHARE * SETTLED_OVER_S:
         return False
-    temperatures = [row.temp_c for row in rows if row.temp_c is not None]
-    calm = not temperatures or max(temperatures) - min(temperatures) <= SETTLED_WITHIN_C
-    return calm and not any(row.util_percent for row in rows)
+    before, after = (_mean([row.temp_c for row in half]) for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]))
+    falls = before is not None and after is not None and before - after > SETTLED_WITHIN_C
+    return not falls and not any(row.util_percent for row in rows)
 
 
 def _power_limit_w(mark: IdleMark) -> float | None:
