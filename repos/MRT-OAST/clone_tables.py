@@ -15,6 +15,7 @@ from trees import Node, parse
 
 SETS = {"OJClone": "OJClone_train.csv", "GCJ": "GCJ_train11.csv", "BCB": "BCB_train.csv"}
 FOLDERS = ("MRT-OAST/origindata", "origindata", "MRT-OAST", ".")
+OWN_FOLDERS = FOLDERS[:2]
 SOURCE = "the split archive in the folder origindata of https://github.com/UnbSky/MRT-OAST"
 TREE_COLUMNS = {"AST": 3, "OAST": 4}
 COLUMNS = 5
@@ -45,13 +46,16 @@ def file_names(name: str, ast_type: str) -> tuple[str, ...]:
 def find(root: Path, dataset: str, ast_type: str) -> CloneTables | None:
     """The named set below the data root, or with "auto" the first of all; None when there is none.
 
-    DataError when only a part of a set is there, or when it is not in its layout.
+    DataError when only a part of a set is there, when it is not in its layout, or when there is none in the sets' own
+    folder.
     """
     for name in SETS if dataset == "auto" else (dataset,):
         files = file_names(name, ast_type)
         folder = _complete_folder(root, name, files)
         if folder is not None:
             return _read(name, [folder / file for file in files], TREE_COLUMNS[ast_type])
+    if any((root / folder).is_dir() for folder in OWN_FOLDERS):
+        raise missing(dataset, ast_type, root)
     return None
 
 

@@ -70,6 +70,15 @@ def test_a_missing_set_is_described(tmp_path: Path) -> None:
     assert str(tmp_path) in str(caught.value)
 
 
+@pytest.mark.parametrize("folder", ["MRT-OAST/origindata", "origindata"])
+def test_a_folder_of_the_sets_with_none_in_it_is_not_passed_over(folder: str, tmp_path: Path) -> None:
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "origindata.z01").touch()
+    with pytest.raises(DataError, match=r"(?s)a set of clones not found.*layout: .*source: the split archive"):
+        clone_pairs.load(tmp_path, size="reduced")
+    assert "python-stdlib" in clone_pairs.load(tmp_path, "packaged", size="reduced").provenance.source
+
+
 def test_a_part_of_a_set_is_an_error_that_names_the_rest(tmp_path: Path) -> None:
     (write_ojclone(tmp_path) / "OJClone_valid.csv").unlink()
     with pytest.raises(DataError, match=r"only a part of OJClone; missing: OJClone_valid\.csv"):

@@ -162,6 +162,16 @@ def test_files_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     assert plain == [vulnerability_sets.find(tmp_path, name, allow_pickle=False) for name in ("devign", "d2a")]
 
 
+@pytest.mark.parametrize("folder", ["data/finetune/devign", "VulBERTa/finetune/d2a", "d2a"])
+def test_a_folder_of_a_set_with_nothing_of_it_is_not_passed_over(folder: str, tmp_path: Path) -> None:
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "function.json").touch()
+    with pytest.raises(DataError, match=rf"(?s)holds nothing of {Path(folder).name}\n.*layout: .*source: "):
+        encoded_functions.load(tmp_path, size="reduced")
+    made = encoded_functions.load(tmp_path, "generated", size="reduced")
+    assert made.provenance.source.startswith("generated/")
+
+
 def test_a_part_of_a_set_is_an_error_that_names_the_rest(tmp_path: Path) -> None:
     (write_devign(tmp_path) / "valid.txt").unlink()
     with pytest.raises(DataError, match=r"only a part of devign; missing: valid\.txt"):
