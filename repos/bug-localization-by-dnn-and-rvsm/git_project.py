@@ -4,6 +4,7 @@ It runs the `git` command and changes nothing. A report's words are the commit's
 source files that the commit modified.
 """
 
+import os
 import re
 import subprocess
 from collections.abc import Iterable
@@ -112,8 +113,10 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def _git_bytes(folder: Path, arguments: list[str], given: bytes = b"") -> bytes:
     command = ["git", "-c", f"safe.directory={folder.resolve()}", "-C", str(folder), *arguments]
+    # GIT_DIR and the like, as a hook of git has them, name a repository that is not this folder's.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        return subprocess.run(command, input=given, capture_output=True, check=True).stdout
+        return subprocess.run(command, input=given, capture_output=True, check=True, env=own).stdout
     except FileNotFoundError as error:
         raise DataError("reading a git repository needs the program git") from error
     except subprocess.CalledProcessError as error:

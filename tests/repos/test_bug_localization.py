@@ -238,6 +238,16 @@ def test_a_git_history_becomes_reports(tmp_path: Path) -> None:
     assert found.provenance.source.startswith("git/clone@") and "reports=24" in found.provenance.source
 
 
+def test_the_history_is_that_of_the_folder_whatever_repository_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_history(tmp_path / "clone")
+    git(tmp_path, "init", "-q", "other")
+    expected = git_project.read_repository(tmp_path / "clone", "full")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other/.git"))
+    assert git_project.read_repository(tmp_path / "clone", "full") == expected
+
+
 def test_too_short_a_history_is_an_error(tmp_path: Path) -> None:
     make_history(tmp_path / "clone", fixes=3)
     with pytest.raises(DataError, match="3 usable fixing commits"):
