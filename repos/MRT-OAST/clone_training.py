@@ -22,6 +22,7 @@ SHAPES = {
 # Validation and test. Small models, shortly trained, still put most pairs far above the original's 0.8 and 0.9; theirs
 # is the point at which the loss calls a pair undecided.
 THRESHOLDS = {"full": (0.8, 0.9), "reduced": (0.5, 0.5)}
+UNDECIDED = 0.5
 WARM_UP_SHARE = 5
 LAST_RATE_SHARE = 0.1
 EVALUATION_BATCH = 64
@@ -61,6 +62,12 @@ def rate_share(step: int, steps: int, epochs: int) -> float:
         return (step + 1) / warm
     left = (steps - step) / max(1, steps - warm)
     return LAST_RATE_SHARE + (1 - LAST_RATE_SHARE) * max(0.0, left)
+
+
+def cross_entropy(similarities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The mean binary cross-entropy; NaN for a NaN of a network that diverged, which torch's own refuses."""
+    loss = F.binary_cross_entropy(similarities.nan_to_num(UNDECIDED), labels)
+    return loss + 0 * similarities.sum()
 
 
 def train(options: Namespace, run: Run, data: CloneData, device: torch.device) -> None:
@@ -154,7 +161,7 @@ def _train_epoch(epoch: int, trainer: Trainer, training: TensorBatches, run: Run
     for index, (pairs, labels) in enumerate(training):
         with trainer.precision.autocast():
             similarities = trainer.model(*trainer.sequences.of(pairs))
-        loss = F.binary_cross_entropy(similarities, labels)
+        loss = cross_entropy(similarities, labels)
         if trainer.precision.step(loss, trainer.optimizer):
             trainer.scheduler.step()
         run.step()
@@ -174,7 +181,7 @@ def _judge(trainer: Trainer, batches: TensorBatches, run: Run) -> tuple[np.ndarr
             parts.append(trainer.model(*trainer.sequences.of(pairs)))
         run.check_stop()
     similarities, labels = torch.cat(parts), batches.tensors[1]
-    loss = F.binary_cross_entropy(similarities, labels).item()
+    loss = cross_entropy(similarities, labels).item()
     return labels.cpu().numpy(), similarities.cpu().numpy(), loss
 
 

@@ -4,6 +4,7 @@ Every fold trains on the other folds' reports and ranks the files of its own. Fo
 processes as there are threads; each is the same whatever their number.
 """
 
+import math
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -49,7 +50,8 @@ class WatchedRegressor(MLPRegressor):
 
 @dataclass(frozen=True)
 class FoldResult:
-    """For each report of a fold the rank (from 1) of its best right file by network and by rVSM; epochs, last loss."""
+    """For each report of a fold the rank (from 1) of its best right file by network and by rVSM; epochs, last loss.
+    Of a network that diverged ranks and loss are NaN."""
 
     ranks: np.ndarray
     rvsm_ranks: np.ndarray
@@ -162,16 +164,27 @@ def train_fold(job: Job, fold: int) -> FoldResult:
     features = (candidates.features - low) / np.where(spread > 0, spread, 1)
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # max_iter is a choice here, not an accident
-        network.fit(features[rows], candidates.right[rows].astype(float))
-        scores = network.predict(features)
+        diverged = not fitted(network, features[rows], candidates.right[rows].astype(float))
+        scores = np.full(len(features), np.nan) if diverged else network.predict(features)
     tested = job.folds[fold][1]
     return FoldResult(
         best_ranks(candidates, scores, tested),
         best_ranks(candidates, candidates.features[:, 0], tested),
         network.n_iter_,
-        float(network.loss_),
+        math.nan if diverged else float(network.loss_),
         [*network.coefs_, *network.intercepts_],
     )
+
+
+def fitted(network: WatchedRegressor, features: np.ndarray, right: np.ndarray) -> bool:
+    """Train the network; False if it diverged, which scikit-learn tells by an error without a type of its own."""
+    try:
+        network.fit(features, right)
+    except ValueError:
+        if all(np.isfinite(weights).all() for weights in getattr(network, "coefs_", ())):
+            raise
+        return False
+    return True
 
 
 def make_copy(network: WatchedRegressor) -> WatchedRegressor:
@@ -180,19 +193,21 @@ def make_copy(network: WatchedRegressor) -> WatchedRegressor:
 
 
 def best_ranks(candidates: Candidates, scores: np.ndarray, reports: np.ndarray) -> np.ndarray:
-    """For each of `reports` the rank, from 1, of its best right file; ties count against it."""
+    """For each of `reports` the rank, from 1, of its best right file; ties count against it. NaN where a score
+    is NaN, which no other is above."""
     ranks = []
     for report in reports:
         of_report = candidates.report == report
         right = candidates.right[of_report]
         best = scores[of_report][right].max()
-        ranks.append(1 + int(np.sum(scores[of_report][~right] >= best)))
+        above = np.sum(scores[of_report][~right] >= best)
+        ranks.append(math.nan if np.isnan(scores[of_report]).any() else 1 + int(above))
     return np.array(ranks)
 
 
 def top(ranks: np.ndarray, k: int) -> float:
-    """The share of reports with a right file among the first k."""
-    return float(np.mean(ranks <= k))
+    """The share of reports with a right file among the first k; NaN if a rank is."""
+    return math.nan if np.isnan(ranks).any() else float(np.mean(ranks <= k))
 
 
 def _training_rows(job: Job, fold: int) -> np.ndarray:

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -141,6 +143,19 @@ def test_a_rank_counts_ties_against_the_right_file() -> None:
     ranks = localizer.best_ranks(table, scores, np.array([0, 1]))
     assert ranks.tolist() == [2, 1]
     assert localizer.top(ranks, 1) == 0.5
+
+
+def test_a_network_that_diverges_has_no_finite_result_instead_of_an_error_or_perfect_ranks() -> None:
+    data = bug_sets.load_bug_set(None, "generated", "reduced", seed=1)
+    table = data.candidates
+    assert np.isnan(localizer.best_ranks(table, np.full(len(table.right), np.nan), np.array([0]))).all()
+    options = Namespace(alpha=0.0, batch_size=None, learning_rate=100.0, max_iter=20, seed=1)
+    folds = [(np.arange(50), np.arange(50, 60))]
+    run = SimpleNamespace(step=lambda: None, check_stop=lambda: None)
+    result = localizer.train_fold(localizer.Job(localizer.make_network(options), table, folds, run), 0)
+    assert np.isnan(localizer.top(result.ranks, 1)) and np.isnan(result.loss)
+    assert localizer.top(result.rvsm_ranks, 20) > 0.5
+    assert 1 <= result.epochs <= 20
 
 
 def test_the_generated_project_is_the_same_every_time_and_text_alone_is_not_enough() -> None:

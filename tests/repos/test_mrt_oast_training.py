@@ -1,5 +1,6 @@
 """The trainer of MRT-OAST: size of the network, schedule, the event contract, repeatability, what each option does."""
 
+import math
 import signal
 import sys
 import time
@@ -54,6 +55,7 @@ def trainings(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Mapp
     cases |= {name: (*BASE, flag, repr(value)) for name, (flag, value) in CHANGES.items()}
     cases["no dropout"] = (*BASE, "--dropout", "0")
     cases["thresholds"] = (*BASE, "--threshold", "0", "--valid-threshold", "0.99")
+    cases["diverges"] = (*BASE, "--epochs", "2", "--learning-rate", "1e20")
     given = ("--size", "reduced", "--data-source", "packaged", "--learning-rate", "3e-4", "--dropout", "0")
     cases["learns"] = (*given, "--epochs", "2")
     cases |= {name: ("--size", "reduced", *arguments) for name, (arguments, _, _) in REFUSALS.items()}
@@ -171,3 +173,11 @@ def test_sigterm_ends_it_at_once_with_a_checkpoint(tmp_path: Path, data_root: Pa
     assert training.exit_code == -signal.SIGTERM
     assert "done" not in {event["event"] for event in training.events}
     assert (tmp_path / "checkpoint.pt").stat().st_size > 0
+
+
+@pytest.mark.train
+def test_a_network_that_diverges_ends_with_a_loss_that_is_not_finite(trainings: Mapping[str, Training]) -> None:
+    training = trainings["diverges"]
+    assert training.exit_code == 0, training.log
+    assert all(math.isnan(loss) for loss in training.curve("eval_loss"))
+    assert training.event("done")["epochs"] == 2
