@@ -6,6 +6,7 @@ changes no clone."""
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from contextlib import suppress
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 COPY_NAME = "checkout"
 COMMIT_NAME = "checkout.commit"
+PYTHON_NAME = "python"
 LARGE_FILE_BYTES = 1 << 20
 MANY_FILES = 1000
 GIT_TIMEOUT_S = 20
@@ -147,6 +149,23 @@ def with_checkout(model: ModelSpec, path: Path, python: str | None) -> ModelSpec
             ),
         }
     )
+
+
+def python_words(python: str) -> list[str]:
+    """What a config's `python` starts: one program, or the words of a command of an environment that starts one, such
+    as `conda run -n old python`. Raises ValueError for a quotation mark without its other one."""
+    return [python] if Path(python).is_file() else shlex.split(python)
+
+
+def python_program(python: str, work: Path) -> str:
+    """One program that does what `python` says: for a command of several words a script in the run's work directory."""
+    words = python_words(python)
+    if len(words) == 1:
+        return words[0]
+    script = work / PYTHON_NAME
+    script.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+    script.chmod(0o755)
+    return str(script)
 
 
 class CopyError(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 
-from profiler.checkouts import problem
+from profiler.checkouts import problem, python_words
 from profiler.errors import CannotRunError
 from profiler.planned import Background
 from profiler.planner import Plan, PlannedRun
@@ -66,5 +66,13 @@ def _command_faults(spec: ModelSpec) -> Iterator[str]:
         yield f"its command {spec.command[0]!r} is not found on this machine"
     if own is not None and problem(spec, own.path):
         yield f"checkout: {problem(spec, own.path)}"
-    if own is not None and own.python is not None and shutil.which(own.python) is None:
+    if own is not None and own.python is not None and not _can_start(own.python):
         yield f"python: {own.python!r} is no program that can be started here"
+
+
+def _can_start(python: str) -> bool:
+    try:
+        words = python_words(python)
+    except ValueError:
+        return False
+    return bool(words) and shutil.which(words[0]) is not None

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from profiler.checkouts import working_copy
+from profiler.checkouts import python_program, working_copy
 from profiler.config.paths import absolute_path
 from profiler.mutation import Scalar
 from profiler.process.command import Command
@@ -138,7 +138,7 @@ def trainer_command(
     first."""
     own = job.model.own_checkout
     cwd = files.work if own is None else working_copy(own, files.work)
-    python = sys.executable if own is None or own.python is None else own.python
+    python = sys.executable if own is None or own.python is None else python_program(own.python, files.work)
     return Command(
         argv=_argv(job, files, python),
         env=trainer_environment(job, files, run_id, environment),

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +281,41 @@ def test_too_few_epochs_for_the_original_are_refused(tmp_path: Path) -> None:
     item = {"repo": "Person_reID_baseline_pytorch", "model": "pcb", "hyperparameters": {"epochs": 5}}
     with pytest.raises(ConfigError, match="at least 10"):
         load(campaign(own, **item))
+
+
+def test_an_interpreter_may_be_a_command_that_starts_one_in_its_environment(resnets: Path, tmp_path: Path) -> None:
+    python = f"env 'COLOUR=light blue' {sys.executable}"
+    made = plan(load(campaign(resnets, python=python)))
+    check_campaign(made, CATALOG)
+    assert made.runs[0].python == python
+    (resnets / "trainer.py").write_text("import os; assert os.environ['COLOUR'] == 'light blue'\n" + RESNET)
+    model = CATALOG.resolve("pytorch_resnet_cifar10", "resnet20")
+    assert trained(model, resnets, tmp_path, python, epochs=2).finished
+
+
+@pytest.mark.parametrize(
+    ("python", "found"),
+    [
+        ("bin/tool run -n old python", "/home/me/bin/tool run -n old python"),
+        ("tool -p /envs/old python", "tool -p /envs/old python"),
+        ("my tools/python", "/home/me/my tools/python"),
+        ("python3", "python3"),
+    ],
+)
+def test_the_program_of_an_interpreters_command_is_made_absolute(
+    python: str, found: str, resnets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my tools").mkdir()
+    (tmp_path / "my tools" / "python").touch()
+    monkeypatch.chdir(tmp_path)
+    made = plan(load(campaign(resnets, python=python)))
+    assert made.runs[0].python == found.replace("/home/me", str(tmp_path))
+
+
+@pytest.mark.parametrize("python", ["/nowhere/tool run python", "env 'python3"])
+def test_a_command_that_cannot_be_started_is_refused(python: str, resnets: Path) -> None:
+    with pytest.raises(CannotRunError, match="is no program that can be started here"):
+        check_campaign(plan(load(campaign(resnets, python=python))), CATALOG)
 
 
 def test_an_interpreter_that_is_none_is_refused_before_the_first_run(resnets: Path) -> None:

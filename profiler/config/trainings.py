@@ -104,9 +104,13 @@ class TrainingReader:
         return model if model.checkout is None else with_checkout(model, path, None)
 
     def _python(self) -> str | None:
-        """The interpreter for the clone; a path is made absolute, a bare name is looked up in PATH later."""
+        """The interpreter for the clone; a path is made absolute, also at the beginning of a command. A bare name is
+        looked up in PATH later."""
         python: str | None = lookup("python", self.speaking)
-        return absolute_path(python) if python and "/" in python else python
+        if not python:
+            return python
+        program, space, rest = python.partition(" ") if not Path(absolute_path(python)).is_file() else (python, "", "")
+        return (absolute_path(program) if "/" in program else program) + space + rest
 
     def _hyperparameters(self, model: ModelSpec) -> dict[str, Scalar | None]:
         """Explicit and fixed values together; a name in both is a fault."""
