@@ -28,6 +28,7 @@ COMMIT_NAME = "checkout.commit"
 PYTHON_NAME = "python"
 LARGE_FILE_BYTES = 1 << 20
 MANY_FILES = 1000
+VIRTUAL_ENVIRONMENT = "pyvenv.cfg"
 GIT_TIMEOUT_S = 20
 WORK_NAME = ".work"
 _LEFT_OUT = {".git", "__pycache__"}
@@ -175,8 +176,9 @@ class CopyError(Exception):
 def working_copy(checkout: OwnCheckout, work: Path) -> Path:
     """Copy the clone into the run's work directory, note its commit beside it, and return the folder to work in.
 
-    Files above 1 MiB and folders of more than 1,000 files (data sets) are linked, not copied. `.git` and results of the
-    profiler are left out, and so is what the original writes: a folder of it is empty in the copy. Raises CopyError.
+    Files above 1 MiB, folders of more than 1,000 files (data sets) and virtual environments are linked, not copied.
+    `.git` and results of the profiler are left out, and so is what the original writes: a folder of it is empty in the
+    copy. Raises CopyError.
     """
     clone, target = Path(os.path.realpath(checkout.path)), Path(os.path.realpath(work)) / COPY_NAME
     outputs = frozenset(clone / output for output in checkout.outputs)
@@ -284,5 +286,6 @@ def _is_session(entry: Path) -> bool:
 
 def _is_large(entry: Path) -> bool:
     if entry.is_dir():
-        return any(number >= MANY_FILES for number, _ in enumerate(entry.iterdir()))
+        many = any(number >= MANY_FILES for number, _ in enumerate(entry.iterdir()))
+        return many or (entry / VIRTUAL_ENVIRONMENT).is_file()
     return entry.is_file() and entry.stat().st_size > LARGE_FILE_BYTES

@@ -283,6 +283,17 @@ def test_too_few_epochs_for_the_original_are_refused(tmp_path: Path) -> None:
         load(campaign(own, **item))
 
 
+def test_a_virtual_environment_in_the_clone_is_not_copied_file_by_file(resnets: Path, tmp_path: Path) -> None:
+    (resnets / ".venv" / "lib").mkdir(parents=True)
+    (resnets / ".venv" / "pyvenv.cfg").touch()
+    own = with_checkout(CATALOG.resolve("pytorch_resnet_cifar10", "resnet20"), resnets, None).own_checkout
+    assert own is not None
+    (tmp_path / "work").mkdir()
+    copy = working_copy(own, tmp_path / "work")
+    assert (copy / ".venv").readlink() == resnets / ".venv"
+    assert not (copy / "data").is_symlink()
+
+
 def test_an_interpreter_may_be_a_command_that_starts_one_in_its_environment(resnets: Path, tmp_path: Path) -> None:
     python = f"env 'COLOUR=light blue' {sys.executable}"
     made = plan(load(campaign(resnets, python=python)))
