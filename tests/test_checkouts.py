@@ -176,6 +176,14 @@ def test_the_progress_of_the_reidentification_original_under_later_pythons(tmp_p
     assert (out.metrics["train_loss"], out.metrics["train_accuracy"]) == (1.41, 0.0967)
 
 
+def test_the_progress_of_the_reidentification_original_without_spaces(tmp_path: Path) -> None:
+    earlier = "OrderedDict([('phase', '{phase}'), ('Loss', '{loss:.4f}'), ('Acc', '0.{epoch:02d}67')])"
+    out = diverged(
+        tmp_path, "Person_reID_baseline_pytorch", "pcb", PERSONS, earlier, earlier.replace(", ", ","), epochs=10
+    )
+    assert (out.metrics["train_loss"], out.metrics["train_accuracy"]) == (1.41, 0.0967)
+
+
 def test_an_original_that_ends_too_early_is_not_finished(tmp_path: Path) -> None:
     lazy = RESNET.replace("range(args.epochs)", "range(args.epochs - 1)")
     own = clone(tmp_path / "own", trainer=lazy, resnet="", data__part="")
