@@ -32,7 +32,8 @@ class Row(NamedTuple):
 
 
 def find_table(root: Path) -> Path | None:
-    """The features.csv below a data root, None when there is none; DataError for a list of reports without one."""
+    """The features.csv below a data root, None when there is none; DataError for a list of reports without one, and
+    for the set's own folder without both, unless that is a repository."""
     folders = [root / folder for folder in FOLDERS]
     for folder in folders:
         if (folder / TABLE).is_file():
@@ -41,6 +42,8 @@ def find_table(root: Path) -> Path | None:
         lists = [path for path in sorted(folder.glob("*.txt")) if _is_report_list(path)]
         if lists:
             raise DataError(f"{lists[0]} is a list of reports; missing beside it: {TABLE}\n  source: {SOURCE}")
+    if folders[0].is_dir() and not any((folders[0] / name).exists() for name in (".git", "HEAD")):
+        raise DataError(f"{folders[0]} holds no {TABLE}\n  layout: {LAYOUT}\n  source: {SOURCE}")
     return None
 
 

@@ -263,6 +263,15 @@ def test_the_history_is_that_of_the_folder_whatever_repository_the_environment_n
     assert git_project.read_repository(tmp_path / "clone", "full") == expected
 
 
+def test_the_sets_own_folder_without_its_table_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "bug-localization").mkdir()
+    (tmp_path / "bug-localization" / "AspectJ.xml").touch()
+    with pytest.raises(DataError, match=r"(?s)bug-localization holds no features\.csv\n.*layout: .*source: "):
+        bug_sets.load_bug_set(tmp_path, "auto", "reduced", seed=1)
+    (tmp_path / "bug-localization" / ".git").mkdir()
+    assert feature_table.find_table(tmp_path) is None
+
+
 def test_too_short_a_history_is_an_error(tmp_path: Path) -> None:
     make_history(tmp_path / "clone", fixes=3)
     with pytest.raises(DataError, match="3 usable fixing commits"):
