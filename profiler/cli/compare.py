@@ -83,9 +83,10 @@ def _side(side: Side) -> str:
 
 
 def _print_group(group: GroupComparison) -> None:
-    gpu = "" if group.mode is None else f", {group.a_gpu or 'no GPU'}"
-    other = f" against {group.b_gpu or 'no GPU'}" if group.a_gpu != group.b_gpu else ""
-    output.print_result(f"{group.title}{gpu}{other}: {group.a_runs} and {group.b_runs} runs")
+    sides = ((group.a_gpu, group.a_runs), (group.b_gpu, group.b_runs))
+    gpus = dict.fromkeys(gpu or "no GPU" for gpu, runs in sides if runs)
+    where = "" if group.mode is None else f", {' against '.join(gpus)}"
+    output.print_result(f"{group.title}{where}: {group.a_runs} and {group.b_runs} runs")
     shared = _shared_note(group)
     for note in filter(None, (*group.notes, shared)):
         output.print_result(f"note: {note}")

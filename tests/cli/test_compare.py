@@ -37,6 +37,15 @@ def test_two_sessions_as_a_table(tmp_path: Path) -> None:
     assert "no_rapl_zones in every run" in ended.out
 
 
+def test_a_side_without_runs_of_a_model_has_no_device(tmp_path: Path) -> None:
+    run = {"gpu_energy_j": 1.0, "gpu_name": "GPU X"}
+    a = make_session(tmp_path / "a", {1: {**run, "model": "only_in_a"}}, planned=1).root
+    b = make_session(tmp_path / "b", {1: {**run, "model": "only_in_b"}}, planned=1).root
+    out = profiler("compare", a, b).out
+    assert "only_in_a solo, GPU X: 1 and 0 runs" in out
+    assert "only_in_b solo, GPU X: 0 and 1 runs" in out
+
+
 def test_two_sessions_as_json_with_and_without_contaminated_runs(tmp_path: Path) -> None:
     a, b = session(tmp_path / "a", 100.0), session(tmp_path / "b", 110.0)
     document = profiler("compare", a, b, "--json", "--all").json()
