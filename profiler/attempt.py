@@ -166,7 +166,7 @@ def run_attempt(spec: AttemptSpec, node: NodeFacts, trace: Trace, launch: Launch
             mps = _mps(spec, node, shared)
         except CannotRunError as error:  # of this GPU; others may well have it
             _clean(spec, valid=True)
-            yield {"kind": "gate_closed", "problems": [str(error)], "whole_node": False}
+            yield _gate_closed([str(error)], whole_node=False)
             return
         background = None
         if spec.planned.background is not None:
@@ -219,8 +219,12 @@ def _pass_gate(spec: AttemptSpec, node: NodeFacts, sources: Sources) -> Generato
     if not gate.clear:
         problems = [problem.detail for problem in gate.problems]
         whole_node = any(problem.device is None for problem in gate.problems)
-        yield {"kind": "gate_closed", "problems": problems, "whole_node": whole_node}
+        yield _gate_closed(problems, whole_node=whole_node)
     return gate
+
+
+def _gate_closed(problems: list[str], *, whole_node: bool) -> Progress:
+    return {"kind": "gate_closed", "problems": problems, "whole_node": whole_node}
 
 
 def gate_checks(spec: AttemptSpec, node: NodeFacts, sources: Sources) -> list[Check]:

@@ -49,12 +49,16 @@ def _failed(what: str, background: BackgroundFacts, starts: tuple[BackgroundStar
         yield Finding("background_failed", background.no_copy, retry=False)
         return
     failed = [start for start in starts if start.failed]
-    missing = background.data_missing.get(failed[-1].number) if failed else None
+    if not failed:
+        yield Finding("background_failed", f"{what}; failed starts: none")
+        return
+    last = failed[-1]
+    missing = background.data_missing.get(last.number)
     said = f"; the background says: {missing or 'data missing'}" if missing is not None else ""
-    text = f"{what}; failed starts: {', '.join(map(_end, failed)) or 'none'}{said}"
-    hopeless = missing is not None or any(is_hopeless(one.why, one.exit_code, one.signal) for one in failed[-1:])
+    text = f"{what}; failed starts: {', '.join(map(_end, failed))}{said}"
+    hopeless = missing is not None or is_hopeless(last.why, last.exit_code, last.signal)
     yield Finding("background_failed", text, retry=False if hopeless else None)
-    words = background.out_of_memory.get(failed[-1].number) if failed else None
+    words = background.out_of_memory.get(last.number)
     if words is not None:
         yield Finding("background_oom", f"the background says: {words}")
 

@@ -153,9 +153,9 @@ def _end(report: Exit, outcome: Outcome, events: TrainerEvents, host_oom: str | 
     if cause:
         return [Finding(cause[0], f"{cause[1]}; {status}")]
     if report.signal is not None:
-        return [Finding("signal", status, report.signal not in _HOPELESS_SIGNALS)]
+        return [Finding("signal", status, not is_hopeless(report.why, report.exit_code, report.signal))]
     if report.exit_code != 0:
-        return [Finding("exit", status, report.exit_code not in _HOPELESS_EXIT_CODES)]
+        return [Finding("exit", status, not is_hopeless(report.why, report.exit_code, report.signal))]
     return []
 
 
